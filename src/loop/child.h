@@ -1,0 +1,50 @@
+/* loop/child - child processes by pidfd: no SIGCHLD handler, no lost exit, no recycled pid.
+ *
+ * Spawned with posix_spawn-like care: closes all descriptors but those given, resets signals, optional
+ * cwd, environment, and PR_SET_PDEATHSIG. stdout and stderr can be captured up to a limit. */
+#pragma once
+#include "base/buf.h"
+#include "loop/loop.h"
+
+struct child_fd {
+    int fd;     /* borrowed; dup'ed into the child */
+    int target; /* its number there (≥ 0) */
+};
+struct child_spec {
+    const char *const *argv; /* NULL-terminated; argv[0] is searched in PATH unless it has a slash */
+    const char *const *env;  /* NULL: PATH, HOME, LANG of this process only */
+    const struct child_fd *fds;
+    size_t n_fds;
+    struct str input;        /* written to its stdin; absent: /dev/null unless fds maps 0 */
+    size_t capture_limit;    /* 0: stdout and stderr are inherited (or mapped by fds) */
+    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL */
+    bool new_session;        /* setsid() */
+    int cgroup_fd;           /* > 0: clone into this cgroup where the kernel can (v2); else ignored */
+};
+
+struct child {
+    struct loop *loop;
+    pid_t pid; /* 0 when none */
+    int pidfd;
+    int status; /* as waitpid, valid in the callback */
+    struct buf out, err_out; /* captured */
+    void (*exited)(struct child *c);
+    struct loop_io exit_io, in_io, out_io, err_io;
+    int in_fd, out_fd, err_fd;
+    char *input;
+    size_t input_n, input_at;
+    bool reaped;
+};
+
+/* A zeroed child is empty. The callback comes when the process has ended *and* captured pipes are at their end. */
+MUST_CHECK bool child_start(struct loop *l, struct child *c, const struct child_spec *spec,
+                            void (*exited)(struct child *), struct error *err);
+void child_kill(struct child *c, int signo); /* by pidfd; nothing when it ended */
+void child_done(struct child *c);            /* forgets (does not kill) it; releases buffers */
+
+/* Blocking form for short tools in processes of their own (launcher, fetcher, tests): runs to the end, at most
+ * timeout_ns, then SIGKILL and ERROR_TIMEOUT. A non-zero exit is ERROR_INTERNAL with the last stderr line. */
+MUST_CHECK bool child_run(const struct child_spec *spec, int64_t timeout_ns, struct buf *out, struct error *err);
+bool child_ok(int status);
+/* "exit 1: <last line of stderr>" or "killed by signal 9" */
+void child_describe(int status, struct str stderr_text, struct buf *out);
