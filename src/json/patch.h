@@ -1,0 +1,13 @@
+/* json/patch - RFC 7386 merge patch and RFC 6902 JSON patch. (Strategic merge needs a schema: api/strategic.) */
+#pragma once
+#include "json/json.h"
+
+const struct json *json_merge_patch(struct arena *a, const struct json *target, const struct json *patch);
+
+/* ops is the array of operations. ERROR_BAD_REQUEST for a malformed patch or > LIMIT_PATCH_OPS,
+ * ERROR_INVALID (message as evanphx/json-patch words it, see k8s-wire recordings) when it does not apply. */
+MUST_CHECK bool json_patch(struct arena *a, const struct json *target, const struct json *ops, const struct json **ret,
+                           struct error *err);
+
+/* The merge patch that turns `from` into `to` ({} when equal). */
+const struct json *json_merge_diff(struct arena *a, const struct json *from, const struct json *to);
