@@ -1,0 +1,28 @@
+/* client/informer - a local copy of a resource, kept by list and watch.
+ *
+ * Holds objects as compact text beside a small index; a tree exists only while a caller looks (informer_get parses
+ * into the caller's arena). Lists again on 410, resumes from the last revision on everything else, with backoff. */
+#pragma once
+#include "client/client.h"
+
+struct informer;
+struct informer_config {
+    struct client *client;
+    const char *group, *version, *plural;
+    struct str ns, label_selector, field_selector;
+    /* What changed: key is "namespace/name" (or "name"). object is the new state (the last one with deleted = true), borrowed. */
+    void (*changed)(void *user, struct str key, const struct json *object, bool deleted);
+    void (*synced)(void *user); /* the first list has been delivered; may be NULL */
+    void *user;
+    /* Further index: up to 4 values for an object; informer_by_index finds keys by value. May be NULL. */
+    size_t (*index)(const struct json *object, struct str ret[4]);
+};
+struct informer *informer_new(const struct informer_config *c);
+void informer_free(struct informer *i);
+bool informer_synced(const struct informer *i);
+const struct json *informer_get(struct informer *i, struct str key, struct arena *a); /* NULL when absent */
+int64_t informer_revision_of(struct informer *i, struct str key); /* resourceVersion held, 0 when absent */
+/* Calls fn for every object (or every one with that index value). Do not change the informer inside. */
+void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), void *user);
+void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key), void *user);
+size_t informer_count(const struct informer *i);

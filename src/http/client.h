@@ -1,0 +1,42 @@
+/* http/client - requests over HTTP/2 (ALPN, or prior knowledge on unix sockets) with HTTP/1.1 as fallback.
+ *
+ * One http_client is one server: a pool of connections to it, streams multiplexed; connections that die are made anew
+ * for the next request. No request waits silently: past the server's stream limit another connection is opened. */
+#pragma once
+#include "http/exchange.h"
+
+struct http_tls;
+struct http_client;
+struct http_client_config {
+    struct loop *loop;
+    const char *host;          /* "127.0.0.1", a name (resolved once per connection), or NULL with unix_path */
+    unsigned port;
+    const char *unix_path;
+    const struct http_tls *tls; /* borrowed; NULL: plain */
+    bool http1_only;
+    const char *bearer_token;  /* added to every request; copied */
+    const char *user_agent;
+    int64_t connect_timeout_ns; /* 0: 10 s */
+};
+struct http_client *http_client_new(const struct http_client_config *c);
+void http_client_free(struct http_client *c); /* running calls fail with ERROR_UNAVAILABLE first */
+
+struct http_call;
+struct http_request {
+    enum http_method method;
+    struct str path;            /* with query, already encoded */
+    const struct http_header *headers;
+    size_t n_headers;
+    struct str body;            /* copied */
+    struct str content_type;
+    int64_t timeout_ns;         /* whole call; 0: 60 s; < 0: none (watches) */
+    bool stream;                /* deliver the body by `data` as it arrives instead of in `done` */
+    size_t body_limit;          /* 0: LIMIT_BUF_DEFAULT; for streams: of bytes not yet consumed */
+    void (*head)(void *user, int status, const struct http_header *headers, size_t n); /* may be NULL */
+    void (*data)(void *user, struct str data);
+    /* Once, always, unless the call was cancelled. err->kind == ERROR_NONE: a response came (any status). */
+    void (*done)(void *user, int status, struct str body, const struct error *err);
+    void *user;
+};
+struct http_call *http_client_call(struct http_client *c, const struct http_request *r);
+void http_call_cancel(struct http_call *call); /* no callback follows */

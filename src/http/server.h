@@ -1,0 +1,28 @@
+/* http/server - listeners and connections: TLS, HTTP/1.1 and HTTP/2 by ALPN (h2 with prior knowledge without TLS). */
+#pragma once
+#include "http/exchange.h"
+
+struct http_server;
+struct http_tls; /* a server's or client's TLS configuration (tls.h) */
+
+struct http_server_config {
+    struct loop *loop;
+    void (*handle)(struct exchange *x, void *data);
+    void *data;
+    size_t body_limit;      /* 0: LIMIT_HTTP_BODY */
+    int64_t header_timeout_ns; /* 0: 10 s, slow headers are cut off */
+    int64_t idle_timeout_ns;   /* 0: 5 min without any stream */
+    unsigned max_connections;  /* 0: 4096 */
+};
+struct http_server *http_server_new(const struct http_server_config *config);
+void http_server_free(struct http_server *s); /* closes everything at once */
+/* Takes a listening socket (TCP or AF_UNIX, already bound and listening). tls NULL: plain. The TLS configuration is
+ * borrowed and may be replaced by a later call for new connections (certificate rotation). */
+MUST_CHECK bool http_server_listen(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err);
+/* Serves one connected socket (socketpairs in tests). */
+MUST_CHECK bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err);
+/* Accepts no more, lets running exchanges end (GOAWAY, Connection: close), then calls done. */
+void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void *data), void *data);
+size_t http_server_connections(const struct http_server *s);
+/* Binds and listens. "127.0.0.1:6443", "[::1]:0"; an address in use names it. */
+MUST_CHECK bool http_listen_tcp(const char *address, int *ret_fd, struct error *err);
