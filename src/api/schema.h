@@ -1,7 +1,7 @@
 /* api/schema - what a kind's fields are: one table for decoding, pruning, defaulting, validation, patches,
  * server-side apply and documents.
  *
- * The tables of the built-in kinds are generated from schema/ (build/gen/api/schema_data.c, read-only data);
+ * The tables of the built-in kinds are generated from schema/ (api/schema_data.c in the build directory, read-only data);
  * those of CustomResourceDefinitions are built at run time from their openAPIV3Schema into an arena. Both are the
  * same structures, so everything above knows one mechanism. */
 #pragma once
@@ -71,7 +71,8 @@ struct schema_type {
 const struct schema_field *schema_field(const struct schema_type *t, struct str name); /* NULL when unknown */
 
 /* A kind that is served. */
-enum { KIND_NAMESPACED = 1 << 0, KIND_STATUS = 1 << 1, KIND_SCALE = 1 << 2, KIND_NO_STORE = 1 << 3 /* reviews */ };
+enum { KIND_NAMESPACED = 1 << 0, KIND_STATUS = 1 << 1, KIND_SCALE = 1 << 2, KIND_NO_STORE = 1 << 3 /* reviews */,
+       KIND_CRD = 1 << 4 /* published as a CustomResourceDefinition */ };
 struct kind_column { /* additionalPrinterColumns, or the built-in table of a core kind */
     const char *name, *type, *format, *description, *path; /* path: JSONPath as CRDs write it */
     int priority;
@@ -91,6 +92,7 @@ struct kind_info {
     const char *const *selectable;   /* field selectors beyond metadata.name/namespace: "spec.nodeName", NULL-terminated */
 };
 extern const struct kind_info *const schema_kinds[]; /* NULL-terminated, generated */
+extern const struct schema_type *const schema_types[]; /* all named types, NULL-terminated, generated */
 const struct kind_info *schema_kind_find(struct str group, struct str plural); /* built-in kinds */
 const struct kind_info *schema_kind_by_name(struct str group, struct str kind);
 
