@@ -11,7 +11,8 @@ MUST_CHECK bool file_open_beneath(int dirfd, const char *path, int flags, mode_t
 MUST_CHECK bool file_open_dir(int dirfd, const char *path, int *ret_fd, struct error *err); /* dirfd may be AT_FDCWD */
 /* Creates missing directories (one path component at a time, beneath dirfd) and opens the last. */
 MUST_CHECK bool file_make_dirs(int dirfd, const char *path, mode_t mode, int *ret_fd, struct error *err);
-/* Reads the whole file into out (bounded by out's limit). */
+/* Where dirfd is AT_FDCWD the path is the operator's own (absolute, links allowed), except in file_open_beneath.
+ * Reads the whole file into out (bounded by out's limit). */
 MUST_CHECK bool file_read(int dirfd, const char *path, struct buf *out, struct error *err);
 MUST_CHECK bool file_read_fd(int fd, struct buf *out, struct error *err);
 /* Atomic replacement: temporary file, fsync, rename, fsync of the directory. */

@@ -145,7 +145,7 @@ bool ident_is_uuid(struct str s)
 }
 
 /* No vowels, and nothing that looks like another: no word and no misreading comes out. */
-static const char name_alphabet[27] = "bcdfghjklmnpqrstvwxz2456789";
+static const char name_alphabet[] = "bcdfghjklmnpqrstvwxz2456789";
 
 void ident_suffix(char *ret, size_t n)
 {
