@@ -1,0 +1,61 @@
+/* api/kv - the rules of KubeVirt's kinds: what is filled in, what is refused, what a VM's pod looks like.
+ *
+ * Pure: no I/O, no clock. The embedded API server calls these as admission plugins, the cluster's webhooks will
+ * call the same functions. References: reference/api-and-lifecycle.md §3.4–§4 and api-and-lifecycle-validation.md. */
+#pragma once
+#include "api/schema.h"
+
+/* The cluster's configuration, from the KubeVirt object (spec.configuration), decoded once per change. */
+struct kv_config;
+struct kv_config *kv_config_new(const struct json *kubevirt); /* NULL or {}: upstream's defaults */
+void kv_config_free(struct kv_config *c);
+bool kv_gate(const struct kv_config *c, const char *feature_gate); /* GA gates are always on */
+/* useEmulation: unset is its own answer on a single machine (automatic). */
+enum kv_emulation { KV_EMULATION_AUTO, KV_EMULATION_NO, KV_EMULATION_YES };
+enum kv_emulation kv_emulation(const struct kv_config *c);
+
+/* Create-time mutation; returns the new object. `uuid` supplies random UUIDs (injected: tests give fixed ones). */
+struct kv_random {
+    void (*uuid)(void *data, char ret[37]);
+    void *data;
+};
+const struct json *kv_vm_default(const struct json *vm, const struct kv_config *c, const struct kv_random *r, struct arena *a);
+const struct json *kv_vmi_default(const struct json *vmi, const struct kv_config *c, const struct kv_random *r, struct arena *a);
+/* What breaks the rules, worded as upstream. old is NULL on create. by_platform: the writer is one of our own components. */
+void kv_vm_validate(const struct json *vm, const struct json *old, const struct kv_config *c, struct arena *a,
+                    struct schema_causes *ret);
+void kv_vmi_validate(const struct json *vmi, const struct json *old, const struct kv_config *c, bool by_platform,
+                     struct arena *a, struct schema_causes *ret);
+/* Fields that are valid in KubeVirt but that this release cannot honour: refused by path with the reason, never dropped. */
+void kv_unsupported(const struct json *vmi_spec, const char *path, const struct kv_config *c, struct arena *a,
+                    struct schema_causes *ret);
+
+/* The VMI that a VM's template makes (labels, annotations, owner, finalizers, firmware UUID as upstream's UUIDv5 rule). */
+const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a);
+
+/* The launcher pod (name "virt-launcher-<vmi>-<suffix>", derived from the owner's UID and `attempt`: a repeat is AlreadyExists). */
+struct kv_pod_options {
+    const char *launcher_image;  /* "vireo.io/launcher:<version>" on a single machine */
+    bool image_volumes;          /* container disks as image volumes (single machine; Kubernetes ≥ 1.33) */
+    bool kvm;                    /* request devices.kubevirt.io/kvm */
+    unsigned attempt;
+};
+const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
+                                   struct arena *a);
+/* What the platform adds to a VM's memory, bytes: ours, measured, not upstream's (docs/compatibility.md says the numbers). */
+int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, struct arena *a);
+/* printableStatus, first match wins (reference §2.2). vmi NULL: there is none. */
+const char *kv_printable_status(const struct json *vm, const struct json *vmi, bool create_expected);
+
+/* Where things are inside a launcher pod: one list for pod runtime, launcher and agent. */
+#define KV_LAUNCHER_PATH      "/opt/vireo/vireo-launcher"
+#define KV_DIR_PUBLIC         "/var/run/kubevirt"
+#define KV_DIR_PRIVATE        "/var/run/kubevirt-private"
+#define KV_DIR_SOCKETS        "/var/run/kubevirt/sockets"
+#define KV_DIR_EPHEMERAL      "/var/run/kubevirt-ephemeral-disks"
+#define KV_DIR_CONTAINER_DISK "/var/run/kubevirt/container-disks" /* <volume name>/ = the image's root, read-only */
+#define KV_DIR_KERNEL_BOOT    "/var/run/kubevirt/container-disks/kernel-boot"
+#define KV_DIR_PVC            "/var/run/kubevirt-private/vmi-disks"  /* <volume name>/disk.img */
+#define KV_DIR_SECRET         "/var/run/kubevirt-private/secret"     /* <volume name>/ */
+#define KV_DIR_CONFIG_MAP     "/var/run/kubevirt-private/config-map"
+#define KV_UID                107

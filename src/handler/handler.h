@@ -1,0 +1,27 @@
+/* handler/handler - the node agent: makes VirtualMachineInstances on this node real.
+ *
+ * One key (VMI) at a time per worker. Finds the launcher's socket beneath the pod's "sockets" volume, checks its peer, sets up the
+ * VM's network in the pod's namespace, says sync, and turns what the launcher reports into VMI status, conditions and
+ * Events: one patch per real change. Runs the same on one machine and as DaemonSet. */
+#pragma once
+#include "client/client.h"
+#include "http/exchange.h"
+#include "vmm/probe.h"
+
+struct handler;
+struct handler_config {
+    struct client *client;
+    const char *node_name;
+    int pods_dirfd;           /* kubelet's (or our) "pods" directory */
+    uid_t uid_base;           /* 0: launcher runs as uid 107 of the host (cluster without user namespaces) */
+    bool embedded;            /* automatic emulation when useEmulation is unset; creates its own Node object */
+    const char *boot_id;      /* /proc/sys/kernel/random/boot_id, or a test's */
+    const struct probe_result *kvm; /* NULL: the handler probes by itself */
+};
+struct handler *handler_new(const struct handler_config *c, struct error *err);
+void handler_start(struct handler *h);
+void handler_free(struct handler *h); /* leaves VMs running */
+/* Subresources as upstream's handler serves them to virt-api:
+ * GET /v1/namespaces/<ns>/virtualmachineinstances/<name>/{console,vnc,usbredir,guestosinfo,userlist,filesystemlist} (streams by
+ * WebSocket "plain.kubevirt.io"), PUT …/{pause,unpause,reset,softreboot,freeze,unfreeze}. false: not its path. */
+bool handler_http(struct handler *h, struct exchange *x);
