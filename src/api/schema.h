@@ -90,6 +90,7 @@ struct kind_info {
     const struct kind_column *columns;
     size_t n_columns;
     const char *const *selectable;   /* field selectors beyond metadata.name/namespace: "spec.nodeName", NULL-terminated */
+    const char *const *deprecated;   /* served versions that answer with a warning; NULL-terminated, or NULL */
 };
 extern const struct kind_info *const schema_kinds[]; /* NULL-terminated, generated */
 extern const struct schema_type *const schema_types[]; /* all named types, NULL-terminated, generated */

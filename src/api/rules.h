@@ -1,0 +1,19 @@
+/* api/rules - limits on values beyond their type: what a CRD's openAPIV3Schema may say. */
+#pragma once
+#include "api/schema.h"
+
+
+struct schema_rules {
+    bool has_minimum, has_maximum, exclusive_minimum, exclusive_maximum, has_multiple_of;
+    bool has_min_length, has_max_length, has_min_items, has_max_items;
+    bool has_min_properties, has_max_properties, unique_items;
+    double minimum, maximum, multiple_of;
+    int64_t min_length, max_length; /* characters */
+    int64_t min_items, max_items, min_properties, max_properties;
+    const char *pattern; /* RE2 syntax, or NULL */
+    const char *format;  /* NULL or one that we check */
+    const char *const *required; /* CRDs: required names without a property of their own; NULL-terminated */
+    const struct json *enums;    /* array of allowed values of any type, or NULL */
+    const struct json *all_of, *any_of, *one_of, *not_; /* schemas as written, in the CRD's arena */
+    const struct json *cel;      /* x-kubernetes-validations as written; see crd.h for what is honoured */
+};
