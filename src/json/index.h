@@ -1,6 +1,8 @@
 /* json/index - members of one object by key: linear while it is small, hashed when it is large,
  * so that work on two hostile objects stays linear in their size. */
 #pragma once
+#include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/map.h"
 #include "json/json.h"
 

@@ -8,7 +8,6 @@
  *
  * A member is two nodes, key and value, which is just what struct json_member is. Strings and numbers
  * point into the text; a string with escapes is decoded in place when the text is our copy. */
-#include "base/map.h"
 #include "json/index.h"
 #include "json/json.h"
 #include <assert.h>
