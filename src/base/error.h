@@ -35,7 +35,7 @@ struct error {
 /* All return false, so a failing function can say: return error_set(err, …); `e` is never NULL and
  * is left untouched by functions that succeed. Setting an error that is already set replaces it. */
 bool error_set(struct error *e, enum error_kind kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
-bool error_vset(struct error *e, enum error_kind kind, const char *fmt, va_list ap);
+bool error_vset(struct error *e, enum error_kind kind, const char *fmt, va_list ap) PRINTF_LIKE(3, 0);
 /* "context: " in front of the message; the kind stays. */
 bool error_wrap(struct error *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* From errno: ": <strerror>" behind the message, the kind chosen from the number

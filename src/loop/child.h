@@ -15,34 +15,36 @@ struct child_spec {
     const char *const *env;  /* NULL: PATH, HOME, LANG of this process only */
     const struct child_fd *fds;
     size_t n_fds;
-    struct str input;        /* written to its stdin; absent: /dev/null unless fds maps 0 */
-    size_t capture_limit;    /* 0: stdout and stderr are inherited (or mapped by fds) */
-    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL */
+    struct str input;        /* copied, and read by its stdin; absent: /dev/null unless fds maps 0 */
+    size_t capture_limit;    /* 0: stdout and stderr are inherited (or mapped by fds); beyond it stdout is
+                                cut (out.overflow), of stderr the end is kept */
+    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL: with the *thread* that starts it */
     bool new_session;        /* setsid() */
     int cgroup_fd;           /* > 0: clone into this cgroup where the kernel can (v2); else ignored */
+    const char *cwd;         /* NULL: ours */
 };
 
 struct child {
     struct loop *loop;
-    pid_t pid; /* 0 when none */
+    pid_t pid; /* 0 when none, and from its end on */
     int pidfd;
     int status; /* as waitpid, valid in the callback */
     struct buf out, err_out; /* captured */
     void (*exited)(struct child *c);
-    struct loop_io exit_io, in_io, out_io, err_io;
-    int in_fd, out_fd, err_fd;
-    char *input;
-    size_t input_n, input_at;
+    struct loop_io exit_io, out_io, err_io;
+    int out_fd, err_fd;
     bool reaped;
 };
 
-/* A zeroed child is empty. The callback comes when the process has ended *and* captured pipes are at their end. */
+/* A zeroed child is empty; one in use is forgotten first. What keeps it from starting (a missing program too) is
+ * the error here, never a callback. The callback comes when the process has ended *and* captured pipes are at
+ * their end; it may start or forget the same child. */
 MUST_CHECK bool child_start(struct loop *l, struct child *c, const struct child_spec *spec,
                             void (*exited)(struct child *), struct error *err);
 void child_kill(struct child *c, int signo); /* by pidfd; nothing when it ended */
-void child_done(struct child *c);            /* forgets (does not kill) it; releases buffers */
+void child_done(struct child *c);            /* forgets (does not kill) it, its zombie is still collected; releases buffers */
 
-/* Blocking form for short tools in processes of their own (launcher, fetcher, tests): runs to the end, at most
+/* out gets its stdout, and may be NULL. Blocking form for short tools in processes of their own (launcher, fetcher, tests): runs to the end, at most
  * timeout_ns, then SIGKILL and ERROR_TIMEOUT. A non-zero exit is ERROR_INTERNAL with the last stderr line. */
 MUST_CHECK bool child_run(const struct child_spec *spec, int64_t timeout_ns, struct buf *out, struct error *err);
 bool child_ok(int status);
