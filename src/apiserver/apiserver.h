@@ -71,8 +71,8 @@ void apiserver_add_virtual_group(struct apiserver *s, const struct virtual_group
 struct apiserver_config {
     struct loop *loop;
     struct store *store;
-    const char *ca_key_pem;             /* signs service-account tokens' key and nothing else is derived from it; see authn */
-    const char *service_account_key_pem;
+    const char *ca_cert_pem;            /* published as kube-root-ca.crt */
+    const char *service_account_key_pem; /* EC private key that signs service-account tokens */
     const char *issuer;                 /* "https://kubernetes.default.svc" */
     const char *node_name;
     /* Log access of a pod: streams GET pods/<name>/log. NULL: answered 501 with the reason. */

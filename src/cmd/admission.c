@@ -1,0 +1,86 @@
+#include "cmd/admission.h"
+
+#include "base/ident.h"
+
+/* Our own components may do what users may not: write a VMI's status and spec. */
+static bool by_platform(const struct identity *who)
+{
+    static const struct str prefixes[] = {STR_INIT("system:node:"), STR_INIT("system:vireo:"),
+                                          STR_INIT("system:serviceaccount:kubevirt:")};
+
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (who->user && str_starts(str_of(who->user), prefixes[i]))
+            return true;
+    return false;
+}
+
+static void random_uuid(void *data, char ret[37])
+{
+    (void)data;
+    ident_uuid4(ret);
+}
+
+static bool is_kind(const struct admission *a, const char *plural)
+{
+    return strcmp(a->kind->plural, plural) == 0;
+}
+
+static bool mutate(void *data, struct admission *a, struct error *err)
+{
+    struct admission_rules *rules = data;
+    const struct kv_random random = {.uuid = random_uuid};
+
+    (void)err;
+    if (a->op != ADMIT_CREATE || a->subresource)
+        return true;
+    if (is_kind(a, "virtualmachines"))
+        a->object = kv_vm_default(a->object, rules->config, &random, a->arena);
+    else if (is_kind(a, "virtualmachineinstances"))
+        a->object = kv_vmi_default(a->object, rules->config, &random, a->arena);
+    return true;
+}
+
+/* A VMI has no status subresource: what users write there is put back (reference §1.1). */
+static bool keep_status(void *data, struct admission *a, struct error *err)
+{
+    (void)data;
+    (void)err;
+    if (a->op == ADMIT_UPDATE && !a->subresource && is_kind(a, "virtualmachineinstances") && !by_platform(a->who))
+        a->object = json_with(a->arena, a->object, "status", json_get(a->old, "status"));
+    return true;
+}
+
+static bool validate(void *data, struct admission *a, struct error *err)
+{
+    struct admission_rules *rules = data;
+
+    if ((a->op != ADMIT_CREATE && a->op != ADMIT_UPDATE) || a->subresource)
+        return true;
+    if (is_kind(a, "virtualmachines")) {
+        /* A VM that is going away must be able to lose its finalizers, whatever today's rules say of it. */
+        if (json_at(a->object, "metadata/deletionTimestamp"))
+            return true;
+        kv_vm_validate(a->object, a->old, rules->config, a->arena, &a->causes);
+        if (a->causes.n == 0)
+            kv_unsupported(json_at(a->object, "spec/template/spec"), "spec.template.spec", rules->config, a->arena, &a->causes);
+    } else if (is_kind(a, "virtualmachineinstances")) {
+        if (json_at(a->object, "metadata/deletionTimestamp"))
+            return true;
+        kv_vmi_validate(a->object, a->old, rules->config, by_platform(a->who), a->arena, &a->causes);
+        if (a->causes.n == 0 && a->op == ADMIT_CREATE)
+            kv_unsupported(json_get(a->object, "spec"), "spec", rules->config, a->arena, &a->causes);
+    } else if (is_kind(a, "kubevirts") && a->op == ADMIT_CREATE
+               && rules->other_kubevirt(rules->data, a->ns, a->name)) {
+        return error_set(err, ERROR_FORBIDDEN,
+                         "there is a KubeVirt object already, and one configures the whole installation: change that one instead");
+    }
+    return true;
+}
+
+void admission_register(struct apiserver *s, struct admission_rules *rules)
+{
+    apiserver_add_admission(s, &(struct admission_plugin){.name = "kubevirt-defaults", .group = "kubevirt.io",
+                                                          .mutate = mutate, .validate = validate, .data = rules});
+    apiserver_add_admission(s, &(struct admission_plugin){.name = "kubevirt-status", .group = "kubevirt.io",
+                                                          .mutate = keep_status, .data = rules});
+}

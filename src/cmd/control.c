@@ -1,0 +1,284 @@
+/* vireo control: the API server, its store, the controllers and the scheduler in one process without privileges.
+ *
+ * It is started by `vireo serve` with its listening sockets and keys on inherited descriptors; the only files that it can write are
+ * in DIR/control. The node process is the one peer on api.sock, known by SO_PEERCRED. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+#include <unistd.h>
+
+#include "apiserver/apiserver.h"
+#include "apiserver/local.h"
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "client/informer.h"
+#include "cmd/admission.h"
+#include "cmd/instance.h"
+#include "cmd/platform.h"
+#include "controller/controller.h"
+#include "http/client.h"
+#include "http/server.h"
+#include "http/tls.h"
+#include "subresources/subresources.h"
+
+struct control {
+    struct loop *loop;
+    const struct json *config;
+    struct store *store;
+    struct apiserver *api;
+    struct http_server *http;
+    struct http_tls *tls;
+    struct http_client *agent;
+    struct client *client;
+    struct subresources *subresources;
+    struct controllers *controllers;
+    struct informer *kubevirts;
+    struct platform *platform;
+    struct admission_rules rules;
+    struct loop_signal term;
+    char *kubevirt_key; /* the KubeVirt object that is honoured */
+};
+
+static bool drop_privileges(struct error *err)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {0};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0
+        || setresgid(INSTANCE_UID_BASE, INSTANCE_UID_BASE, INSTANCE_UID_BASE) < 0
+        || setresuid(INSTANCE_UID_BASE, INSTANCE_UID_BASE, INSTANCE_UID_BASE) < 0)
+        return error_errno(err, errno, "dropping privileges");
+    if (syscall(SYS_capset, &head, none) < 0)
+        return error_errno(err, errno, "dropping capabilities");
+    /* setuid cleared the death signal (prctl(2)); without it a killed supervisor would leave us holding the port. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return error_errno(err, errno, "PR_SET_PDEATHSIG");
+    return true;
+}
+
+static void on_kubevirt(void *user, struct str key, const struct json *object, bool deleted)
+{
+    struct control *c = user;
+
+    if (c->kubevirt_key && !str_is(key, c->kubevirt_key))
+        return;
+    kv_config_free(c->rules.config);
+    c->rules.config = kv_config_new(deleted ? NULL : object);
+    free(c->kubevirt_key);
+    c->kubevirt_key = deleted ? NULL : str_dup(key);
+}
+
+static bool other_kubevirt(void *data, struct str ns, struct str name)
+{
+    struct control *c = data;
+    AUTO(buf_done) struct buf key = {0};
+
+    buf_addf(&key, STR_FMT "/" STR_FMT, STR_ARG(ns), STR_ARG(name));
+    return c->kubevirt_key && strcmp(c->kubevirt_key, key.p) != 0;
+}
+
+static struct http_client *agent_of(void *data, struct str node_name)
+{
+    struct control *c = data;
+
+    return str_eq(node_name, json_str_at(c->config, "nodeName")) ? c->agent : NULL;
+}
+
+/* Log streams come from the node process; the API server only passes them on. */
+struct log_relay {
+    struct exchange *x;
+    struct http_call *call;
+    bool started;
+};
+
+static void relay_head(void *user, int status, const struct http_header *headers, size_t n)
+{
+    struct log_relay *r = user;
+    AUTO_FREE char *type = NULL;
+
+    for (size_t i = 0; i < n; i++)
+        if (str_is(headers[i].name, "content-type") && !type)
+            type = str_dup(headers[i].value);
+    r->started = true;
+    exchange_start(r->x, status, type ? type : "text/plain");
+}
+
+static void relay_data(void *user, struct str data)
+{
+    struct log_relay *r = user;
+
+    if (exchange_write(r->x, data) > LIMIT_WATCH_BACKLOG) {
+        http_call_cancel(r->call);
+        exchange_abort(r->x);
+        free(r);
+    }
+}
+
+static void relay_done(void *user, int status, struct str body, const struct error *err)
+{
+    struct log_relay *r = user;
+
+    (void)status;
+    (void)body;
+    r->x->closed = NULL;
+    if (r->started)
+        exchange_end(r->x);
+    else
+        apiserver_respond_error(r->x, err);
+    free(r);
+}
+
+static void relay_closed(struct exchange *x)
+{
+    struct log_relay *r = x->user;
+
+    http_call_cancel(r->call);
+    free(r);
+}
+
+static void pod_log(void *data, struct exchange *x, const struct json *pod)
+{
+    struct control *c = data;
+    struct log_relay *r = NEW(struct log_relay);
+    struct str ns = json_str_at(pod, "metadata/namespace"), name = json_str_at(pod, "metadata/name");
+    char *path = arena_printf(&x->arena, "/v1/pods/" STR_FMT "/" STR_FMT "/log%s" STR_FMT, STR_ARG(ns), STR_ARG(name),
+                              x->query.n ? "?" : "", STR_ARG(x->query));
+
+    r->x = x;
+    x->user = r;
+    x->closed = relay_closed;
+    r->call = http_client_call(c->agent, &(struct http_request){.method = HTTP_GET, .path = str_of(path), .timeout_ns = -1,
+                                                                .stream = true, .head = relay_head, .data = relay_data,
+                                                                .done = relay_done, .user = r});
+}
+
+static void on_bootstrapped(void *user, const struct error *err)
+{
+    struct control *c = user;
+
+    if (err->kind != ERROR_NONE) {
+        log_error(NULL, "first objects: %s", error_text(err));
+        exit(1); /* the supervisor tries again */
+    }
+    c->platform = platform_new(c->client, &(struct platform_config){.node_name = json_str_at(c->config, "nodeName")});
+    controllers_start(c->controllers);
+    apiserver_health(c->api, "bootstrap", NULL);
+}
+
+static bool open_store(struct control *c, struct error *err)
+{
+    AUTO_CLOSE int dirfd = -1;
+
+    if (!file_open_dir(INSTANCE_FD_DIR, "control", &dirfd, err))
+        return false;
+    c->store = store_open(&(struct store_config){.loop = c->loop, .dirfd = dirfd}, err);
+    if (c->store)
+        dirfd = -1; /* borrowed by the store for the process's life */
+    return c->store != NULL;
+}
+
+static bool open_server(struct control *c, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct http_tls_config tls = {.server = true,
+                                        .cert_pem = arena_strdup(&a, json_str_at(c->config, "serverCert")),
+                                        .key_pem = arena_strdup(&a, json_str_at(c->config, "serverKey")),
+                                        .ca_pem = arena_strdup(&a, json_str_at(c->config, "caCert"))};
+
+    c->tls = http_tls_new(&tls, err);
+    if (!c->tls)
+        return false;
+    c->http = http_server_new(&(struct http_server_config){.loop = c->loop, .handle = apiserver_handle, .data = c->api});
+    return http_server_listen(c->http, INSTANCE_FD_LISTEN, NULL, err)
+           && http_server_listen(c->http, INSTANCE_FD_LISTEN_TLS, c->tls, err);
+}
+
+static bool open_api(struct control *c, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+    static const char *const groups[] = {"system:masters", NULL};
+    struct apiserver_config config = {
+        .loop = c->loop, .store = c->store,
+        .service_account_key_pem = arena_strdup(&a, json_str_at(c->config, "serviceAccountKey")),
+        .ca_cert_pem = arena_strdup(&a, json_str_at(c->config, "caCert")),
+        .issuer = "https://kubernetes.default.svc",
+        .node_name = arena_strdup(&a, json_str_at(c->config, "nodeName")),
+        .pod_log = pod_log, .pod_log_data = c, .anonymous_health = true,
+    };
+    struct virtual_group group;
+    char *dir = arena_strdup(&a, json_str_at(c->config, "dir"));
+
+    c->api = apiserver_new(&config, err);
+    if (!c->api)
+        return false;
+    apiserver_health(c->api, "bootstrap", "first objects are being made");
+    c->rules = (struct admission_rules){.config = kv_config_new(NULL), .other_kubevirt = other_kubevirt, .data = c};
+    admission_register(c->api, &c->rules);
+
+    c->client = apiserver_client(c->api, "system:vireo:control", groups);
+    c->agent = http_client_new(&(struct http_client_config){.loop = c->loop, .unix_path = arena_printf(&a, "%s/run/node.sock", dir)});
+    c->subresources = subresources_new(&(struct subresources_config){.client = c->client, .agent = agent_of,
+                                                                     .agent_data = c, .version = VIREO_VERSION});
+    subresources_group(c->subresources, &group);
+    apiserver_add_virtual_group(c->api, &group);
+    c->kubevirts = informer_new(&(struct informer_config){.client = c->client, .group = "kubevirt.io", .version = "v1",
+                                                          .plural = "kubevirts", .changed = on_kubevirt, .user = c});
+    c->controllers = controllers_new(&(struct controllers_config){
+        .client = c->client, .launcher_image = "vireo.io/launcher:" VIREO_VERSION, .embedded = true, .image_volumes = true,
+        .data_volumes_path = arena_printf(&a, "%s/volumes", dir)});
+    return true;
+}
+
+static void on_term(struct loop_signal *s)
+{
+    loop_quit(container_of(s, struct control, term)->loop);
+}
+
+static void control_done(struct control *c)
+{
+    loop_signal_stop(&c->term);
+    http_server_free(c->http);
+    controllers_free(c->controllers);
+    platform_free(c->platform);
+    informer_free(c->kubevirts);
+    subresources_free(c->subresources);
+    http_client_free(c->agent);
+    client_free(c->client);
+    apiserver_free(c->api);
+    store_close(c->store); /* flushes */
+    http_tls_free(c->tls);
+    kv_config_free(c->rules.config);
+    free(c->kubevirt_key);
+    loop_free(c->loop);
+}
+
+int control_main(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct control c = {0};
+
+    if (!instance_config_read(&a, &c.config, &err) || !drop_privileges(&err)) {
+        fprintf(stderr, "vireo control: %s\n", error_text(&err));
+        return 1;
+    }
+    log_setup("control", json_bool_at(c.config, "debug", false) ? LOG_DEBUG : LOG_INFO, json_bool_at(c.config, "jsonLog", false));
+    c.loop = loop_new(NULL);
+    if (!loop_signal_start(c.loop, &c.term, SIGTERM, on_term, &err) || !open_store(&c, &err) || !open_api(&c, &err)
+        || !open_server(&c, &err)) {
+        log_error(NULL, "%s", error_text(&err));
+        return 1;
+    }
+    apiserver_bootstrap(c.api, on_bootstrapped, &c);
+    loop_run(c.loop);
+    control_done(&c);
+    return 0;
+}

@@ -1,0 +1,51 @@
+/* cmd/instance - one data directory: its layout, identity, keys and the settings that its processes share. */
+#pragma once
+#include "base/buf.h"
+#include "json/json.h"
+
+#define INSTANCE_DEFAULT_DIR    "/var/lib/vireo"
+#define INSTANCE_DEFAULT_LISTEN "127.0.0.1:6443"
+#define INSTANCE_DEFAULT_CIDR   "10.88.0.0/16"
+#define INSTANCE_UID_BASE       1870000000u /* control +0, fetcher +1, launchers from +1000 */
+
+/* Descriptors that the supervisor hands to its two processes. */
+enum { INSTANCE_FD_CONFIG = 3, INSTANCE_FD_DIR = 4, INSTANCE_FD_LISTEN = 5, INSTANCE_FD_LISTEN_TLS = 6 };
+
+struct instance_options {
+    char *dir;       /* as given, then absolute */
+    char *listen;
+    char *pod_cidr;
+    char *node_name;
+    char *oci_dir;   /* local image layouts; NULL: DIR/oci */
+    char *cni_dir;
+    char *launcher;  /* NULL: beside this program */
+    bool json_log, debug;
+};
+void instance_options_done(struct instance_options *o);
+
+struct instance {
+    struct instance_options o;
+    int dirfd;                 /* DIR */
+    int lock_fd;               /* held while the supervisor lives */
+    char name[9];              /* stable, from the path: names host objects */
+    char *server_cert, *server_key, *ca_cert, *sa_key; /* PEM */
+};
+/* Makes and locks the directory tree, loads or makes keys and certificates (renewed when close to their end), and writes
+ * admin.kubeconfig. ERROR_CONFLICT when another `vireo serve` holds the directory. */
+MUST_CHECK bool instance_open(const struct instance_options *o, struct instance *ret, struct error *err);
+void instance_done(struct instance *i);
+
+/* 8 hex digits that stay the same for a path. */
+void instance_name_of(const char *absolute_dir, char ret[9]);
+
+/* The settings as JSON text in a sealed memory file, and back. */
+MUST_CHECK bool instance_config_fd(const struct instance *i, bool with_keys, int *ret_fd, struct error *err);
+MUST_CHECK bool instance_config_read(struct arena *a, const struct json **ret, struct error *err); /* from INSTANCE_FD_CONFIG */
+
+/* Verbs. argv[0] is the verb. */
+int serve_main(int argc, char **argv);
+int stop_main(int argc, char **argv);
+int doctor_main(int argc, char **argv);
+int control_main(void);
+int node_main(void);
+MUST_CHECK bool instance_parse_flags(int argc, char **argv, struct instance_options *o, bool *ret_all, struct error *err);

@@ -1,0 +1,304 @@
+/* vireo serve: the supervisor.
+ *
+ * It holds what has to outlive its two processes – the directory's lock and the listening sockets, so that a restart of one is a
+ * short wait for its clients, never a refused connection – and starts them anew when they end. It parses nothing from
+ * outside. The control process has no privileges; the node process is root and has no network socket. Both die with the
+ * supervisor; VMs do not: they are no children of any of the three. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/instance.h"
+#include "http/client.h"
+#include "http/server.h"
+#include "loop/child.h"
+
+#define RESTART_MIN MILLIS(20)
+#define RESTART_MAX SECONDS(5)
+#define STEADY      SECONDS(10) /* a process that ran this long starts over with the shortest delay */
+
+struct supervised {
+    struct serve *serve;
+    const char *verb;
+    struct child child;
+    struct loop_timer restart;
+    int64_t started_ns, delay_ns;
+    int config_fd, listen_fd, listen_tls_fd;
+};
+
+struct serve {
+    struct loop *loop;
+    struct instance instance;
+    struct supervised control, node;
+    struct loop_signal term, intr;
+    struct loop_timer poll, kill;
+    struct http_client *api;
+    bool ready, stopping;
+    int64_t begun_ns;
+};
+
+static void start(struct supervised *s);
+
+static void on_restart(struct loop_timer *t)
+{
+    start(container_of(t, struct supervised, restart));
+}
+
+static void check_stopped(struct serve *s)
+{
+    if (s->stopping && !s->control.child.pid && !s->node.child.pid)
+        loop_quit(s->loop);
+}
+
+static void on_exit_child(struct child *c)
+{
+    struct supervised *s = container_of(c, struct supervised, child);
+    struct serve *serve = s->serve;
+    AUTO(buf_done) struct buf why = {0};
+    int status = c->status;
+
+    child_describe(status, STR_NONE, &why);
+    child_done(c);
+    if (serve->stopping) {
+        check_stopped(serve);
+        return;
+    }
+    if (loop_now_ns(serve->loop) - s->started_ns > STEADY)
+        s->delay_ns = RESTART_MIN;
+    log_warning(s->verb, "process ended (%s), retrying in %lld ms; virtual machines go on", why.p,
+                (long long)(s->delay_ns / 1000000));
+    loop_timer_start(serve->loop, &s->restart, s->delay_ns, on_restart);
+    s->delay_ns = s->delay_ns * 2 > RESTART_MAX ? RESTART_MAX : s->delay_ns * 2;
+}
+
+static void start(struct supervised *s)
+{
+    struct serve *serve = s->serve;
+    AUTO(error_clear) struct error err = {0};
+    const char *argv[] = {"/proc/self/exe", s->verb, NULL};
+    struct child_fd fds[] = {{s->config_fd, INSTANCE_FD_CONFIG},
+                             {serve->instance.dirfd, INSTANCE_FD_DIR},
+                             {s->listen_fd, INSTANCE_FD_LISTEN},
+                             {s->listen_tls_fd, INSTANCE_FD_LISTEN_TLS}};
+    struct child_spec spec = {.argv = argv, .fds = fds, .n_fds = s->listen_tls_fd >= 0 ? 4 : 3, .die_with_parent = true};
+
+    s->started_ns = loop_now_ns(serve->loop);
+    if (!child_start(serve->loop, &s->child, &spec, on_exit_child, &err)) {
+        log_error(s->verb, "%s; retrying", error_text(&err));
+        loop_timer_start(serve->loop, &s->restart, RESTART_MAX, on_restart);
+    }
+}
+
+/* A unix socket below DIR/run that only `owner` (and root) can connect to. */
+static bool listen_unix(const struct instance *i, const char *name, uid_t owner, int *ret_fd, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), run = -1;
+    int n = snprintf(address.sun_path, sizeof address.sun_path, "%s/run/%s", i->o.dir, name);
+
+    if (fd < 0)
+        return error_errno(err, errno, "socket");
+    if (n < 0 || (size_t)n >= sizeof address.sun_path)
+        return error_set(err, ERROR_BAD_REQUEST, "--data-dir %s: the path is too long for a socket in it (at most 80 characters)",
+                         i->o.dir);
+    if (!file_open_dir(i->dirfd, "run", &run, err))
+        return false;
+    if (unlinkat(run, name, 0) < 0 && errno != ENOENT)
+        return error_errno(err, errno, "%s", address.sun_path);
+
+    mode_t mask = umask(0177);
+    int bound = bind(fd, (struct sockaddr *)&address, sizeof address);
+    int bind_errno = errno;
+    umask(mask);
+    if (bound < 0)
+        return error_errno(err, bind_errno, "%s", address.sun_path);
+    if (fchownat(run, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
+        return error_errno(err, errno, "%s", address.sun_path);
+    if (listen(fd, 128) < 0)
+        return error_errno(err, errno, "%s", address.sun_path);
+    *ret_fd = TAKE_FD(fd);
+    return true;
+}
+
+/* systemd's readiness protocol: one datagram (sd_notify(3)). */
+static void notify_systemd(const char *text)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    AUTO_CLOSE int fd = -1;
+
+    if (!path || strlen(path) >= sizeof address.sun_path || (path[0] != '/' && path[0] != '@'))
+        return;
+    memcpy(address.sun_path, path, strlen(path));
+    if (path[0] == '@')
+        address.sun_path[0] = 0;
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0
+        && sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address,
+                  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path))) < 0)
+        log_debug(NULL, "NOTIFY_SOCKET: %s, ignoring", strerror(errno));
+}
+
+static void on_poll(struct loop_timer *t);
+
+static void on_ready(void *user, int status, struct str body, const struct error *err)
+{
+    struct serve *s = user;
+
+    (void)body;
+    if (err->kind != ERROR_NONE || status != 200) {
+        loop_timer_start(s->loop, &s->poll, MILLIS(20), on_poll);
+        return;
+    }
+    s->ready = true;
+    log_info(NULL, "ready after %lld ms: https://%s, export KUBECONFIG=%s/admin.kubeconfig",
+             (long long)((loop_now_ns(s->loop) - s->begun_ns) / 1000000), s->instance.o.listen, s->instance.o.dir);
+    notify_systemd("READY=1\n");
+    http_client_free(s->api);
+    s->api = NULL;
+}
+
+static void on_poll(struct loop_timer *t)
+{
+    struct serve *s = container_of(t, struct serve, poll);
+    struct http_request r = {.method = HTTP_GET, .path = STR("/readyz"), .timeout_ns = SECONDS(5), .done = on_ready, .user = s};
+
+    if (!s->stopping && s->api)
+        http_client_call(s->api, &r);
+}
+
+static void on_kill(struct loop_timer *t)
+{
+    struct serve *s = container_of(t, struct serve, kill);
+
+    child_kill(&s->control.child, SIGKILL);
+    child_kill(&s->node.child, SIGKILL);
+}
+
+static void stop(struct serve *s)
+{
+    if (s->stopping)
+        return;
+    s->stopping = true;
+    notify_systemd("STOPPING=1\n");
+    log_info(NULL, "stopping; virtual machines go on (vireo stop --all ends them)");
+    loop_timer_stop(&s->control.restart);
+    loop_timer_stop(&s->node.restart);
+    child_kill(&s->control.child, SIGTERM);
+    child_kill(&s->node.child, SIGTERM);
+    loop_timer_start(s->loop, &s->kill, SECONDS(10), on_kill);
+    check_stopped(s);
+}
+
+static void on_term(struct loop_signal *sig)
+{
+    stop(container_of(sig, struct serve, term));
+}
+
+static void on_intr(struct loop_signal *sig)
+{
+    stop(container_of(sig, struct serve, intr));
+}
+
+static bool find_launcher(struct instance_options *o, struct error *err)
+{
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    if (!o->launcher) {
+        if (n < 0)
+            return error_errno(err, errno, "/proc/self/exe");
+        self[n] = 0;
+        *(strrchr(self, '/')) = 0;
+        o->launcher = xasprintf("%s/vireo-launcher", self);
+    }
+    if (access(o->launcher, X_OK) < 0)
+        return error_errno(err, errno, "%s (it belongs beside vireo, or name it with --launcher)", o->launcher);
+    return true;
+}
+
+static bool prepare(struct serve *s, struct instance_options *o, struct error *err)
+{
+    struct supervised *control = &s->control, *node = &s->node;
+
+    if (geteuid() != 0)
+        return error_set(err, ERROR_FORBIDDEN, "vireo serve must start as root (it makes networks and sandboxes): sudo vireo serve");
+    if (!find_launcher(o, err))
+        return false;
+    /* The port first: a second server on it is the commonest mistake, and nothing has been touched yet. */
+    if (!http_listen_tcp(o->listen, &control->listen_tls_fd, err))
+        return error_wrap(err, "--listen %s", o->listen);
+    if (!instance_open(o, &s->instance, err))
+        return false;
+    if (!listen_unix(&s->instance, "api.sock", 0, &control->listen_fd, err)
+        || !listen_unix(&s->instance, "node.sock", INSTANCE_UID_BASE, &node->listen_fd, err))
+        return false;
+    return instance_config_fd(&s->instance, true, &control->config_fd, err)
+           && instance_config_fd(&s->instance, false, &node->config_fd, err);
+}
+
+static void serve_done(struct serve *s)
+{
+    struct supervised *both[] = {&s->control, &s->node};
+
+    for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
+        child_done(&both[i]->child);
+        loop_timer_stop(&both[i]->restart);
+        fd_close(&both[i]->config_fd);
+        fd_close(&both[i]->listen_fd);
+        fd_close(&both[i]->listen_tls_fd);
+    }
+    http_client_free(s->api);
+    instance_done(&s->instance);
+    loop_free(s->loop);
+}
+
+int serve_main(int argc, char **argv)
+{
+    AUTO(instance_options_done) struct instance_options o = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct serve s = {
+        .instance = {.dirfd = -1, .lock_fd = -1},
+        .control = {.verb = "control", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .delay_ns = RESTART_MIN},
+        .node = {.verb = "node", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .delay_ns = RESTART_MIN},
+    };
+    AUTO_FREE char *socket_path = NULL;
+
+    if (!instance_parse_flags(argc, argv, &o, NULL, &err)) {
+        fprintf(stderr, "vireo serve: %s\n", error_text(&err));
+        return 2;
+    }
+    log_setup("serve", o.debug ? LOG_DEBUG : LOG_INFO, o.json_log);
+    s.loop = loop_new(NULL);
+    s.begun_ns = loop_now_ns(s.loop);
+    s.control.serve = s.node.serve = &s;
+    if (!prepare(&s, &o, &err) || !loop_signal_start(s.loop, &s.term, SIGTERM, on_term, &err)
+        || !loop_signal_start(s.loop, &s.intr, SIGINT, on_intr, &err)) {
+        fprintf(stderr, "vireo serve: %s\n", error_text(&err));
+        serve_done(&s);
+        return 1;
+    }
+
+    start(&s.control);
+    start(&s.node);
+    socket_path = xasprintf("%s/run/api.sock", s.instance.o.dir);
+    s.api = http_client_new(&(struct http_client_config){.loop = s.loop, .unix_path = socket_path});
+    loop_timer_start(s.loop, &s.poll, MILLIS(20), on_poll);
+    loop_run(s.loop);
+    log_info(NULL, "stopped");
+    loop_signal_stop(&s.term);
+    loop_signal_stop(&s.intr);
+    serve_done(&s);
+    return 0;
+}

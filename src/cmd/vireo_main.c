@@ -1,0 +1,84 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cmd/instance.h"
+#include "image/image.h"
+
+static int control_verb(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return control_main();
+}
+
+static int node_verb(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return node_main();
+}
+
+static int fetch_verb(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return image_fetch_main();
+}
+
+static int version_verb(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("vireo %s (KubeVirt API 1.8)\n", VIREO_VERSION);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(int argc, char **argv);
+    const char *help; /* NULL: started by serve, not by people */
+} verbs[] = {
+    {"serve", serve_main, "run the Kubernetes API and virtual machines on this machine"},
+    {"stop", stop_main, "stop a running `vireo serve`; with --all its virtual machines and all traces, too"},
+    {"doctor", doctor_main, "check whether this machine can run virtual machines, and what to do if not"},
+    {"version", version_verb, "print the version"},
+    {"control", control_verb, NULL},
+    {"node", node_verb, NULL},
+    {"fetch-image", fetch_verb, NULL},
+};
+
+static int usage(FILE *to)
+{
+    fprintf(to, "vireo: virtual machines from KubeVirt manifests\n\nusage: vireo VERB [options]\n\n");
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+        if (verbs[i].help)
+            fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].help);
+    fprintf(to,
+            "\noptions of serve, stop and doctor\n"
+            "  --data-dir DIR        everything it keeps (" INSTANCE_DEFAULT_DIR ")\n"
+            "  --listen ADDR:PORT    the API (" INSTANCE_DEFAULT_LISTEN ")\n"
+            "  --pod-cidr CIDR       addresses of virtual machines' pods (" INSTANCE_DEFAULT_CIDR ")\n"
+            "  --node-name NAME      name of this machine's Node (its host name)\n"
+            "  --oci-dir DIR         local image layouts, as oci:NAME in a containerDisk (DATA-DIR/oci)\n"
+            "  --cni-dir DIR         CNI plugins (/usr/lib/cni)\n"
+            "  --launcher FILE       vireo-launcher (beside this program)\n"
+            "  --log-json, --debug   how and how much is logged\n"
+            "\nthen: export KUBECONFIG=DATA-DIR/admin.kubeconfig and use kubectl\n");
+    return to == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+        return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0)
+        return version_verb(argc, argv);
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].fn(argc - 1, argv + 1);
+    fprintf(stderr, "vireo: unknown verb '%s' (see vireo --help)\n", argv[1]);
+    return 2;
+}
