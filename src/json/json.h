@@ -59,13 +59,14 @@ const struct json *json_item(const struct json *array, size_t i); /* NULL past t
 /* Deep equality; object member order does not matter, numbers compare by value (1 == 1.0). */
 bool json_eq(const struct json *a, const struct json *b);
 
+static inline const struct json_member *json_members(const struct json *v) { return json_is(v, JSON_OBJECT) ? v->members : NULL; }
 #define json_each_item(it, array)                                                                  \
-    for (const struct json *it = json_is((array), JSON_ARRAY) ? (array)->items : NULL,             \
-                           *it##_end = it ? it + json_len(array) : NULL;                           \
+    for (const struct json *it##_of = (array),                                                     \
+                           *it = json_is(it##_of, JSON_ARRAY) ? it##_of->items : NULL,             \
+                           *it##_end = it ? it + it##_of->n : NULL;                                \
          it < it##_end; it++)
-#define json_each_member(m, object)                                                                \
-    for (const struct json_member *m = json_is((object), JSON_OBJECT) ? (object)->members : NULL,  \
-                                  *m##_end = m ? m + json_len(object) : NULL;                      \
+#define json_each_member(m, object) /* evaluates `object` twice */                                 \
+    for (const struct json_member *m = json_members(object), *m##_end = m ? m + json_len(object) : NULL; \
          m < m##_end; m++)
 
 /* Makers. Text is copied into the arena. */
