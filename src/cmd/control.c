@@ -168,7 +168,7 @@ static void on_bootstrapped(void *user, const struct error *err)
         log_error(NULL, "first objects: %s", error_text(err));
         exit(1); /* the supervisor tries again */
     }
-    c->platform = platform_new(c->client, &(struct platform_config){.node_name = json_str_at(c->config, "nodeName")});
+    c->platform = platform_new(c->client);
     controllers_start(c->controllers);
     apiserver_health(c->api, "bootstrap", NULL);
 }

@@ -300,7 +300,12 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     if (flock(i.lock_fd, LOCK_EX | LOCK_NB) < 0)
         return error_set(err, ERROR_CONFLICT,
                          "%s is in use by another `vireo serve`: stop that one, or choose another --data-dir", i.o.dir);
-    if (!make_tree(&i, err) || !load_keys(&i, err))
+    /* `vireo stop` asks who holds the lock. */
+    AUTO(buf_done) struct buf pid = {0};
+    buf_addf(&pid, "%d\n", (int)getpid());
+    if (ftruncate(i.lock_fd, 0) < 0)
+        return error_errno(err, errno, "%s/lock", i.o.dir);
+    if (!file_write_all(i.lock_fd, buf_str(&pid), err) || !make_tree(&i, err) || !load_keys(&i, err))
         return false;
     *ret = i;
     memset(&i, 0, sizeof i);
