@@ -1,7 +1,8 @@
 #include "base/arena.h"
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "base/cleanup.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #define FIRST_BLOCK 4096u
@@ -127,19 +128,11 @@ struct str arena_str(struct arena *a, struct str s)
 
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
-    va_list ap, again;
-    char *text;
-    int n;
+    AUTO(buf_done) struct buf text = {.limit = SIZE_MAX / 2};
+    va_list ap;
 
     va_start(ap, fmt);
-    va_copy(again, ap);
-    n = vsnprintf(NULL, 0, fmt, ap);
+    buf_vaddf(&text, fmt, ap);
     va_end(ap);
-    if (n < 0)
-        n = 0;
-    text = arena_alloc_bytes(a, (size_t)n + 1);
-    if (vsnprintf(text, (size_t)n + 1, fmt, again) < 0)
-        text[0] = '\0';
-    va_end(again);
-    return text;
+    return arena_strdup(a, buf_str(&text));
 }
