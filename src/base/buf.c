@@ -3,7 +3,7 @@
 #include "base/cleanup.h"
 #include "base/limits.h"
 
-/* What an initialised buffer without memory points at, so that p is text from the start. Never written. */
+/* What an initialised buffer without memory points at: p is text from the start. Never written. */
 static char nothing[1];
 
 static size_t limit_of(const struct buf *b)
@@ -152,10 +152,13 @@ bool buf_ok(const struct buf *b, const char *what, struct error *err)
     return error_set(err, ERROR_TOO_LARGE, "%s is larger than %zu bytes", what, limit_of(b));
 }
 
-static const char alphabet_std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char alphabet_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char alphabet_std[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char alphabet_url[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-static void encode64(struct buf *b, const unsigned char *p, size_t n, const char *alphabet, bool pad)
+static void encode64(struct buf *b, const unsigned char *p, size_t n, const char *alphabet,
+                     bool pad)
 {
     for (size_t i = 0; i < n; i += 3) {
         size_t have = n - i < 3 ? n - i : 3;
@@ -193,7 +196,7 @@ static int value64(char c, const char *alphabet)
     return c == alphabet[62] ? 62 : c == alphabet[63] ? 63 : -1;
 }
 
-/* Decodes text without padding into *out; `bits_left` are what the last character carried too much. */
+/* Decodes unpadded text into *out; bits_left are what the last character carried too much. */
 static bool decode64(struct str text, const char *alphabet, struct buf *out, uint32_t *bits_left)
 {
     uint32_t bits = 0;

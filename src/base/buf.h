@@ -20,7 +20,7 @@ void buf_adds(struct buf *b, const char *z);
 void buf_addstr(struct buf *b, struct str s);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buf_vaddf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
-char *buf_reserve(struct buf *b, size_t n); /* room for n more bytes; NULL over the limit; commit by buf_commit */
+char *buf_reserve(struct buf *b, size_t n); /* room for n more bytes; NULL over the limit (which sets no overflow); commit by buf_commit */
 void buf_commit(struct buf *b, size_t n);
 void buf_consume(struct buf *b, size_t n); /* drops n bytes at the front */
 struct str buf_str(const struct buf *b);   /* a view, valid until the next change */

@@ -7,7 +7,7 @@ void cleanup_free_p(void *pointer_to_pointer)
 {
     void *p;
 
-    /* The caller's variable may be a pointer of any type: copied, not cast, for the aliasing rules. */
+    /* The variable may be a pointer of any type: copied, not cast, for the aliasing rules. */
     memcpy(&p, pointer_to_pointer, sizeof p);
     free(p);
 }

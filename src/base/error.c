@@ -66,7 +66,7 @@ static enum error_kind kind_of_errno(int errnum)
 bool error_errno(struct error *e, int errnum, const char *fmt, ...)
 {
     AUTO_FREE char *context = NULL;
-    const char *why = strerrordesc_np(errnum); /* unlike strerror(), static and the same in every thread */
+    const char *why = strerrordesc_np(errnum); /* static: strerror() is not safe in threads */
     va_list ap;
 
     va_start(ap, fmt);

@@ -26,12 +26,12 @@ static int open_beneath(int dirfd, const char *path, int flags, mode_t mode, uin
         how.mode = mode;
     do
         fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
-    while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < 64))); /* EAGAIN: a rename raced */
+    while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < 64))); /* a rename raced */
     return (int)fd;
 }
 
-/* A path at AT_FDCWD is the operator's own and may be absolute or lead through links; all others are held
- * beneath their directory. */
+/* A path at AT_FDCWD is the operator's own and may be absolute or lead through links; all others
+ * are held beneath their directory. */
 static int open_at(int dirfd, const char *path, int flags, mode_t mode)
 {
     int fd;
@@ -44,7 +44,8 @@ static int open_at(int dirfd, const char *path, int flags, mode_t mode)
     return fd;
 }
 
-bool file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd, struct error *err)
+bool file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd,
+                       struct error *err)
 {
     int fd = open_beneath(dirfd, path, flags, mode, BENEATH);
 
@@ -68,7 +69,8 @@ bool file_make_dirs(int dirfd, const char *path, mode_t mode, int *ret_fd, struc
 {
     bool trusted = dirfd == AT_FDCWD;
     struct str rest = str_of(path), part;
-    AUTO_CLOSE int at = open_at(dirfd, trusted && path[0] == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY, 0);
+    AUTO_CLOSE int at =
+        open_at(dirfd, trusted && path[0] == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY, 0);
 
     if (at < 0)
         return error_errno(err, errno, "open the directory above %s", path);
@@ -118,7 +120,8 @@ bool file_read_fd(int fd, struct buf *out, struct error *err)
 bool file_read(int dirfd, const char *path, struct buf *out, struct error *err)
 {
     /* Not to hang on a FIFO that a tenant left in a file's place. */
-    AUTO_CLOSE int fd = open_at(dirfd, path, O_RDONLY | O_NOCTTY | (dirfd == AT_FDCWD ? 0 : O_NONBLOCK), 0);
+    AUTO_CLOSE int fd =
+        open_at(dirfd, path, O_RDONLY | O_NOCTTY | (dirfd == AT_FDCWD ? 0 : O_NONBLOCK), 0);
     struct stat st;
 
     if (fd < 0)
@@ -147,7 +150,8 @@ bool file_write_all(int fd, struct str data, struct error *err)
 }
 
 /* Opens the directory that holds the last part of path, and names that part. */
-static bool open_parent(int dirfd, const char *path, int *ret_fd, const char **ret_name, struct error *err)
+static bool open_parent(int dirfd, const char *path, int *ret_fd, const char **ret_name,
+                        struct error *err)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
@@ -163,7 +167,8 @@ static bool open_parent(int dirfd, const char *path, int *ret_fd, const char **r
 
 static bool write_new(int dir, const char *name, struct str data, mode_t mode, struct error *err)
 {
-    AUTO_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    AUTO_CLOSE int fd =
+        openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
     if (fd < 0)
         return error_errno(err, errno, "create");
@@ -207,10 +212,11 @@ static void close_dir(DIR **dir)
         closedir(*dir);
 }
 
-static bool remove_entry(int top, int dir, const char *name, unsigned depth, bool *moved, struct error *err);
+static bool remove_entry(int top, int dir, const char *name, unsigned depth, bool *moved,
+                         struct error *err);
 
-/* A tree deeper than TREE_DEPTH would cost a descriptor per level, and a tenant chooses the depth: what lies
- * deeper is moved up to the top first, and the top is gone through once more (*moved). */
+/* A deep tree would cost a descriptor per level, and a tenant chooses the depth: what lies deeper
+ * than TREE_DEPTH is moved up to the top, and the top is gone through once more (*moved). */
 static bool remove_contents(int top, int fd, unsigned depth, bool *moved, struct error *err)
 {
     AUTO(close_dir) DIR *dir = NULL;
@@ -233,13 +239,14 @@ static bool remove_contents(int top, int fd, unsigned depth, bool *moved, struct
     return errno == 0 || error_errno(err, errno, "read directory");
 }
 
-static bool remove_entry(int top, int dir, const char *name, unsigned depth, bool *moved, struct error *err)
+static bool remove_entry(int top, int dir, const char *name, unsigned depth, bool *moved,
+                         struct error *err)
 {
     AUTO_CLOSE int fd = -1;
 
     if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
         return true;
-    if (errno != EISDIR && errno != EPERM)
+    if (errno != EISDIR)
         return error_errno(err, errno, "remove %s", name);
     if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return true;
@@ -278,7 +285,7 @@ bool file_remove_tree(int dirfd, const char *path, struct error *err)
     }
     if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
         return true;
-    if (errno != EISDIR && errno != EPERM)
+    if (errno != EISDIR)
         return error_errno(err, errno, "remove %s", path);
     fd = open_beneath(parent, name, O_RDONLY | O_DIRECTORY, 0, BENEATH | RESOLVE_NO_XDEV);
     if (fd < 0)

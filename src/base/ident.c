@@ -167,7 +167,8 @@ void ident_suffix_from(uint64_t hash, char *ret, size_t n)
     uint64_t left = hash;
 
     for (size_t i = 0; i < n; i++) {
-        if (i > 0 && i % 13 == 0) { /* 64 bits are spent after 13 letters: the next, by splitmix64 */
+        /* 64 bits are spent after 13 letters: the next, by splitmix64 */
+        if (i > 0 && i % 13 == 0) {
             hash += 0x9e3779b97f4a7c15u;
             left = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9u;
             left = (left ^ left >> 27) * 0x94d049bb133111ebu;
@@ -179,8 +180,8 @@ void ident_suffix_from(uint64_t hash, char *ret, size_t n)
     ret[n] = '\0';
 }
 
-/* Days since 1970-01-01 of a date in the proleptic Gregorian calendar, and back; the year counts from
- * March, so that the leap day is its last. */
+/* Days since 1970-01-01 of a date in the proleptic Gregorian calendar, and back; the year counts
+ * from March, so that the leap day is its last. */
 
 static int64_t days_from_date(int64_t year, unsigned month, unsigned day)
 {
@@ -304,7 +305,8 @@ bool ident_parse_time(struct str s, int64_t *ret_unix_ns, struct error *err)
         return error_set(err, ERROR_INVALID, "'" STR_FMT "' is not an RFC 3339 time",
                          STR_ARG(str_take(s, 64)));
     total = days_from_date(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset;
-    if (__builtin_mul_overflow(total, 1000000000, &total) || __builtin_add_overflow(total, ns, &total))
+    if (__builtin_mul_overflow(total, 1000000000, &total)
+        || __builtin_add_overflow(total, ns, &total))
         return error_set(err, ERROR_INVALID, "time '" STR_FMT "' is out of range",
                          STR_ARG(str_take(s, 64)));
     *ret_unix_ns = total;

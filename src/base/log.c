@@ -41,7 +41,7 @@ static const char *level_name(enum log_level level)
     return "?";
 }
 
-/* Names and messages carry text of tenants: a line must stay one line, and a terminal a terminal. */
+/* Names and messages carry tenants' text: a line must stay one line, and a terminal a terminal. */
 static void add_text(struct buf *line, const char *z)
 {
     for (; *z; z++) {

@@ -123,7 +123,7 @@ char *str_dup(struct str s)
     return copy;
 }
 
-/* SipHash-1-3 (Aumasson and Bernstein, with the round counts that Rust and Python use for their tables). */
+/* SipHash-1-3 (Aumasson and Bernstein; fewer rounds, as is usual for tables). */
 
 static uint64_t hash_key[2];
 

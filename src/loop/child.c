@@ -1,7 +1,7 @@
 /* How a child starts: everything that allocates happens before the fork; between fork and exec only
- * async-signal-safe calls run, because another thread may have held any lock. All signals are blocked across
- * the fork, so no handler of ours ever runs in the child. The child reports a failure through a pipe that exec
- * closes: an end of file there means it runs the program. */
+ * async-signal-safe calls run, because another thread may have held any lock. All signals are
+ * blocked across the fork, so no handler of ours ever runs in the child. The child reports a
+ * failure through a pipe that exec closes: an end of file there means it runs the program. */
 #include "loop/child.h"
 #include "loop/internal.h"
 #include "base/alloc.h"
@@ -37,7 +37,7 @@ struct report {
 struct launch { /* owned, all of it */
     char *path;
     VEC(char *) env;
-    VEC(struct child_fd) fds; /* .fd is borrowed */
+    VEC(struct child_fd) fds;              /* .fd is borrowed */
     int input_fd, out_fd, err_fd, null_fd; /* the child's ends */
     int report_fd;
 };
@@ -72,7 +72,7 @@ static void reset_signals(void)
     struct sigaction plain = {.sa_handler = SIG_DFL};
 
     for (int signo = 1; signo < NSIG; signo++)
-        sigaction(signo, &plain, NULL); /* SIGKILL, SIGSTOP and glibc's own two refuse: as they should */
+        sigaction(signo, &plain, NULL); /* SIGKILL, SIGSTOP and glibc's own two refuse */
 }
 
 /* All sources first move above every target, so that no dup2 overwrites a source still to come. */
@@ -110,7 +110,7 @@ static _Noreturn void run_child(const struct child_spec *spec, struct launch *n,
 
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
             fail(report_fd, STAGE_PARENT);
-        now = getppid(); /* 0: it is outside of our pid namespace, which our parent may have just made */
+        now = getppid(); /* 0: outside of our pid namespace, which it may have just made */
         if (now != parent && now != 0)
             _exit(127);
     }
@@ -189,7 +189,7 @@ static void copy_env(struct launch *n, const char *const *env)
     vec_push(&n->env, NULL);
 }
 
-/* A file in memory and not a pipe: the child reads it at its own pace, and nobody has to feed it. */
+/* A file in memory and not a pipe: the child reads at its own pace, and nobody has to feed it. */
 static bool make_input(struct str input, int *ret_fd, struct error *err)
 {
     AUTO_CLOSE int fd = memfd_create("stdin", MFD_CLOEXEC);
@@ -223,7 +223,8 @@ static bool maps(const struct child_spec *spec, int target)
     return false;
 }
 
-static bool prepare(const struct child_spec *spec, struct child *c, struct launch *n, struct error *err)
+static bool prepare(const struct child_spec *spec, struct child *c, struct launch *n,
+                    struct error *err)
 {
     if (!find_program(spec->argv[0], &n->path, err))
         return false;
@@ -253,11 +254,14 @@ static bool prepare(const struct child_spec *spec, struct child *c, struct launc
     return true;
 }
 
-static bool report_error(const struct report *report, const struct child_spec *spec, struct error *err)
+static bool report_error(const struct report *report, const struct child_spec *spec,
+                         struct error *err)
 {
-    static const char *const what[] = {
-        [STAGE_PARENT] = "set the parent death signal", [STAGE_SESSION] = "start a session",
-        [STAGE_CWD] = "change directory", [STAGE_FDS] = "place descriptors", [STAGE_EXEC] = NULL};
+    static const char *const what[] = {[STAGE_PARENT] = "set the parent death signal",
+                                       [STAGE_SESSION] = "start a session",
+                                       [STAGE_CWD] = "change directory",
+                                       [STAGE_FDS] = "place descriptors",
+                                       [STAGE_EXEC] = NULL};
 
     if (report->stage == STAGE_EXEC)
         return error_errno(err, report->errnum, "start %s", spec->argv[0]);
@@ -265,7 +269,8 @@ static bool report_error(const struct report *report, const struct child_spec *s
                        report->stage < ARRAY_SIZE(what) ? what[report->stage] : "prepare");
 }
 
-static bool start_process(const struct child_spec *spec, struct launch *n, pid_t *ret_pid, struct error *err)
+static bool start_process(const struct child_spec *spec, struct launch *n, pid_t *ret_pid,
+                          struct error *err)
 {
     AUTO_CLOSE int report_in = -1;
     struct report report;
@@ -302,7 +307,7 @@ static bool start_process(const struct child_spec *spec, struct launch *n, pid_t
     return report_error(&report, spec, err);
 }
 
-/* Whoever started us may have left SIGCHLD ignored, which execve keeps and which loses every status. */
+/* Whoever started us may have left SIGCHLD ignored: execve keeps that, and every status is lost. */
 static void keep_statuses(void)
 {
     struct sigaction now;
@@ -323,7 +328,7 @@ static int collect(pid_t pid)
     do
         got = waitpid(pid, &status, 0); /* the pidfd said it has ended: does not block */
     while (got < 0 && errno == EINTR);
-    return got == pid ? status : W_EXITCODE(255, 0); /* where someone ignores SIGCHLD, the status is lost */
+    return got == pid ? status : W_EXITCODE(255, 0); /* someone else took it */
 }
 
 static void finish(struct child *c)
@@ -404,8 +409,8 @@ static void err_ready(struct loop_io *io, uint32_t events)
 bool child_start(struct loop *l, struct child *c, const struct child_spec *spec,
                  void (*exited)(struct child *), struct error *err)
 {
-    AUTO(launch_done) struct launch n = {
-        .input_fd = -1, .out_fd = -1, .err_fd = -1, .null_fd = -1, .report_fd = -1};
+    AUTO(launch_done)
+    struct launch n = {.input_fd = -1, .out_fd = -1, .err_fd = -1, .null_fd = -1, .report_fd = -1};
 
     child_done(c);
     keep_statuses();
@@ -539,7 +544,8 @@ static bool run_wait(struct loop *l, struct run *r, int64_t timeout_ns)
     while (!r->over) {
         int64_t now = loop_now_ns(l);
 
-        if (r->child.reaped && !lingering) { /* a daemon it left behind may hold its pipes for ever */
+        /* A daemon that it left behind may hold its pipes for ever. */
+        if (r->child.reaped && !lingering) {
             lingering = true;
             if (until > now + SECONDS(1))
                 until = now + SECONDS(1);
@@ -551,7 +557,8 @@ static bool run_wait(struct loop *l, struct run *r, int64_t timeout_ns)
     return true;
 }
 
-bool child_run(const struct child_spec *spec, int64_t timeout_ns, struct buf *out, struct error *err)
+bool child_run(const struct child_spec *spec, int64_t timeout_ns, struct buf *out,
+               struct error *err)
 {
     struct child_spec captured = *spec;
     struct loop *l = loop_new(NULL);

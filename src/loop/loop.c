@@ -1,16 +1,21 @@
-/* How a turn goes: what was deferred outside a turn or is overdue shortens the wait to nothing; epoll; the
- * callbacks of descriptors (posts from other threads are one of them); timers that are due; deferred calls.
+/* How a turn goes: what was deferred outside a turn or is overdue shortens the wait to nothing;
+ * epoll; the callbacks of descriptors (posts from other threads are one of them); timers that are
+ * due; deferred calls.
  *
  * Invariants:
- * - epoll knows a descriptor by a slot, not by its owner. Stopping a source empties its slot at once, and the
- *   slot's memory lives until no turn is under way: an event that was fetched before the stop finds nobody.
- *   Nested turns (a callback that pumps until a reply) are why the depth is counted.
- * - A source is stopped before its descriptor is closed; epoll keeps a duplicated file alive otherwise.
- * - A timer that a timer of this turn starts runs in the next turn at the earliest: no timer can starve the
- *   descriptors. Timers due at the same time run in the order of their start.
- * - events == 0 leaves epoll altogether, which otherwise reports EPOLLHUP for ever to someone who asked to be
- *   left alone. Who wants to know of a hang-up while paused waits for EPOLLRDHUP or EPOLLHUP alone.
- * - What epoll refuses (regular files are always ready) is kept in a list of its own and called every turn. */
+ * - epoll knows a descriptor by a slot, not by its owner. Stopping a source empties its slot at
+ *   once, and the slot's memory lives until no turn is under way: an event that was fetched before
+ *   the stop finds nobody. Nested turns (a callback that pumps until a reply) are why the depth is
+ *   counted.
+ * - A source is stopped before its descriptor is closed; epoll keeps a duplicated file alive
+ *   otherwise.
+ * - A timer that a timer of this turn starts runs in the next turn at the earliest: no timer can
+ *   starve the descriptors. Timers due at the same time run in the order of their start.
+ * - events == 0 leaves epoll altogether, which otherwise reports EPOLLHUP for ever to someone who
+ *   asked to be left alone. Who wants to know of a hang-up while paused waits for EPOLLRDHUP or
+ *   EPOLLHUP alone.
+ * - What epoll refuses (regular files are always ready) is kept in a list of its own and called
+ *   every turn. */
 #include "loop/loop.h"
 #include "loop/internal.h"
 #include "base/alloc.h"
@@ -33,8 +38,8 @@
 #define FAKE_TURNS_MAX 10000000
 
 struct io_slot {
-    struct list all;  /* in l->sources until it is stopped */
-    struct list node; /* in l->forced, or in l->dead */
+    struct list all;    /* in l->sources until it is stopped */
+    struct list node;   /* in l->forced, or in l->dead */
     struct loop_io *io; /* NULL: stopped */
     bool in_epoll;
     uint32_t forced; /* events that are true without asking epoll */
@@ -111,8 +116,9 @@ static void slot_arm(struct loop_io *io)
         slot->in_epoll = op != EPOLL_CTL_DEL;
         return;
     }
-    /* EBADF, EEXIST and ENOENT are mistakes of ours: a descriptor closed under its source, or two sources
-     * on one. The others are the machine's limits, which the owner sees as an error on the descriptor. */
+    /* EBADF, EEXIST and ENOENT are mistakes of ours: a descriptor closed under its source, or two
+     * sources on one. The others are the machine's limits, which the owner sees as an error on the
+     * descriptor. */
     assert(errno != EBADF && errno != EEXIST && errno != ENOENT);
     slot->forced = errno == EPERM ? EPOLLIN | EPOLLOUT : EPOLLERR | EPOLLHUP;
     list_add_tail(&io->loop->forced, &slot->node);
@@ -172,7 +178,8 @@ static void slot_call(struct loop *l, struct io_slot *slot, uint32_t events)
 
 static void run_forced(struct loop *l)
 {
-    VEC(struct io_slot *) slots = {0}; /* the list changes under the callbacks; slots live through the turn */
+    /* A copy: the list changes under the callbacks, while slots live through the turn. */
+    VEC(struct io_slot *) slots = {0};
 
     list_each(node, &l->forced)
         vec_push(&slots, list_entry(node, struct io_slot, node));
@@ -234,7 +241,8 @@ static void heap_down(struct loop *l, size_t at, struct heap_entry entry)
     heap_put(l, at, entry);
 }
 
-void loop_timer_start(struct loop *l, struct loop_timer *t, int64_t in_ns, void (*fn)(struct loop_timer *))
+void loop_timer_start(struct loop *l, struct loop_timer *t, int64_t in_ns,
+                      void (*fn)(struct loop_timer *))
 {
     loop_timer_stop(t);
     if (__builtin_add_overflow(loop_now_ns(l), in_ns > 0 ? in_ns : 0, &t->due_ns))
@@ -369,8 +377,8 @@ static void signal_read(struct loop_io *io, uint32_t events)
         s->fn(s); /* which may stop s; further signals are found by the next turn */
 }
 
-bool loop_signal_start(struct loop *l, struct loop_signal *s, int signo, void (*fn)(struct loop_signal *),
-                       struct error *err)
+bool loop_signal_start(struct loop *l, struct loop_signal *s, int signo,
+                       void (*fn)(struct loop_signal *), struct error *err)
 {
     sigset_t set;
     int fd;
@@ -449,7 +457,7 @@ static void drop_posts(struct loop *l)
     }
 }
 
-/* Deferred calls are mostly releases: they run once more. Sources that are still started are let go. */
+/* Deferred calls are mostly releases: they run once more. Sources still started are let go. */
 void loop_free(struct loop *l)
 {
     if (!l)
@@ -512,8 +520,12 @@ static int wait_events(struct loop *l, struct epoll_event *events, int64_t wait)
     int64_t ms = wait / 1000000 + (wait % 1000000 > 0);
     int n = epoll_pwait2(l->epfd, events, EVENTS_PER_TURN, wait < 0 ? NULL : &t, NULL);
 
-    if (n < 0 && (errno == ENOSYS || errno == EPERM)) /* before Linux 5.11, or a seccomp list of that age */
-        n = epoll_wait(l->epfd, events, EVENTS_PER_TURN, wait < 0 ? -1 : ms > INT_MAX ? INT_MAX : (int)ms);
+    /* Before Linux 5.11, or under a seccomp list of that age. */
+    if (n < 0 && (errno == ENOSYS || errno == EPERM))
+        n = epoll_wait(l->epfd, events, EVENTS_PER_TURN,
+                       wait < 0       ? -1
+                       : ms > INT_MAX ? INT_MAX
+                                      : (int)ms);
     if (n < 0 && errno != EINTR)
         cannot("epoll_wait");
     return n;

@@ -2,7 +2,9 @@
  *
  * A source is a member of its owner, started and stopped by it; its callback finds the owner by
  * container_of. Callbacks never block, and never destroy their caller: they mark and loop_defer().
- * Stopping any source inside any callback is safe: a stopped source is not called again.
+ * Stopping any source inside any callback is safe: a stopped source is not called again. Sources are zeroed before
+ * their first start, stopped before their descriptor is closed, and loop_free() lets go those still started; it runs
+ * what is still deferred, as that is mostly releases.
  * All time comes from loop_now_ns() (monotonic) and loop_unix_ns() (wall); a test gives its own clock and
  * moves it, so hours of backoff run in microseconds. */
 #pragma once
@@ -28,7 +30,8 @@ void loop_quit(struct loop *l);            /* from any thread or a signal source
 int64_t loop_now_ns(const struct loop *l);
 int64_t loop_unix_ns(const struct loop *l);
 
-/* A test clock: starts at a fixed wall time; advancing runs what falls due, in order. */
+/* A test clock: starts at a fixed wall time; advancing runs what falls due, in order. With it loop_turn waits for
+ * descriptors at most max_wait_ns of real time, and no timer shortens that. */
 struct loop *loop_new_fake(void);
 void loop_fake_advance(struct loop *l, int64_t ns);
 
@@ -41,7 +44,7 @@ struct loop_io {
 };
 void loop_io_start(struct loop *l, struct loop_io *io, int fd, uint32_t events,
                    void (*fn)(struct loop_io *, uint32_t));
-void loop_io_events(struct loop_io *io, uint32_t events); /* changes what it waits for; 0 is allowed */
+void loop_io_events(struct loop_io *io, uint32_t events); /* changes what it waits for; 0: nothing, not even EPOLLHUP */
 void loop_io_stop(struct loop_io *io);
 
 struct loop_timer {
