@@ -71,6 +71,7 @@ void exchange_add_header(struct exchange *x, const char *name, struct str value)
 void exchange_respond(struct exchange *x, int status, const char *content_type, struct str body);
 /* The same with a body that is not copied. */
 void exchange_respond_block(struct exchange *x, int status, const char *content_type, struct block *take_body);
+#define EXCHANGE_HIGH_WATER (256u << 10) /* exchange_write() at or above this: full, `writable` will follow */
 /* Streams: chunked (h1) or DATA frames (h2), flushed as soon as possible. */
 void exchange_start(struct exchange *x, int status, const char *content_type);
 /* Returns the bytes now queued on this stream; the caller stops (or cuts the client off) at its own limit. */

@@ -19,6 +19,9 @@ void http_server_free(struct http_server *s); /* closes everything at once */
 /* Takes a listening socket (TCP or AF_UNIX, already bound and listening). tls NULL: plain. The TLS configuration is
  * borrowed and may be replaced by a later call for new connections (certificate rotation). */
 MUST_CHECK bool http_server_listen(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err);
+/* New connections of the listeners that use `old_tls` use `new_tls` (certificate rotation). The server keeps references
+ * of its own: both may be freed at once. */
+void http_server_replace_tls(struct http_server *s, const struct http_tls *old_tls, const struct http_tls *new_tls);
 /* Serves one connected socket (socketpairs in tests). */
 MUST_CHECK bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err);
 /* Accepts no more, lets running exchanges end (GOAWAY, Connection: close), then calls done. */
