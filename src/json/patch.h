@@ -4,8 +4,9 @@
 
 const struct json *json_merge_patch(struct arena *a, const struct json *target, const struct json *patch);
 
-/* ops is the array of operations. ERROR_BAD_REQUEST for a malformed patch or > LIMIT_PATCH_OPS,
- * ERROR_INVALID (message as evanphx/json-patch words it, see k8s-wire recordings) when it does not apply. */
+/* ops is the array of operations. ERROR_BAD_REQUEST for a malformed patch, ERROR_TOO_LARGE for more than
+ * LIMIT_PATCH_OPS (as upstream) or too much copying, ERROR_INVALID when it does not apply. The last has evanphx's
+ * words; recorded API servers tell clients only a general "the server rejected our request …" with the 422. */
 MUST_CHECK bool json_patch(struct arena *a, const struct json *target, const struct json *ops, const struct json **ret,
                            struct error *err);
 
