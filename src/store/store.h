@@ -22,7 +22,7 @@ struct store_config {
     int dirfd;                 /* data directory, borrowed: "state.db" in it */
     int64_t history_ns;        /* how long old revisions serve watches and continue tokens; 0: 5 min */
     size_t history_max;        /* events kept at the most; 0: 100,000 */
-    /* Extracts what is indexed besides key, labels, owner: values of selectable fields of that kind. May be NULL. */
+    size_t history_bytes;      /* bytes of objects that only history keeps, at the most; 0: 24 MiB */
     bool read_only;
 };
 struct store *store_open(const struct store_config *c, struct error *err);

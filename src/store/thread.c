@@ -1,0 +1,275 @@
+#include "store/impl.h"
+#include "base/log.h"
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+enum {
+    BATCH_ENTRIES = 1024,
+    BATCH_BYTES = 8 << 20,
+    CHECKPOINT_IDLE = 1000,   /* pages in the write-ahead log: worth it when there is nothing else to do */
+    CHECKPOINT_BUSY = 16384,  /* … and in any case: 64 MiB */
+    IDLE_MS = 500,
+};
+
+static void wake_unref(void *arg)
+{
+    struct wake *w = arg;
+
+    if (atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) == 1)
+        free(w);
+}
+
+static void wake_up(void *arg)
+{
+    struct wake *w = arg;
+
+    if (w->s)
+        store_finish(w->s);
+    wake_unref(w);
+}
+
+static void post_wake(struct store *s)
+{
+    atomic_fetch_add_explicit(&s->wake->refs, 1, memory_order_relaxed);
+    loop_post(s->loop, wake_up, wake_unref, s->wake);
+}
+
+static void hand_back(struct store *s, struct batch *b)
+{
+    bool first;
+
+    pthread_mutex_lock(&s->lock);
+    first = list_empty(&s->finished);
+    list_add_tail(&s->finished, &b->node);
+    pthread_mutex_unlock(&s->lock);
+    if (first)
+        post_wake(s);
+}
+
+/* Everything that waits, up to a bound, of one epoch. Under the lock. */
+static struct batch *take_batch(struct store *s)
+{
+    struct batch *b = NEW(struct batch);
+    size_t n = 0, bytes = 0;
+
+    list_init(&b->entries);
+    b->epoch = list_entry(s->queue.next, struct entry, node)->epoch;
+    list_each_safe(node, &s->queue) {
+        struct entry *e = list_entry(node, struct entry, node);
+
+        if (e->epoch != b->epoch || n >= BATCH_ENTRIES || bytes >= BATCH_BYTES)
+            break;
+        list_remove(node);
+        list_add_tail(&b->entries, node);
+        n++;
+        bytes += e->object->text_n;
+    }
+    return b;
+}
+
+static void train(struct store *s, struct str key)
+{
+    AUTO(error_clear) struct error err = {0};
+    struct str kind, bytes;
+    int id;
+
+    if (!kinds_train(s->kinds, key, &id, &kind, &bytes))
+        return;
+    /* Rows may name it only once it is durable itself: it is committed before any of them. */
+    if (db_add_dict(&s->db, id, kind, bytes, &err))
+        kinds_add(s->kinds, id, kind, bytes);
+    else
+        log_warning(NULL, "store: no dictionary for " STR_FMT " now: %s", STR_ARG(kind), error_text(&err));
+    free((char *)(uintptr_t)bytes.p);
+}
+
+static void compact(struct store *s, struct batch *b)
+{
+    list_each(node, &b->entries) {
+        struct entry *e = list_entry(node, struct entry, node);
+        struct str key = store_object_key(e->object);
+        enum object_form form;
+        struct dict *dict;
+
+        if (e->op != ENTRY_INSERT && e->op != ENTRY_UPDATE)
+            continue;
+        if (kinds_sample(s->kinds, key, object_body(e->object, &form, &dict)))
+            train(s, key);
+        e->compact = object_compact(e->object, kinds_for(s->kinds, key));
+    }
+}
+
+static void flush(struct store *s, struct batch *b)
+{
+    int64_t start;
+
+    if (b->epoch <= s->failed_epoch) {
+        error_set(&b->err, ERROR_UNAVAILABLE, "%s",
+                  s->failed.kind ? error_text(&s->failed) : "state.db: a write that this one builds on has failed");
+        b->broken = s->db.broken;
+        return;
+    }
+    compact(s, b);
+    start = db_clock_ns();
+    if (db_commit(&s->db, b)) {
+        atomic_store_explicit(&s->last_fsync_ns, db_clock_ns() - start, memory_order_relaxed);
+        atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
+        error_clear(&s->failed);
+        return;
+    }
+    s->failed_epoch = b->epoch;
+    error_clear(&s->failed);
+    error_set(&s->failed, b->err.kind, "%s", error_text(&b->err));
+}
+
+static void checkpoint(struct store *s, int pages)
+{
+    AUTO(error_clear) struct error err = {0};
+
+    if (s->read_only || s->db.wal_pages < pages)
+        return;
+    if (!db_checkpoint(&s->db, &err)) {
+        log_warning(NULL, "store: %s, retrying", error_text(&err));
+        s->db.wal_pages = pages / 2; /* not again with the very next commit */
+    }
+}
+
+/* Whether writes work again after one failed, while nobody writes: health must not wait for a client. */
+static void probe(struct store *s)
+{
+    struct batch *b;
+
+    if (s->failed.kind == ERROR_NONE || s->db.broken)
+        return;
+    b = NEW(struct batch);
+    list_init(&b->entries);
+    if (db_probe(&s->db, &b->err)) {
+        error_clear(&s->failed);
+        hand_back(s, b);
+        return;
+    }
+    error_clear(&b->err);
+    free(b);
+}
+
+static void copy(struct store *s, struct backup *b)
+{
+    if (backup_step(&s->db, b))
+        return;
+    pthread_mutex_lock(&s->lock);
+    list_remove(&b->node);
+    list_add_tail(&s->backups_done, &b->node);
+    pthread_mutex_unlock(&s->lock);
+    post_wake(s);
+}
+
+/* Waits until there is something to do; what, and false at the end. */
+static bool next_work(struct store *s, struct batch **ret_batch, struct backup **ret_backup)
+{
+    struct timespec until;
+    bool go_on = true;
+
+    *ret_batch = NULL;
+    *ret_backup = NULL;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += IDLE_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&s->lock);
+    while (list_empty(&s->queue) && list_empty(&s->backups) && !s->stop) {
+        bool busy = s->db.wal_pages >= CHECKPOINT_IDLE || s->failed.kind != ERROR_NONE;
+
+        if (!busy)
+            pthread_cond_wait(&s->cond, &s->lock);
+        else if (pthread_cond_timedwait(&s->cond, &s->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    if (!list_empty(&s->queue))
+        *ret_batch = take_batch(s);
+    if (!list_empty(&s->backups))
+        *ret_backup = list_entry(s->backups.next, struct backup, node);
+    else if (!*ret_batch)
+        go_on = !s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return go_on;
+}
+
+static void *thread_main(void *arg)
+{
+    struct store *s = arg;
+    struct batch *batch;
+    struct backup *backup;
+
+    (void)pthread_setname_np(pthread_self(), "store");
+    while (next_work(s, &batch, &backup)) {
+        if (batch) {
+            flush(s, batch);
+            hand_back(s, batch);
+            checkpoint(s, CHECKPOINT_BUSY);
+        }
+        if (backup)
+            copy(s, backup);
+        if (!batch && !backup) {
+            checkpoint(s, CHECKPOINT_IDLE);
+            probe(s);
+        }
+    }
+    return NULL;
+}
+
+bool thread_start(struct store *s, struct error *err)
+{
+    pthread_condattr_t attr;
+    sigset_t all, before;
+    int e;
+
+    s->wake = NEW(struct wake);
+    atomic_init(&s->wake->refs, 1);
+    s->wake->s = s;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    sigfillset(&all); /* signals are for the loops */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    e = pthread_create(&s->thread, NULL, thread_main, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e != 0)
+        return error_errno(err, e, "store thread");
+    s->started = true;
+    return true;
+}
+
+void thread_submit(struct store *s, struct entry *take_e)
+{
+    pthread_mutex_lock(&s->lock);
+    list_add_tail(&s->queue, &take_e->node);
+    pthread_cond_signal(&s->cond);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void thread_stop(struct store *s)
+{
+    if (s->started) {
+        pthread_mutex_lock(&s->lock);
+        s->stop = true;
+        pthread_cond_signal(&s->cond);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->thread, NULL);
+        s->started = false;
+    }
+}
+
+void thread_done(struct store *s)
+{
+    if (s->wake) {
+        s->wake->s = NULL;
+        wake_unref(s->wake);
+        s->wake = NULL;
+        pthread_cond_destroy(&s->cond);
+        pthread_mutex_destroy(&s->lock);
+    }
+    error_clear(&s->failed);
+}
