@@ -1,0 +1,44 @@
+#include "json/patch.h"
+#include "base/cleanup.h"
+#include <assert.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A merge patch cannot say null. */
+static bool has_null(const struct json *v)
+{
+    bool found = json_is(v, JSON_NULL);
+
+    json_each_member (m, v)
+        found = found || has_null(&m->value) || json_get_str(v, json_str(&m->key)) != &m->value;
+    return found;
+}
+
+/* Two lines: the target and the patch. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO(error_clear) struct error failed = {0};
+    AUTO(buf_done) struct buf b = {0};
+    const struct json *target, *patch, *merged, *patched = NULL, *again;
+    struct str first, second;
+    bool ok;
+
+    str_cut(str_n((const char *)data, size), '\n', &first, &second);
+    if (!json_parse(first, &a, &target, &err) || !json_parse(second, &a, &patch, &err))
+        return 0;
+    merged = json_merge_patch(&a, target, patch);
+    json_write(&b, merged);
+    assert(json_parse(buf_str(&b), &a, &again, &err));
+    if (!has_null(target) && !has_null(patch))
+        assert(json_eq(json_merge_patch(&a, target, json_merge_diff(&a, target, patch)), patch));
+    ok = json_patch(&a, target, patch, &patched, &failed);
+    assert(ok == (failed.kind == ERROR_NONE));
+    if (ok) { /* the result is within the parser's bounds */
+        buf_clear(&b);
+        json_write(&b, patched);
+        assert(json_parse(buf_str(&b), &a, &again, &err) && json_eq(patched, again));
+    }
+    return 0;
+}
