@@ -56,6 +56,8 @@ const char *kv_printable_status(const struct json *vm, const struct json *vmi, b
 #define KV_DIR_CONTAINER_DISK "/var/run/kubevirt/container-disks" /* <volume name>/ = the image's root, read-only */
 #define KV_DIR_KERNEL_BOOT    "/var/run/kubevirt/container-disks/kernel-boot"
 #define KV_DIR_PVC            "/var/run/kubevirt-private/vmi-disks"  /* <volume name>/disk.img */
-#define KV_DIR_SECRET         "/var/run/kubevirt-private/secret"     /* <volume name>/ */
+#define KV_DIR_SECRET         "/var/run/kubevirt-private/secret"     /* <volume name>/; of cloud-init <volume name>-udata/ and
+                                                                        -ndata/; <secret name>-access-cred/ */
 #define KV_DIR_CONFIG_MAP     "/var/run/kubevirt-private/config-map"
+#define KV_DIR_SYSPREP        "/var/run/kubevirt-private/sysprep"
 #define KV_UID                107

@@ -1,0 +1,351 @@
+/* The launcher pod of a VirtualMachineInstance: shaped as upstream's (reference/api-and-lifecycle.md §4), with what is ours – one
+ * container instead of up to five, image volumes instead of side-cars, no readiness gate (its condition would be one more write
+ * in every start; a paused VM is told by its own condition), and a memory overhead that was measured. */
+#include "api/kv_config.h"
+
+#include <stdlib.h>
+
+#include "api/quantity.h"
+#include "base/cleanup.h"
+#include "base/ident.h"
+
+#define MIB (1 << 20)
+
+/* What a VM needs besides its guest's memory: measured with Debian 12's QEMU 7.2 and rounded up (docs/benchmarks.md). */
+#define OVERHEAD_LAUNCHER (4LL * MIB)   /* vireo-launcher 1.5 MiB, pages of the sandbox */
+#define OVERHEAD_QEMU     (44LL * MIB)  /* heap, device models, firmware, I/O buffers */
+#define OVERHEAD_PER_VCPU (3LL * MIB)   /* thread stack and state */
+#define OVERHEAD_GRAPHICS (24LL * MIB)  /* 16 MiB of VGA memory and the surface */
+#define OVERHEAD_TCG      (128LL * MIB) /* translation buffer, see vmm/qemu: tb-size */
+#define OVERHEAD_VFIO     (1024LL * MIB)
+#define OVERHEAD_TPM      (8LL * MIB)
+
+static int64_t vcpus_of(const struct json *vmi)
+{
+    const struct json *cpu = json_at(vmi, "spec/domain/cpu");
+    int64_t n = json_i64_at(cpu, "sockets", 1) * json_i64_at(cpu, "cores", 1) * json_i64_at(cpu, "threads", 1);
+
+    return n < 1 ? 1 : n;
+}
+
+static int64_t guest_bytes(const struct json *vmi)
+{
+    struct str text = json_str_at(vmi, "spec/domain/memory/guest");
+
+    if (!text.n)
+        text = json_str_at(vmi, "spec/domain/resources/requests/memory");
+    return quantity_bytes(text, 0);
+}
+
+static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool kvm)
+{
+    const struct json *devices = json_at(vmi, "spec/domain/devices");
+    int64_t guest = guest_bytes(vmi), bytes = OVERHEAD_LAUNCHER + OVERHEAD_QEMU + guest / 512;
+
+    bytes += OVERHEAD_PER_VCPU * vcpus_of(vmi);
+    if (json_bool_at(devices, "autoattachGraphicsDevice", true))
+        bytes += OVERHEAD_GRAPHICS;
+    if (json_len(json_get(devices, "gpus")) || json_len(json_get(devices, "hostDevices")))
+        bytes += OVERHEAD_VFIO;
+    if (json_get(devices, "tpm"))
+        bytes += OVERHEAD_TPM;
+    if (!kvm)
+        bytes += OVERHEAD_TCG;
+    bytes += quantity_bytes(json_str_at(vmi, "spec/domain/memory/reservedOverhead/addedOverhead"), 0);
+    bytes = (int64_t)((double)bytes * (c ? c->overhead_ratio : 1.0));
+    return (bytes + MIB - 1) / MIB * MIB;
+}
+
+int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, struct arena *a)
+{
+    (void)a;
+    return overhead(vmi, c, kv_emulation(c) == KV_EMULATION_NO);
+}
+
+/* Lists that grow while the pod is put together. */
+struct parts {
+    struct arena *a;
+    const struct json *volumes, *mounts;
+};
+
+static void volume(struct parts *p, const char *name, const char *source_kind, const struct json *source)
+{
+    p->volumes = json_append(p->a, p->volumes,
+                             json_object(p->a, "name", json_new_z(p->a, name), source_kind, source, NULL));
+}
+
+static void mount(struct parts *p, const char *name, const char *path, bool read_only)
+{
+    p->mounts = json_append(p->a, p->mounts,
+                            json_object(p->a, "name", json_new_z(p->a, name), "mountPath", json_new_z(p->a, path), "readOnly",
+                                        read_only ? json_new_bool(true) : NULL, NULL));
+}
+
+static void empty_dir(struct parts *p, const char *name, const char *path)
+{
+    volume(p, name, "emptyDir", json_object(p->a, NULL));
+    mount(p, name, path, false);
+}
+
+static void image_volume(struct parts *p, const char *name, const char *path, struct str image, struct str policy)
+{
+    volume(p, name, "image",
+           json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy",
+                       policy.n ? json_new_str(p->a, policy) : NULL, NULL));
+    mount(p, name, path, true);
+}
+
+/* A Secret as a directory: what the launcher makes ISO images and cloud-init data of. */
+static void secret(struct parts *p, const char *name, const char *dir, struct str secret_name, const struct json *optional)
+{
+    if (!secret_name.n)
+        return;
+    volume(p, name, "secret",
+           json_object(p->a, "secretName", json_new_str(p->a, secret_name), "optional", optional, NULL));
+    mount(p, name, arena_printf(p->a, "%s/%s", dir, name), true);
+}
+
+static void cloud_init(struct parts *p, struct str name, const struct json *source)
+{
+    secret(p, arena_printf(p->a, STR_FMT "-udata", STR_ARG(name)), KV_DIR_SECRET, json_str_at(source, "secretRef/name"), NULL);
+    secret(p, arena_printf(p->a, STR_FMT "-ndata", STR_ARG(name)), KV_DIR_SECRET,
+           json_str_at(source, "networkDataSecretRef/name"), NULL);
+}
+
+static void config_map(struct parts *p, const char *name, const char *dir, const struct json *source)
+{
+    struct str map_name = json_str_at(source, "name");
+
+    if (!map_name.n)
+        return;
+    volume(p, name, "configMap",
+           json_object(p->a, "name", json_new_str(p->a, map_name), "optional", json_get(source, "optional"), NULL));
+    mount(p, name, arena_printf(p->a, "%s/%s", dir, name), true);
+}
+
+static void claim(struct parts *p, const char *name, const struct json *claim_name, bool read_only)
+{
+    volume(p, name, "persistentVolumeClaim",
+           json_object(p->a, "claimName", claim_name, "readOnly", read_only ? json_new_bool(true) : NULL, NULL));
+    mount(p, name, arena_printf(p->a, "%s/%s", KV_DIR_PVC, name), read_only);
+}
+
+static void guest_volume(struct parts *p, const struct json *v)
+{
+    struct str name = json_str_at(v, "name");
+    const char *z = arena_strdup(p->a, name);
+    const struct json *s;
+
+    if ((s = json_get(v, "containerDisk")))
+        image_volume(p, z, arena_printf(p->a, "%s/%s", KV_DIR_CONTAINER_DISK, z), json_str_at(s, "image"),
+                     json_str_at(s, "imagePullPolicy"));
+    else if ((s = json_get(v, "persistentVolumeClaim")))
+        claim(p, z, json_get(s, "claimName"), json_bool_at(s, "readOnly", false));
+    else if ((s = json_get(v, "dataVolume")))
+        claim(p, z, json_get(s, "name"), false);
+    else if ((s = json_at(v, "ephemeral/persistentVolumeClaim")))
+        claim(p, z, json_get(s, "claimName"), true);
+    else if ((s = json_get(v, "cloudInitNoCloud")) || (s = json_get(v, "cloudInitConfigDrive")))
+        cloud_init(p, name, s);
+    else if ((s = json_get(v, "configMap")))
+        config_map(p, z, KV_DIR_CONFIG_MAP, s);
+    else if ((s = json_get(v, "secret")))
+        secret(p, z, KV_DIR_SECRET, json_str_at(s, "secretName"), json_get(s, "optional"));
+    else if ((s = json_get(v, "sysprep"))) {
+        secret(p, z, KV_DIR_SYSPREP, json_str_at(s, "secret/name"), NULL);
+        config_map(p, z, KV_DIR_SYSPREP, json_get(s, "configMap"));
+    }
+}
+
+static const struct json *volumes_of(struct parts *p, const struct json *vmi)
+{
+    const struct json *kernel = json_at(vmi, "spec/domain/firmware/kernelBoot/container");
+
+    p->volumes = p->mounts = json_array(p->a, NULL);
+    empty_dir(p, "private", KV_DIR_PRIVATE);
+    empty_dir(p, "public", KV_DIR_PUBLIC);
+    empty_dir(p, "sockets", KV_DIR_SOCKETS);
+    empty_dir(p, "ephemeral-disks", KV_DIR_EPHEMERAL);
+    if (kernel)
+        image_volume(p, "kernel-boot", KV_DIR_KERNEL_BOOT, json_str_at(kernel, "image"), json_str_at(kernel, "imagePullPolicy"));
+    json_each_item(v, json_at(vmi, "spec/volumes"))
+        guest_volume(p, v);
+    json_each_item(cred, json_at(vmi, "spec/accessCredentials")) {
+        struct str name = json_str_at(cred, "sshPublicKey/source/secret/secretName");
+
+        if (!name.n)
+            name = json_str_at(cred, "userPassword/source/secret/secretName");
+        secret(p, arena_printf(p->a, STR_FMT "-access-cred", STR_ARG(name)), KV_DIR_SECRET, name, NULL);
+    }
+    return p->volumes;
+}
+
+static const struct json *mebibytes(struct arena *a, int64_t bytes)
+{
+    return json_new_f(a, "%lldMi", (long long)((bytes + MIB - 1) / MIB));
+}
+
+static const struct json *cpu_quantity(struct arena *a, int64_t millis)
+{
+    return millis % 1000 ? json_new_f(a, "%lldm", (long long)millis) : json_new_f(a, "%lld", (long long)(millis / 1000));
+}
+
+static const struct json *resources(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
+                                    struct arena *a)
+{
+    const struct json *written = json_at(vmi, "spec/domain/resources");
+    struct str page = json_str_at(vmi, "spec/domain/memory/hugepages/pageSize");
+    int64_t extra = overhead(vmi, c, o->kvm), guest = guest_bytes(vmi), request, limit;
+    bool dedicated = json_bool_at(vmi, "spec/domain/cpu/dedicatedCpuPlacement", false);
+    const struct json *requests = json_object(a, NULL), *limits = requests;
+    int64_t millis = vcpus_of(vmi) * 1000;
+
+    if (!dedicated)
+        millis = millis / (c ? c->cpu_allocation_ratio : 10);
+    millis = quantity_millis(json_str_at(written, "requests/cpu"), millis);
+    requests = json_with(a, requests, "cpu", cpu_quantity(a, millis));
+    if (dedicated)
+        limits = json_with(a, limits, "cpu", cpu_quantity(a, millis));
+    else if (json_str_at(written, "limits/cpu").n)
+        limits = json_with(a, limits, "cpu", json_at(written, "limits/cpu"));
+
+    request = quantity_bytes(json_str_at(written, "requests/memory"), guest * 100 / (c ? c->memory_overcommit : 100));
+    limit = quantity_bytes(json_str_at(written, "limits/memory"), 0);
+    if (page.n) {
+        char *key = arena_printf(a, "hugepages-" STR_FMT, STR_ARG(page));
+
+        requests = json_with(a, requests, key, mebibytes(a, guest));
+        limits = json_with(a, limits, key, mebibytes(a, guest));
+        request = 0;
+    }
+    requests = json_with(a, requests, "memory",
+                         mebibytes(a, request + (json_bool_at(written, "overcommitGuestOverhead", false) ? 0 : extra)));
+    if (limit || dedicated)
+        limits = json_with(a, limits, "memory", mebibytes(a, (limit ? limit : request) + extra));
+    requests = json_with(a, requests, "ephemeral-storage", json_new_z(a, "50M"));
+    if (o->kvm)
+        limits = json_with(a, limits, "devices.kubevirt.io/kvm", json_new_z(a, "1"));
+    if (json_len(json_at(vmi, "spec/domain/devices/interfaces")))
+        limits = json_with(a, limits, "devices.kubevirt.io/tun", json_new_z(a, "1"));
+    /* Kubernetes copies an extended resource's limit into the request; nobody does on a single machine. */
+    if (json_get(limits, "devices.kubevirt.io/kvm"))
+        requests = json_with(a, requests, "devices.kubevirt.io/kvm", json_new_z(a, "1"));
+    if (json_get(limits, "devices.kubevirt.io/tun"))
+        requests = json_with(a, requests, "devices.kubevirt.io/tun", json_new_z(a, "1"));
+    return json_object(a, "requests", requests, "limits", json_len(limits) ? limits : NULL, NULL);
+}
+
+/* The label value that selects a VM's pod: the name, or for long ones a prefix and a hash (§4). */
+static const struct json *id_label(struct str name, struct arena *a)
+{
+    char uuid[UUID_LEN + 1];
+
+    if (name.n <= 63)
+        return json_new_str(a, name);
+    ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8", name, uuid);
+    return json_new_f(a, "%.54s-%.8s", name.p, uuid);
+}
+
+static const struct json *metadata(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
+                                   struct arena *a)
+{
+    struct str name = json_str_at(vmi, "metadata/name"), uid = json_str_at(vmi, "metadata/uid");
+    struct str host = json_str_at(vmi, "spec/hostname");
+    const struct json *labels = json_object(a, NULL), *annotations = labels;
+    char uuid[UUID_LEN + 1];
+
+    json_each_member(m, json_at(vmi, "metadata/labels"))
+        labels = json_with_str(a, labels, json_str(&m->key), &m->value);
+    labels = json_with(a, labels, "kubevirt.io", json_new_z(a, "virt-launcher"));
+    labels = json_with(a, labels, "kubevirt.io/created-by", json_new_str(a, uid));
+    labels = json_with(a, labels, "vm.kubevirt.io/name", id_label(host.n ? host : name, a));
+    labels = json_with(a, labels, "vmi.kubevirt.io/id", id_label(name, a));
+    json_each_member(m, json_at(vmi, "metadata/annotations")) {
+        struct str key = json_str(&m->key);
+
+        if (!str_starts(key, STR("kubectl.kubernetes.io")) && !str_ends(key, STR("-observed-api-version")))
+            annotations = json_with_str(a, annotations, key, &m->value);
+    }
+    annotations = json_with(a, annotations, "kubevirt.io/domain", json_new_str(a, name));
+    annotations = json_with(a, annotations, "kubectl.kubernetes.io/default-container", json_new_z(a, "compute"));
+    annotations = json_with(a, annotations, "kubevirt.io/migrationTransportUnix", json_new_z(a, "true"));
+    annotations = json_with(a, annotations, "descheduler.alpha.kubernetes.io/request-evict-only", json_new_z(a, ""));
+    annotations = json_with(a, annotations, "kubevirt.io/memory-overhead-bytes",
+                            json_new_f(a, "%lld", (long long)overhead(vmi, c, o->kvm)));
+
+    /* Named by owner and attempt, so that a repeated create is AlreadyExists and never a second VM. */
+    ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8",
+                str_of(arena_printf(a, STR_FMT "#%u", STR_ARG(uid), o->attempt)), uuid);
+    char suffix[6];
+    ident_suffix_from(strtoull(arena_printf(a, "%.8s", uuid), NULL, 16), suffix, 5);
+    return json_object(
+        a, "name", json_new_f(a, "virt-launcher-%.*s-%s", (int)(name.n > 230 ? 230 : name.n), name.p, suffix), "generateName",
+        json_new_f(a, "virt-launcher-" STR_FMT "-", STR_ARG(name)), "namespace", json_at(vmi, "metadata/namespace"), "labels",
+        labels, "annotations", annotations, "ownerReferences",
+        json_array(a,
+                   json_object(a, "apiVersion", json_new_z(a, "kubevirt.io/v1"), "kind", json_new_z(a, "VirtualMachineInstance"),
+                               "name", json_new_str(a, name), "uid", json_new_str(a, uid), "controller", json_new_bool(true),
+                               "blockOwnerDeletion", json_new_bool(true), NULL),
+                   NULL),
+        NULL);
+}
+
+static const struct json *compute(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
+                                  const struct parts *p, int64_t grace)
+{
+    struct arena *a = p->a;
+
+    return json_object(
+        a, "name", json_new_z(a, "compute"), "image", json_new_z(a, o->launcher_image), "imagePullPolicy",
+        json_new_z(a, "IfNotPresent"), "command",
+        json_array(a, json_new_z(a, KV_LAUNCHER_PATH), json_new_z(a, "--name"), json_at(vmi, "metadata/name"),
+                   json_new_z(a, "--uid"), json_at(vmi, "metadata/uid"), json_new_z(a, "--namespace"),
+                   json_at(vmi, "metadata/namespace"), json_new_z(a, "--grace-period-seconds"),
+                   json_new_f(a, "%lld", (long long)grace + 15), NULL),
+        "resources", resources(vmi, c, o, a), "volumeMounts", p->mounts, "terminationMessagePath",
+        json_new_z(a, "/dev/termination-log"), "terminationMessagePolicy", json_new_z(a, "FallbackToLogsOnError"),
+        "securityContext",
+        json_object(a, "runAsUser", json_new_i64(a, KV_UID), "runAsGroup", json_new_i64(a, KV_UID), "runAsNonRoot",
+                    json_new_bool(true), "allowPrivilegeEscalation", json_new_bool(false), "capabilities",
+                    json_object(a, "drop", json_array(a, json_new_z(a, "ALL"), NULL), NULL), NULL),
+        NULL);
+}
+
+/* The first label of the host name, made fit for one. */
+static const struct json *hostname(const struct json *vmi, struct arena *a)
+{
+    struct str host = json_str_at(vmi, "spec/hostname"), label;
+
+    if (!host.n)
+        host = json_str_at(vmi, "metadata/name");
+    str_cut(host, '.', &label, &host);
+    return json_new_str(a, str_take(label, 63));
+}
+
+const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
+                                   struct arena *a)
+{
+    struct parts p = {.a = a};
+    int64_t grace = json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30);
+    const struct json *selector = json_at(vmi, "spec/nodeSelector"), *spec;
+    struct str scheduler = json_str_at(vmi, "spec/schedulerName");
+
+    selector = json_with(a, selector, "kubevirt.io/schedulable", json_new_z(a, "true"));
+    if (json_str_at(vmi, "spec/architecture").n)
+        selector = json_with(a, selector, "kubernetes.io/arch", json_at(vmi, "spec/architecture"));
+    volumes_of(&p, vmi);
+    spec = json_object(
+        a, "containers", json_array(a, compute(vmi, c, o, &p, grace), NULL), "volumes", p.volumes, "restartPolicy",
+        json_new_z(a, "Never"), "terminationGracePeriodSeconds", json_new_i64(a, grace + 30), "hostname", hostname(vmi, a),
+        "subdomain", json_at(vmi, "spec/subdomain"), "nodeSelector", selector, "affinity", json_at(vmi, "spec/affinity"),
+        "tolerations", json_at(vmi, "spec/tolerations"), "priorityClassName", json_at(vmi, "spec/priorityClassName"),
+        "schedulerName", scheduler.n ? json_new_str(a, scheduler) : NULL, "topologySpreadConstraints",
+        json_at(vmi, "spec/topologySpreadConstraints"), "dnsPolicy", json_at(vmi, "spec/dnsPolicy"), "dnsConfig",
+        json_at(vmi, "spec/dnsConfig"), "enableServiceLinks", json_new_bool(false), "automountServiceAccountToken",
+        json_new_bool(false), "securityContext",
+        json_object(a, "fsGroup", json_new_i64(a, KV_UID), "runAsUser", json_new_i64(a, KV_UID), "runAsGroup",
+                    json_new_i64(a, KV_UID), "runAsNonRoot", json_new_bool(true), NULL),
+        NULL);
+    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Pod"), "metadata", metadata(vmi, c, o, a),
+                       "spec", spec, NULL);
+}
