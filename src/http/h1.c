@@ -96,7 +96,7 @@ static void finish(struct h1 *h)
     stream_done(s);
     h->state = H1_HEAD;
     h->scanned = 0;
-    if (!h->keep_alive || h->eof || h->sc->server->draining) {
+    if (!h->keep_alive || (h->eof && h->in.n == 0) || h->sc->server->draining) {
         loop_timer_stop(&h->sc->timer);
         conn_finish(h->conn);
         return;
@@ -302,6 +302,8 @@ static void h1_run(struct h1 *h)
             break;
         }
     }
+    if (!h->taken && h->eof && h->state != H1_BUSY)
+        conn_finish(h->conn); /* what was cut off will never be whole */
     if (--h->running == 0 && h->taken)
         h1_free(h);
 }
@@ -321,7 +323,6 @@ static void h1_eof(struct conn *c)
     struct h1 *h = c->user;
 
     h->eof = true;
-    h->keep_alive = false;
     if (h->state != H1_BUSY)
         conn_close(c);
     else

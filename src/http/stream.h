@@ -47,7 +47,10 @@ struct stream {
     bool streaming;      /* exchange_start() was called */
     bool said_full;
     bool head_sent;
-    bool dead_body;      /* HTTP/2: rejected, what still arrives is dropped */
+    int64_t since_ns;    /* HTTP/2: when its head began */
+    size_t head_bytes;
+    bool head_done, complete; /* HTTP/2: the request's head, all of it */
+    int refuse;          /* HTTP/2: status that a flaw in the head deserves; 0: none */
 };
 
 #define STREAM_HIGH_WATER EXCHANGE_HIGH_WATER
