@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     merged = json_merge_patch(&a, target, patch);
     json_write(&b, merged);
     assert(json_parse(buf_str(&b), &a, &again, &err));
-    if (!has_null(target) && !has_null(patch))
+    if (json_is(target, JSON_OBJECT) && json_is(patch, JSON_OBJECT) && !has_null(target) && !has_null(patch))
         assert(json_eq(json_merge_patch(&a, target, json_merge_diff(&a, target, patch)), patch));
     ok = json_patch(&a, target, patch, &patched, &failed);
     assert(ok == (failed.kind == ERROR_NONE));

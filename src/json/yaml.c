@@ -291,7 +291,7 @@ static void build_sequence(struct reader *r, const struct item *items, size_t n,
 static bool read_end(struct reader *r)
 {
     struct level level = r->levels[--r->depth];
-    const struct item *items = r->stack + level.start;
+    const struct item *items = r->stack ? r->stack + level.start : NULL;
     size_t n = r->n - level.start;
     struct item whole = {.nodes = 1};
 

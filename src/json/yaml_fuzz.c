@@ -7,7 +7,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* YAML reads as numbers only what fits a float64, and JSON may repeat keys. */
 static bool writable(const struct json *v)
 {
-    AUTO(arena_done) struct arena a = {0};
     double d;
 
     if (json_is(v, JSON_NUMBER))
