@@ -5,6 +5,8 @@
 #include <cmocka.h>
 #include <fcntl.h>
 
+static const char *data_arg; /* folder of recordings; may be absent */
+
 static void expect(const struct json *v, const char *text)
 {
     AUTO_FREE char *got = json_text(v);
@@ -135,11 +137,11 @@ static void test_recordings(void **state)
         "vmm-api/cloud-hypervisor-v53.0.yaml", "vmm-api/firecracker-v1.16.1.yaml", "kubevirt-live/cluster-objects.json",
         "kubevirt-live/instancetypes.json", "kubevirt-live/sample-pod.json",
     };
-    const char *data = getenv("VIREO_DATA");
+    const char *data = getenv("VIREO_DATA") ? getenv("VIREO_DATA") : data_arg;
     int fd = data ? open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
     if (fd < 0) {
-        print_message("skipped: no recordings (VIREO_DATA)\n");
+        print_message("skipped: no recordings in VIREO_DATA or the folder given\n");
         skip();
     }
     for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
@@ -158,12 +160,13 @@ static void test_recordings(void **state)
     fd_close(&fd);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads), cmocka_unit_test(test_refuses), cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_writes), cmocka_unit_test(test_recordings),
     };
 
+    data_arg = argc > 1 ? argv[1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
