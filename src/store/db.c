@@ -140,7 +140,7 @@ static const char schema_sql[] =
 
 static bool make_schema(sqlite3 *c, bool read_only, struct error *err)
 {
-    int64_t id, version;
+    int64_t id = 0, version = 0;
     char sql[sizeof schema_sql + 32];
 
     if (!one_number(c, "pragma application_id", &id, err) || !one_number(c, "pragma user_version", &version, err))
