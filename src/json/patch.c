@@ -7,7 +7,7 @@
 #include "json/patch.h"
 #include "base/cleanup.h"
 
-enum { WORK_MAX = 16 << 20, COPIED_TEXT_MAX = LIMIT_HTTP_BODY };
+enum { WORK_MAX = 4 << 20, COPIED_TEXT_MAX = LIMIT_HTTP_BODY };
 
 struct patch {
     struct arena *a;
