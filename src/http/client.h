@@ -38,5 +38,6 @@ struct http_request {
     void (*done)(void *user, int status, struct str body, const struct error *err);
     void *user;
 };
+/* Callbacks never come before this has returned. NULL only inside a callback of http_client_free(). */
 struct http_call *http_client_call(struct http_client *c, const struct http_request *r);
 void http_call_cancel(struct http_call *call); /* no callback follows */
