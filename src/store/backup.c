@@ -18,6 +18,7 @@ static bool start(struct db *d, struct backup *b)
     fd = openat(b->dirfd, b->part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_errno(&b->err, errno, "%s", b->part);
+    b->made = true;
     fd_close(&fd); /* before SQLite holds locks on the file */
     snprintf(path, sizeof path, "/proc/self/fd/%d/%s", b->dirfd, b->part);
     rc = sqlite3_open_v2(path, &b->to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -71,7 +72,7 @@ void backup_free(struct backup *b)
     if (b->b)
         (void)sqlite3_backup_finish(b->b);
     sqlite3_close(b->to);
-    if (b->dirfd >= 0 && b->part && b->err.kind != ERROR_NONE)
+    if (b->made && b->err.kind != ERROR_NONE)
         (void)unlinkat(b->dirfd, b->part, 0);
     fd_close(&b->dirfd);
     free(b->name);

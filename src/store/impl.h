@@ -130,13 +130,14 @@ size_t index_between(const struct index *x, struct index_at from, struct index_a
 
 struct event {
     struct store_object *object, *previous; /* references */
-    int64_t at_ns;
+    uint32_t at_ms;  /* wraps; only differences count */
+    uint32_t bytes;  /* its part of history.bytes */
 };
 struct history {
     struct event *p; /* ring */
     size_t cap, first, n;
     uint64_t first_seq; /* number of the oldest event, counted from the start */
-    size_t bytes;       /* of the objects that only history keeps */
+    size_t bytes;       /* of the objects that only history keeps in memory */
 };
 void history_add(struct store *s, struct store_object *object, struct store_object *take_previous);
 const struct event *history_at(const struct history *h, uint64_t seq);
@@ -197,6 +198,7 @@ struct backup {
     struct list node;
     int dirfd; /* owned */
     char *name, *part; /* owned */
+    bool made; /* part is ours to remove */
     struct sqlite3 *to;
     struct sqlite3_backup *b;
     struct error err;

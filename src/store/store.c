@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -58,11 +59,6 @@ static bool open_files(struct store *s, int dirfd, struct error *err)
     return db_open(&s->db, s->dirfd, s->read_only, &load, err);
 }
 
-static void prune_due(struct loop_timer *t)
-{
-    history_prune(container_of(t, struct store, prune));
-}
-
 struct store *store_open(const struct store_config *c, struct error *err)
 {
     struct store *s = NEW(struct store);
@@ -82,7 +78,6 @@ struct store *store_open(const struct store_config *c, struct error *err)
     list_init(&s->finished);
     list_init(&s->backups);
     list_init(&s->backups_done);
-    s->prune.fn = prune_due;
     if (open_files(s, c->dirfd, err)) {
         s->revision = s->oldest = s->next_revision = s->db.durable;
         if (ttl_start(s, err) && thread_start(s, err))
@@ -404,6 +399,21 @@ void store_finish(struct store *s)
     }
 }
 
+/* A copy must never take the place of the files that it is copied from. */
+static bool check_backup_name(const struct store *s, int dirfd, const char *name, struct error *err)
+{
+    struct stat there, here;
+
+    if (!*name || strchr(name, '/') || strlen(name) > 200 || name[0] == '.')
+        return error_set(err, ERROR_INVALID, "backup '%s': must be a plain file name", name);
+    if (fstat(dirfd, &there) != 0 || fstat(s->dirfd, &here) != 0)
+        return error_errno(err, errno, "backup directory");
+    if (there.st_dev == here.st_dev && there.st_ino == here.st_ino && str_starts(str_of(name), STR("state.")))
+        return error_set(err, ERROR_INVALID, "backup '%s': names in the data directory that start with 'state.' are the"
+                         " live database's own", name);
+    return true;
+}
+
 void store_backup(struct store *s, int dirfd, const char *name, void (*done)(void *user, const struct error *err),
                   void *user)
 {
@@ -416,8 +426,8 @@ void store_backup(struct store *s, int dirfd, const char *name, void (*done)(voi
     b->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
     if (b->dirfd < 0)
         error_errno(&b->err, errno, "backup directory");
-    else if (!*name || strchr(name, '/') || strlen(name) > 200 || name[0] == '.')
-        error_set(&b->err, ERROR_INVALID, "backup '%s': must be a plain file name", name);
+    else
+        (void)check_backup_name(s, dirfd, name, &b->err);
     pthread_mutex_lock(&s->lock);
     list_add_tail(&s->backups, &b->node);
     pthread_cond_signal(&s->cond);

@@ -26,7 +26,7 @@ struct store_config {
     bool read_only;
 };
 struct store *store_open(const struct store_config *c, struct error *err);
-void store_close(struct store *s); /* flushes what is queued */
+void store_close(struct store *s); /* flushes what is queued, and calls its callbacks */
 int64_t store_revision(const struct store *s);          /* newest visible */
 int64_t store_oldest_revision(const struct store *s);   /* history before it is gone: 410 */
 bool store_health(const struct store *s, struct error *err);
@@ -86,15 +86,18 @@ struct store_event {
     int64_t revision;
 };
 struct store_watch;
-/* fn is called on the loop thread (never from within store_watch_start()); returning false ends the watch. */
+/* fn is called on the loop thread (never from within store_watch_start()); returning false ends and frees the watch, as
+ * store_watch_stop() does. A watch that has much to catch up with gets it over several turns. store_close() ends all. */
 struct store_watch *store_watch_start(struct store *s, struct str prefix, int64_t from_revision,
                                       bool (*fn)(void *user, const struct store_event *e), void *user, struct error *err); /* ERROR_GONE */
 void store_watch_stop(struct store_watch *w);
 
 /* Rows beside the objects, with a time to live, not in memory: Events. Same database, same commits. */
+/* Counted from now; setting it again moves it, writing the object does not. Without the object: ERROR_NOT_FOUND. */
 MUST_CHECK bool store_ttl_set(struct store *s, struct str key, int64_t ttl_ns, struct error *err); /* the object goes away by itself then */
 
-/* Copies the live database to a file in dirfd (SQLite online backup) on the store thread. */
+/* Copies the live database to a file in dirfd (SQLite online backup) on the store thread; writes go on meanwhile. The
+ * name is taken only by a whole, flushed copy. err is NULL on success. */
 void store_backup(struct store *s, int dirfd, const char *name, void (*done)(void *user, const struct error *err), void *user);
 
 struct store_stats {

@@ -573,7 +573,7 @@ static void backups_can_be_opened(void **state)
     struct fixture *f = *state;
     AUTO(error_clear) struct error err = {0};
     struct bench_dir other;
-    struct copied copied = {0}, bad = {0};
+    struct copied copied = {0}, bad = {0}, own = {0};
     struct answer answer[200];
     struct store *s;
     char key[32];
@@ -584,10 +584,12 @@ static void backups_can_be_opened(void **state)
     }
     dir_make(&other);
     store_backup(f->s, other.fd, "../state.db", backup_done, &bad);
+    store_backup(f->s, f->dir.fd, "state.db", backup_done, &own);
     store_backup(f->s, other.fd, "state.db", backup_done, &copied);
     await(f->l, &copied.come);
     assert_int_equal(copied.kind, ERROR_NONE);
     assert_true(bad.come && bad.kind == ERROR_INVALID);
+    assert_true(own.come && own.kind == ERROR_INVALID);
     await(f->l, &answer[199].come);
     s = open_store(f->l, other.fd);
     check_text(store_get(s, STR("/r/000")), "v");

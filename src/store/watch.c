@@ -48,17 +48,29 @@ static void resize(struct history *h, size_t cap)
     h->first = 0;
 }
 
+static uint32_t now_ms(const struct store *s)
+{
+    return (uint32_t)(loop_now_ns(s->loop) / MILLIS(1));
+}
+
+static int64_t age_ns(const struct store *s, const struct event *e)
+{
+    return MILLIS((uint32_t)(now_ms(s) - e->at_ms));
+}
+
 void history_add(struct store *s, struct store_object *object, struct store_object *take_previous)
 {
     struct history *h = &s->history;
+    size_t bytes = take_previous ? object_size(take_previous) : 0;
 
     if (h->n == h->cap)
         resize(h, h->cap ? h->cap * 2 : 64);
+    if (object->ttl && !object->deleted)
+        bytes += object_size(object); /* without history it would be a stub */
     h->p[(h->first + h->n) % h->cap] =
-        (struct event){store_object_ref(object), take_previous, loop_now_ns(s->loop)};
+        (struct event){store_object_ref(object), take_previous, now_ms(s), (uint32_t)bytes};
     h->n++;
-    if (take_previous)
-        h->bytes += object_size(take_previous);
+    h->bytes += bytes;
 }
 
 static void drop_oldest(struct store *s)
@@ -70,8 +82,7 @@ static void drop_oldest(struct store *s)
     h->first_seq++;
     h->n--;
     s->oldest = e.object->revision;
-    if (e.previous)
-        h->bytes -= object_size(e.previous);
+    h->bytes -= e.bytes;
     store_object_unref(e.previous);
     if (e.object->ttl && !e.object->deleted)
         ttl_freeze(s, e.object);
@@ -100,17 +111,16 @@ static uint64_t slowest(const struct store *s)
 void history_prune(struct store *s)
 {
     struct history *h = &s->history;
-    int64_t now = loop_now_ns(s->loop);
     uint64_t keep = h->n ? slowest(s) : 0;
 
     while (h->n > 0 && h->first_seq < keep
            && (h->n > s->history_max || h->bytes > s->history_bytes
-               || now - history_at(h, h->first_seq)->at_ns >= s->history_ns))
+               || age_ns(s, history_at(h, h->first_seq)) >= s->history_ns))
         drop_oldest(s);
     if (h->cap > 1024 && h->n < h->cap / 4)
         resize(h, h->cap / 2);
     if (h->n > 0 && !loop_timer_active(&s->prune)) {
-        int64_t in = history_at(h, h->first_seq)->at_ns + s->history_ns - now;
+        int64_t in = s->history_ns - age_ns(s, history_at(h, h->first_seq));
 
         loop_timer_start(s->loop, &s->prune, in > SECONDS(1) ? in : SECONDS(1), prune_due);
     }
