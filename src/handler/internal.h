@@ -1,0 +1,82 @@
+/* handler/internal - parts of the node agent that know each other. */
+#pragma once
+#include <sys/types.h>
+
+#include "base/map.h"
+#include "base/arena.h"
+#include "client/informer.h"
+#include "client/recorder.h"
+#include "handler/handler.h"
+#include "network/network.h"
+#include "vmm/proto.h"
+
+/* The life of a VMI on this node, as the agent sees it. A VM moves forward only; a launcher that is lost leads to ENDED. */
+enum vm_stage {
+    VM_NEW,        /* nothing done yet */
+    VM_CONNECTING, /* looking for the launcher's socket */
+    VM_ASKING,     /* connected: what runs there already? */
+    VM_NETWORK,    /* the pod's network is being prepared for the VM */
+    VM_SYNCING,    /* told to start */
+    VM_LIVE,       /* reports come by themselves */
+    VM_ENDED,      /* its last word is known */
+};
+
+struct vm {
+    struct handler *h;
+    char *key;                   /* "namespace/name" */
+    char *uid, *pod_uid;
+    enum vm_stage stage;
+    struct proto_client *launcher;
+    int pidfd;                   /* of the launcher; -1 */
+    int pod_dirfd;               /* pods/<uid>; -1 */
+    struct arena domain_arena;
+    const struct json *domain;   /* newest report, or NULL */
+    struct arena nics_arena;
+    const struct json *nics;     /* status.interfaces as the network was set up, or NULL: not by this process */
+    struct loop_io exit_io;      /* the launcher's end */
+    struct loop_timer retry, deadline;
+    int64_t retry_ns, connecting_since_ns;
+    bool network_running;        /* a network_vm_setup() is under way */
+    bool shutdown_sent, gone;    /* gone: the VMI left the API; free when nothing is under way */
+    bool started_told, created_told;
+    char *sync_error;            /* why the last attempt failed, or NULL */
+    struct client_call *patch;   /* under way */
+    bool patch_again;
+};
+
+struct handler {
+    struct loop *loop;
+    struct client *client;
+    struct handler_config config;
+    char *node_name, *boot_id;
+    struct informer *vmis, *kubevirts;
+    struct recorder *recorder;
+    struct map vms;              /* uid → struct vm */
+    struct map by_key;           /* "namespace/name" → struct vm */
+    struct probe_result kvm;
+    bool kvm_known, started;
+    int emulation;               /* enum kv_emulation */
+    struct node_object *node;
+};
+
+/* status.c: pure. */
+struct vm_report {
+    const struct json *domain;   /* newest report, or NULL */
+    const struct json *nics;     /* or NULL */
+    const char *sync_error;      /* or NULL */
+    bool launcher_lost;          /* without a last word */
+    const char *now;             /* RFC 3339, whole seconds */
+};
+/* The VMI with the status that the report means; the same pointer when nothing changes. */
+const struct json *vm_status(const struct json *vmi, const struct vm_report *r, struct arena *a);
+bool vm_phase_final(struct str phase);
+
+/* machine.c */
+void vm_changed(struct handler *h, const struct json *vmi, bool deleted);
+void vm_free(struct vm *v);
+struct vm *vm_find(struct handler *h, struct str ns, struct str name);
+
+/* node.c: the Node object, its labels and heartbeat. */
+struct node_object *node_object_new(struct handler *h);
+void node_object_probe(struct node_object *n); /* the accelerator verdict is known */
+void node_object_free(struct node_object *n);

@@ -1,0 +1,656 @@
+/* One VMI on this node: from "its pod is ready" to "its end is known".
+ *
+ *   NEW → CONNECTING → ASKING ─ runs already ─────────────→ LIVE → ENDED
+ *                        └─ nothing there → NETWORK → SYNCING ┘
+ *
+ * The launcher is found beneath the pod's "sockets" volume, which is opened beneath the pods directory; its peer credentials and
+ * cgroup are checked before a word is said. A launcher that ends leaves its last report in the "private" volume; one that
+ * ends without is a failed VM, as upstream's dead socket. Everything is driven by events; timers only bound and repeat. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "api/kv.h"
+#include "api/meta.h"
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "handler/internal.h"
+#include "json/patch.h"
+
+#define CONNECT_FIRST   MILLIS(2)
+#define RETRY_MAX       SECONDS(10)
+#define CONNECT_TIMEOUT SECONDS(30) /* upstream's watchdog: a socket that stays dead */
+#define CALL_TIMEOUT    SECONDS(60)
+#define EMPTY_DIR       "volumes/kubernetes.io~empty-dir/"
+
+static void advance(struct vm *v);
+static void report(struct vm *v);
+
+static const struct json *vmi_of(struct vm *v, struct arena *a)
+{
+    const struct json *vmi = informer_get(v->h->vmis, str_of(v->key), a);
+
+    return vmi && str_is(meta_uid(vmi), v->uid) ? vmi : NULL;
+}
+
+static void disconnect(struct vm *v)
+{
+    proto_client_free(v->launcher);
+    v->launcher = NULL;
+    loop_io_stop(&v->exit_io);
+    fd_close(&v->pidfd);
+}
+
+void vm_free(struct vm *v)
+{
+    disconnect(v);
+    loop_timer_stop(&v->retry);
+    loop_timer_stop(&v->deadline);
+    if (v->patch)
+        client_cancel(v->h->client, v->patch);
+    fd_close(&v->pod_dirfd);
+    arena_done(&v->domain_arena);
+    arena_done(&v->nics_arena);
+    free(v->sync_error);
+    free(v->key);
+    free(v->uid);
+    free(v->pod_uid);
+    free(v);
+}
+
+static void forget(struct vm *v)
+{
+    struct handler *h = v->h;
+
+    if (map_get(&h->by_key, str_of(v->key)) == v)
+        map_del(&h->by_key, str_of(v->key));
+    map_del(&h->vms, str_of(v->uid));
+    vm_free(v);
+}
+
+static void set_error(struct vm *v, const struct error *err)
+{
+    free(v->sync_error);
+    v->sync_error = err ? xstrdup(error_text(err)) : NULL;
+}
+
+static void on_retry(struct loop_timer *t)
+{
+    advance(container_of(t, struct vm, retry));
+}
+
+static void retry_later(struct vm *v)
+{
+    v->retry_ns = v->retry_ns ? v->retry_ns * 2 : CONNECT_FIRST;
+    if (v->retry_ns > RETRY_MAX)
+        v->retry_ns = RETRY_MAX;
+    loop_timer_start(v->h->loop, &v->retry, v->retry_ns, on_retry);
+}
+
+/* The launcher is gone: its termination record, if it left one, has the last word. */
+static void ended(struct vm *v)
+{
+    AUTO(buf_done) struct buf text = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *last = NULL;
+
+    disconnect(v);
+    buf_init(&text, LIMIT_PROTO_MESSAGE);
+    if (v->pod_dirfd >= 0 && file_read(v->pod_dirfd, EMPTY_DIR "private/" TERMINATION_NAME, &text, &err)) {
+        arena_clear(&v->domain_arena);
+        if (!json_parse(buf_str(&text), &v->domain_arena, &last, &err))
+            last = NULL;
+        v->domain = last;
+    }
+    v->stage = VM_ENDED;
+    report(v);
+}
+
+static void on_exit_io(struct loop_io *io, uint32_t events)
+{
+    struct vm *v = container_of(io, struct vm, exit_io);
+
+    (void)events;
+    ended(v);
+}
+
+/* --- status ------------------------------------------------------------------------------------------------------------ */
+
+static void events_for(struct vm *v, const struct json *old, const struct json *new)
+{
+    struct str phase = json_str_at(new, "status/phase"), state = json_str_at(v->domain, "state");
+    struct recorder *r = v->h->recorder;
+
+    if (str_is(phase, "Running") && !str_is(json_str_at(old, "status/phase"), "Running")) {
+        recorder_event(r, new, "Normal", "Created", "VirtualMachineInstance defined.");
+        recorder_event(r, new, "Normal", "Started", "VirtualMachineInstance started.");
+    }
+    if (vm_phase_final(phase) && !vm_phase_final(json_str_at(old, "status/phase"))) {
+        struct str why = json_str_at(v->domain, "message");
+
+        if (str_is(phase, "Succeeded"))
+            recorder_event(r, new, "Normal", "Stopped", "The VirtualMachineInstance was shut down.");
+        else if (str_is(state, "crashed") || !v->domain)
+            recorder_event(r, new, "Warning", "Stopped", "The VirtualMachineInstance crashed.%s" STR_FMT, why.n ? " " : "",
+                           STR_ARG(why));
+        else
+            recorder_event(r, new, "Normal", "Deleted", "Signaled Deletion");
+    }
+    if (condition_is(new, "Paused", "True") && !condition_is(old, "Paused", "True"))
+        recorder_event(r, new, "Normal", "Paused", STR_FMT, STR_ARG(json_str_at(condition_find(new, "Paused"), "message")));
+    if (!condition_is(new, "Paused", "True") && condition_is(old, "Paused", "True") && str_is(phase, "Running"))
+        recorder_event(r, new, "Normal", "Unpaused", "VirtualMachineInstance resumed.");
+    if (condition_find(new, "Synchronized") && v->sync_error && condition_find(old, "Synchronized") != condition_find(new, "Synchronized"))
+        recorder_event(r, new, "Warning", "SyncFailed", "%s", v->sync_error);
+}
+
+static void on_patched(void *user, const struct client_response *res)
+{
+    struct vm *v = user;
+    bool again = v->patch_again;
+
+    v->patch = NULL;
+    v->patch_again = false;
+    if (v->gone) {
+        forget(v);
+        return;
+    }
+    if (res->err->kind == ERROR_NOT_FOUND)
+        return; /* the informer will say so */
+    if (res->err->kind == ERROR_CONFLICT)
+        return; /* somebody wrote meanwhile: the informer brings that, and report() starts from it */
+    if (res->err->kind != ERROR_NONE) {
+        log_warning(v->key, "status: %s, retrying", error_text(res->err));
+        retry_later(v);
+        return;
+    }
+    if (again)
+        report(v);
+}
+
+/* Writes what changed, as one merge patch bound to the revision that was looked at. */
+static void report(struct vm *v)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *vmi = vmi_of(v, &a), *next, *diff;
+    char now[TIME_TEXT_LEN + 1];
+
+    if (!vmi)
+        return;
+    if (v->patch) {
+        v->patch_again = true;
+        return;
+    }
+    ident_time(loop_unix_ns(v->h->loop), false, now);
+    next = vm_status(vmi,
+                     &(struct vm_report){.domain = v->domain, .nics = v->nics, .sync_error = v->sync_error, .now = now,
+                                         .launcher_lost = v->stage == VM_ENDED},
+                     &a);
+    if (next == vmi)
+        return;
+    diff = json_merge_diff(&a, vmi, next);
+    if (json_len(diff) == 0)
+        return;
+    events_for(v, vmi, next);
+    diff = json_with_at(&a, diff, "metadata/resourceVersion", json_at(vmi, "metadata/resourceVersion"));
+    v->patch = client_call(v->h->client,
+                           &(struct client_request){.verb = CLIENT_PATCH_MERGE, .group = "kubevirt.io", .version = "v1",
+                                                    .plural = "virtualmachineinstances", .ns = meta_namespace(vmi),
+                                                    .name = meta_name(vmi), .body = diff},
+                           on_patched, v);
+}
+
+/* --- talking to the launcher --------------------------------------------------------------------------------------------- */
+
+static void take_domain(struct vm *v, const struct json *domain)
+{
+    if (!domain)
+        return;
+    arena_clear(&v->domain_arena);
+    v->domain = json_copy(&v->domain_arena, domain);
+}
+
+static bool machine_ended(const struct vm *v)
+{
+    struct str state = json_str_at(v->domain, "state");
+
+    return str_is(state, "shutdown") || str_is(state, "crashed");
+}
+
+static void on_event(void *user, const struct json *event)
+{
+    struct vm *v = user;
+
+    if (!str_is(json_str_at(event, "event"), "domain"))
+        return;
+    take_domain(v, json_get(event, "domain"));
+    /* The end is written once the launcher is gone, too: a successor then finds the disks free. */
+    if (!machine_ended(v))
+        report(v);
+}
+
+static void on_closed(void *user, const struct error *why)
+{
+    struct vm *v = user;
+
+    (void)why;
+    if (v->stage == VM_ENDED)
+        return;
+    /* A dying launcher closes its socket first; its pidfd says the rest. One that lives on is asked again. */
+    proto_client_free(v->launcher);
+    v->launcher = NULL;
+    v->stage = VM_CONNECTING;
+    v->connecting_since_ns = loop_now_ns(v->h->loop);
+    v->retry_ns = 0;
+    retry_later(v);
+}
+
+static void on_shutdown_sent(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
+{
+    struct vm *v = user;
+
+    (void)ok;
+    (void)fds;
+    (void)n_fds;
+    if (err->kind != ERROR_NONE && v->stage != VM_ENDED) {
+        log_warning(v->key, "shutdown: %s, retrying", error_text(err));
+        v->shutdown_sent = false;
+        retry_later(v);
+    }
+}
+
+static void shut_down(struct vm *v, const struct json *vmi)
+{
+    AUTO(arena_done) struct arena a = {0};
+    int64_t grace_s = json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30);
+
+    if (v->shutdown_sent || !v->launcher)
+        return;
+    v->shutdown_sent = true;
+    if (grace_s > 0)
+        recorder_event(v->h->recorder, vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown");
+    proto_client_call(v->launcher, "shutdown", json_object(&a, "grace_ms", json_new_i64(&a, grace_s * 1000), NULL), NULL, 0,
+                      CALL_TIMEOUT, on_shutdown_sent, v);
+}
+
+static void on_synced(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
+{
+    struct vm *v = user;
+
+    (void)fds;
+    (void)n_fds;
+    if (v->stage != VM_SYNCING)
+        return;
+    if (err->kind != ERROR_NONE) {
+        if (err->kind == ERROR_UNAVAILABLE && !v->launcher)
+            return; /* on_closed() deals with it */
+        set_error(v, err);
+        v->stage = VM_ASKING;
+        report(v);
+        retry_later(v);
+        return;
+    }
+    set_error(v, NULL);
+    v->stage = VM_LIVE;
+    v->retry_ns = 0;
+    take_domain(v, json_get(ok, "domain"));
+    report(v);
+    advance(v);
+}
+
+/* The accelerator that this VM gets, by the KubeVirt object's useEmulation and the probe's verdict. */
+static bool choose_accelerator(const struct handler *h, const char **ret, struct error *err)
+{
+    bool works = h->kvm.verdict == PROBE_WORKS;
+
+    switch ((enum kv_emulation)h->emulation) {
+    case KV_EMULATION_YES:
+        *ret = "tcg";
+        return true;
+    case KV_EMULATION_AUTO:
+        if (works || h->config.embedded) {
+            *ret = works ? "kvm" : "tcg";
+            return true;
+        }
+        break;
+    case KV_EMULATION_NO:
+        if (works) {
+            *ret = "kvm";
+            return true;
+        }
+        break;
+    }
+    return error_set(err, ERROR_UNSUPPORTED,
+                     "KVM cannot be used on node %s (%s), and spec.configuration.developerConfiguration.useEmulation of the "
+                     "KubeVirt object is %s: set it to true, or use a node where KVM works",
+                     h->node_name, h->kvm.reason, h->emulation == KV_EMULATION_NO ? "false" : "not set");
+}
+
+static const struct json *nic_message(struct arena *a, const struct network_nic *n, int *fds, size_t *n_fds)
+{
+    /* A copy: the arena it came in is the one that the status is about to use. */
+    const struct json *indexes = json_array(a, NULL), *dhcp = n->dhcp ? json_copy(a, n->dhcp) : NULL;
+
+    for (unsigned i = 0; i < n->n_taps && *n_fds < PROTO_MAX_FDS; i++) {
+        indexes = json_append(a, indexes, json_new_i64(a, (int64_t)*n_fds));
+        fds[(*n_fds)++] = n->tap_fds[i];
+    }
+    if (dhcp && n->dhcp_fd >= 0 && *n_fds < PROTO_MAX_FDS) {
+        dhcp = json_with(a, dhcp, "fd", json_new_i64(a, (int64_t)*n_fds));
+        fds[(*n_fds)++] = n->dhcp_fd;
+    }
+    return json_object(a, "name", json_new_z(a, n->name), "fds", indexes, "mac", json_new_z(a, n->mac), "mtu",
+                       json_new_i64(a, n->mtu), "dhcp", dhcp, NULL);
+}
+
+static const struct json *nic_status(struct arena *a, const struct network_nic *n)
+{
+    const struct json *ips = json_array(a, NULL);
+
+    for (unsigned i = 0; i < n->n_ips; i++)
+        ips = json_append(a, ips, json_new_z(a, n->ips[i]));
+    return json_object(a, "name", json_new_z(a, n->name), "mac", json_new_z(a, n->mac), "ipAddress",
+                       n->n_ips ? json_new_z(a, n->ips[0]) : NULL, "ipAddresses", n->n_ips ? ips : NULL, "podInterfaceName",
+                       json_new_z(a, "eth0"), "infoSource", json_new_z(a, "domain"), "queueCount",
+                       json_new_i64(a, n->n_taps ? n->n_taps : 1), "linkState", json_new_z(a, "up"), NULL);
+}
+
+static void sync_machine(struct vm *v, const struct network_vm *net)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *vmi = vmi_of(v, &a), *nics = json_array(&a, NULL), *status = nics;
+    const char *accelerator;
+    int fds[PROTO_MAX_FDS];
+    size_t n_fds = 0;
+
+    if (!vmi || !v->launcher)
+        return;
+    if (!choose_accelerator(v->h, &accelerator, &err)) {
+        set_error(v, &err);
+        v->stage = VM_ASKING;
+        report(v);
+        retry_later(v);
+        return;
+    }
+    for (unsigned i = 0; i < net->n; i++) {
+        nics = json_append(&a, nics, nic_message(&a, &net->nics[i], fds, &n_fds));
+        status = json_append(&a, status, nic_status(&a, &net->nics[i]));
+    }
+    arena_clear(&v->nics_arena);
+    v->nics = json_len(status) ? json_copy(&v->nics_arena, status) : NULL;
+    v->stage = VM_SYNCING;
+    proto_client_call(v->launcher, "sync",
+                      json_object(&a, "vmi", vmi, "accelerator", json_new_z(&a, accelerator), "nics", nics, "disks",
+                                  json_array(&a, NULL), NULL),
+                      fds, n_fds, CALL_TIMEOUT, on_synced, v);
+}
+
+static void on_network(void *user, struct network_vm *net, const struct error *err)
+{
+    struct vm *v = user;
+
+    v->network_running = false;
+    if (v->gone) {
+        network_vm_done(net);
+        forget(v);
+        return;
+    }
+    if (err->kind != ERROR_NONE) {
+        set_error(v, err);
+        v->stage = VM_ASKING;
+        report(v);
+        retry_later(v);
+        return;
+    }
+    if (v->stage == VM_NETWORK)
+        sync_machine(v, net);
+    network_vm_done(net);
+}
+
+/* The pod's resolver is what its container sees; the launcher's root is the way to it that no tenant can bend. */
+static void set_up_network(struct vm *v, const struct json *vmi)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf resolv = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_CLOSE int netns = -1;
+    char *path = arena_printf(&a, "/proc/%d/ns/net", (int)proto_client_pid(v->launcher));
+
+    netns = open(path, O_RDONLY | O_CLOEXEC);
+    if (netns < 0) {
+        if (errno != ENOENT) {
+            error_errno(&err, errno, "network namespace of the launcher");
+            set_error(v, &err);
+            report(v);
+        }
+        retry_later(v);
+        return;
+    }
+    buf_init(&resolv, 64 << 10);
+    if (!file_read(AT_FDCWD, "/etc/resolv.conf", &resolv, &err))
+        error_clear(&err); /* no resolver: the guest gets the fall-back */
+    v->stage = VM_NETWORK;
+    v->network_running = true;
+    network_vm_setup(v->h->loop, netns, vmi, buf_str(&resolv), KV_UID, &v->nics_arena, on_network, v);
+}
+
+static void on_subscribed(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
+{
+    struct vm *v = user;
+
+    (void)fds;
+    (void)n_fds;
+    if (v->stage != VM_ASKING)
+        return;
+    if (err->kind != ERROR_NONE) {
+        retry_later(v);
+        return;
+    }
+    take_domain(v, json_get(ok, "domain"));
+    if (!str_is(json_str_at(v->domain, "state"), "none")) {
+        v->stage = VM_LIVE;
+        v->retry_ns = 0;
+        report(v);
+    }
+    advance(v);
+}
+
+/* Is the peer inside this pod? Its cgroup's path carries the pod's UID in both modes. */
+static bool in_pod(pid_t pid, const char *pod_uid, struct error *err)
+{
+    AUTO(buf_done) struct buf text = {0}, path = {0}, slim = {0};
+    size_t at;
+
+    buf_addf(&path, "/proc/%d/cgroup", (int)pid);
+    buf_init(&text, 64 << 10);
+    if (!file_read(AT_FDCWD, path.p, &text, err))
+        return false;
+    if (str_find(buf_str(&text), str_of(pod_uid), &at))
+        return true;
+    for (const char *p = pod_uid; *p; p++) /* systemd's slices spell it with underscores */
+        buf_addc(&slim, *p == '-' ? '_' : *p);
+    if (str_find(buf_str(&text), buf_str(&slim), &at))
+        return true;
+    return error_set(err, ERROR_FORBIDDEN, "the process on the launcher's socket (pid %d) is not in the pod's cgroup", (int)pid);
+}
+
+static bool connect_launcher(struct vm *v, struct error *err)
+{
+    AUTO_CLOSE int sockets = -1;
+    struct stat st;
+    uid_t expect = KV_UID;
+
+    if (v->pod_dirfd < 0 && !file_open_dir(v->h->config.pods_dirfd, v->pod_uid, &v->pod_dirfd, err))
+        return false;
+    if (!file_open_dir(v->pod_dirfd, EMPTY_DIR "sockets", &sockets, err))
+        return false;
+    if (v->h->config.uid_base) {
+        if (fstat(sockets, &st) < 0)
+            return error_errno(err, errno, "sockets volume");
+        if (st.st_uid < v->h->config.uid_base)
+            return error_set(err, ERROR_FORBIDDEN, "the sockets volume belongs to uid %u, which is no VM's", st.st_uid);
+        expect = st.st_uid;
+    }
+    if (!proto_client_connect(v->h->loop, sockets, expect, &v->launcher, err))
+        return false;
+    if (!in_pod(proto_client_pid(v->launcher), v->pod_uid, err)) {
+        proto_client_free(v->launcher);
+        v->launcher = NULL;
+        return false;
+    }
+    if (v->pidfd < 0) {
+        v->pidfd = (int)syscall(SYS_pidfd_open, proto_client_pid(v->launcher), 0);
+        if (v->pidfd >= 0)
+            loop_io_start(v->h->loop, &v->exit_io, v->pidfd, EPOLLIN, on_exit_io);
+    }
+    proto_client_on_event(v->launcher, on_event, on_closed, v);
+    return true;
+}
+
+static void try_connect(struct vm *v)
+{
+    AUTO(error_clear) struct error err = {0};
+
+    if (connect_launcher(v, &err)) {
+        v->stage = VM_ASKING;
+        v->retry_ns = 0;
+        proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
+        return;
+    }
+    if (loop_now_ns(v->h->loop) - v->connecting_since_ns > CONNECT_TIMEOUT) {
+        log_warning(v->key, "launcher cannot be reached: %s", error_text(&err));
+        ended(v);
+        return;
+    }
+    if (err.kind == ERROR_FORBIDDEN)
+        log_error(v->key, "%s", error_text(&err));
+    /* The first second is the usual race with a container that has just started: short steps. */
+    if (loop_now_ns(v->h->loop) - v->connecting_since_ns < SECONDS(1))
+        v->retry_ns = 0;
+    retry_later(v);
+}
+
+static void advance(struct vm *v)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *vmi = vmi_of(v, &a);
+
+    if (!vmi || v->network_running)
+        return;
+    if (vm_phase_final(json_str_at(vmi, "status/phase"))) {
+        if (v->stage != VM_ENDED) {
+            v->stage = VM_ENDED;
+            disconnect(v);
+        }
+        return;
+    }
+    switch (v->stage) {
+    case VM_NEW:
+        v->stage = VM_CONNECTING;
+        v->connecting_since_ns = loop_now_ns(v->h->loop);
+        try_connect(v);
+        return;
+    case VM_CONNECTING:
+        try_connect(v);
+        return;
+    case VM_ASKING:
+        if (!v->launcher) {
+            v->stage = VM_CONNECTING;
+            try_connect(v);
+        } else if (meta_deleting(vmi)) {
+            shut_down(v, vmi);
+        } else if (!v->domain) {
+            proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
+        } else if (v->h->kvm_known) {
+            set_up_network(v, vmi);
+        }
+        return;
+    case VM_NETWORK:
+    case VM_SYNCING:
+        return;
+    case VM_LIVE:
+        if (meta_deleting(vmi))
+            shut_down(v, vmi);
+        if (!machine_ended(v))
+            report(v);
+        return;
+    case VM_ENDED:
+        report(v);
+        return;
+    }
+}
+
+/* --- the API's side ---------------------------------------------------------------------------------------------------------- */
+
+static struct str pod_of(const struct handler *h, const struct json *vmi)
+{
+    json_each_member(pod, json_at(vmi, "status/activePods"))
+        if (str_is(json_str(&pod->value), h->node_name))
+            return json_str(&pod->key);
+    return STR_NONE;
+}
+
+/* UIDs come from the API, and one becomes a path component. */
+static bool plain_uid(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!((s.p[i] >= '0' && s.p[i] <= '9') || (s.p[i] >= 'a' && s.p[i] <= 'z') || s.p[i] == '-'))
+            return false;
+    return s.n > 0 && s.n <= 63;
+}
+
+static struct vm *make_vm(struct handler *h, const struct json *vmi, struct str pod_uid)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct vm *v = NEW(struct vm);
+
+    v->h = h;
+    v->pidfd = v->pod_dirfd = -1;
+    v->key = xstrdup(meta_key(vmi, &a));
+    v->uid = str_dup(meta_uid(vmi));
+    v->pod_uid = str_dup(pod_uid);
+    map_set(&h->vms, meta_uid(vmi), v);
+    map_set(&h->by_key, str_of(v->key), v);
+    return v;
+}
+
+void vm_changed(struct handler *h, const struct json *vmi, bool deleted)
+{
+    struct vm *v = map_get(&h->vms, meta_uid(vmi));
+    struct str phase = json_str_at(vmi, "status/phase"), pod;
+
+    if (deleted) {
+        if (!v)
+            return;
+        v->gone = true;
+        if (v->patch) {
+            client_cancel(h->client, v->patch);
+            v->patch = NULL;
+        }
+        if (!v->network_running)
+            forget(v);
+        return;
+    }
+    if (!v) {
+        pod = pod_of(h, vmi);
+        if (vm_phase_final(phase) || !(str_is(phase, "Scheduled") || str_is(phase, "Running")) || !plain_uid(pod))
+            return;
+        v = make_vm(h, vmi, pod);
+    }
+    advance(v);
+}
+
+struct vm *vm_find(struct handler *h, struct str ns, struct str name)
+{
+    AUTO(buf_done) struct buf key = {0};
+
+    buf_addf(&key, STR_FMT "/" STR_FMT, STR_ARG(ns), STR_ARG(name));
+    return map_get(&h->by_key, buf_str(&key));
+}

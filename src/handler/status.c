@@ -1,0 +1,170 @@
+/* From the launcher's report to the status of a VirtualMachineInstance: reference/api-and-lifecycle.md §3.1–§3.3. */
+#include "handler/internal.h"
+
+#include "api/meta.h"
+
+bool vm_phase_final(struct str phase)
+{
+    return str_is(phase, "Succeeded") || str_is(phase, "Failed");
+}
+
+/* What the guest's end means: shutdown is success, also after we asked for it; being destroyed while ACPI could have been
+ * obeyed means that the grace period ran out. */
+static const char *phase_of(const struct json *vmi, const struct vm_report *r)
+{
+    struct str state = json_str_at(r->domain, "state"), reason = json_str_at(r->domain, "reason");
+    struct str now = json_str_at(vmi, "status/phase");
+
+    if (vm_phase_final(now))
+        return NULL;
+    if (str_is(state, "running") || str_is(state, "paused"))
+        return r->launcher_lost ? "Failed" : "Running";
+    if (str_is(state, "crashed"))
+        return "Failed";
+    if (str_is(state, "shutdown")) {
+        bool acpi = json_bool_at(vmi, "spec/domain/features/acpi/enabled", true);
+
+        if (str_is(reason, "destroyed") && acpi && json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30) != 0)
+            return "Failed";
+        return "Succeeded";
+    }
+    return r->launcher_lost ? "Failed" : NULL;
+}
+
+static const struct json *with_phase(const struct json *vmi, const char *phase, const char *now, struct arena *a)
+{
+    const struct json *transition = json_object(a, "phase", json_new_z(a, phase), "phaseTransitionTimestamp",
+                                                json_new_z(a, now), NULL);
+
+    vmi = json_with_at(a, vmi, "status/phase", json_new_z(a, phase));
+    return json_with_at(a, vmi, "status/phaseTransitionTimestamps",
+                        json_append(a, json_at(vmi, "status/phaseTransitionTimestamps"), transition));
+}
+
+static const struct json *paused(const struct json *vmi, const struct json *domain, const char *now, struct arena *a)
+{
+    struct str reason = json_str_at(domain, "reason");
+    struct condition c = {.type = "Paused", .status = "True", .reason = "PausedByUser", .message = "VMI was paused by user",
+                          .probe_time = now};
+
+    if (!str_is(json_str_at(domain, "state"), "paused"))
+        return condition_remove(a, vmi, "Paused");
+    if (str_is(reason, "io-error")) {
+        c.reason = "PausedIOError";
+        c.message = "VMI was paused, low-level IO error detected";
+    }
+    if (condition_is(vmi, "Paused", "True")
+        && str_is(json_str_at(condition_find(vmi, "Paused"), "reason"), c.reason))
+        return vmi;
+    return condition_set(a, vmi, &c, now);
+}
+
+static const struct json *told_by_agent(const struct json *domain, struct str mac)
+{
+    json_each_item(i, json_get(domain, "interfaces"))
+        if (str_eq_nocase(json_str_at(i, "mac"), mac))
+            return i;
+    return NULL;
+}
+
+/* What the network was set up with, completed by what the guest agent says of the interface with that MAC address. */
+static const struct json *interfaces(const struct json *vmi, const struct vm_report *r, struct arena *a)
+{
+    const struct json *list = r->nics ? r->nics : json_at(vmi, "status/interfaces"), *out = json_array(a, NULL);
+
+    json_each_item(nic, list) {
+        const struct json *told = told_by_agent(r->domain, json_str_at(nic, "mac")), *v = nic;
+
+        if (told) {
+            v = json_with(a, v, "interfaceName", json_get(told, "name"));
+            v = json_with(a, v, "infoSource", json_new_z(a, "domain, guest-agent"));
+        }
+        out = json_append(a, out, v);
+    }
+    return json_len(out) && !json_eq(out, json_at(vmi, "status/interfaces")) ? json_with_at(a, vmi, "status/interfaces", out) : vmi;
+}
+
+static const struct json *agent(const struct json *vmi, const struct json *domain, const char *now, struct arena *a)
+{
+    bool connected = json_bool_at(domain, "agent", false);
+    const struct json *os = json_get(domain, "guestOSInfo");
+
+    if (os)
+        vmi = json_with_at(a, vmi, "status/guestOSInfo", os);
+    if (!connected)
+        return condition_remove(a, vmi, "AgentConnected");
+    if (condition_is(vmi, "AgentConnected", "True"))
+        return vmi;
+    return condition_set(a, vmi, &(struct condition){.type = "AgentConnected", .status = "True", .probe_time = now}, now);
+}
+
+/* Written once, when the machine runs: nothing here migrates yet, and the condition says so instead of promising. */
+static const struct json *migratable(const struct json *vmi, const char *now, struct arena *a)
+{
+    static const struct condition c = {.type = "LiveMigratable", .status = "False", .reason = "NotImplemented",
+                                       .message = "this release of Vireo does not migrate virtual machines"};
+
+    return condition_find(vmi, c.type) ? vmi : condition_set(a, vmi, &c, now);
+}
+
+static const struct json *machine(const struct json *vmi, const struct json *domain, struct arena *a)
+{
+    struct str type = json_str_at(domain, "machine"), accelerator = json_str_at(domain, "accelerator");
+
+    if (type.n)
+        vmi = json_with_at(a, vmi, "status/machine", json_object(a, "type", json_new_str(a, type), NULL));
+    if (accelerator.n && !str_eq(meta_annotation(vmi, "vireo.io/accelerator"), accelerator))
+        vmi = meta_with_annotation(a, vmi, "vireo.io/accelerator", accelerator);
+    return vmi;
+}
+
+static const struct json *synchronized(const struct json *vmi, const struct vm_report *r, struct arena *a)
+{
+    struct condition c = {.type = "Synchronized", .status = "False", .reason = "Synchronizing with the Domain failed.",
+                          .message = r->sync_error, .probe_time = r->now};
+    const struct json *old = condition_find(vmi, c.type);
+
+    if (!r->sync_error) /* controllers' own reasons are theirs to remove */
+        return str_is(json_str_at(old, "reason"), c.reason) ? condition_remove(a, vmi, c.type) : vmi;
+    if (str_is(json_str_at(old, "message"), r->sync_error))
+        return vmi;
+    return condition_set(a, vmi, &c, r->now);
+}
+
+static const struct json *ready(const struct json *vmi, const char *phase, const char *now, struct arena *a)
+{
+    struct condition up = {.type = "Ready", .status = "True"};
+    struct condition down = {.type = "Ready", .status = "False", .reason = "GuestNotRunning",
+                             .message = "Guest VM is not reported as running"};
+
+    /* The pod was ready when the VMI was handed to us; from here on the guest decides. */
+    if (strcmp(phase, "Running") == 0)
+        return condition_is(vmi, "Ready", "True") ? vmi : condition_set(a, vmi, &up, now);
+    return condition_is(vmi, "Ready", "False") ? vmi : condition_set(a, vmi, &down, now);
+}
+
+const struct json *vm_status(const struct json *vmi, const struct vm_report *r, struct arena *a)
+{
+    const char *phase = phase_of(vmi, r);
+    const struct json *v = vmi;
+
+    if (vm_phase_final(json_str_at(vmi, "status/phase")))
+        return vmi;
+    if (phase && !str_is(json_str_at(v, "status/phase"), phase))
+        v = with_phase(v, phase, r->now, a);
+    v = synchronized(v, r, a);
+    if (!phase)
+        return v;
+    v = ready(v, phase, r->now, a);
+    v = machine(v, r->domain, a);
+    if (strcmp(phase, "Running") == 0) {
+        v = paused(v, r->domain, r->now, a);
+        v = interfaces(v, r, a);
+        v = agent(v, r->domain, r->now, a);
+        v = migratable(v, r->now, a);
+    } else {
+        v = condition_remove(a, v, "Paused");
+        v = condition_remove(a, v, "AgentConnected");
+    }
+    return v;
+}
