@@ -1,8 +1,10 @@
 /* store_bench - what the store does on this machine: durable writes by N clients in flight, and with -o
  * memory, list and start with that many live objects.
  *
- *   store_bench [-d DIR] [-c CLIENTS] [-s BYTES] [-t SECONDS] [-o OBJECTS]
+ *   store_bench [-d DIR] [-c CLIENTS] [-s BYTES] [-t SECONDS] [-o OBJECTS [-e EVENTS] [-f TEMPLATE]…]
  *
+ * With -f objects are made from recorded ones (a list's first item counts), taken in turn: names are numbered and
+ * every hexadecimal digit of what looks like a uid or hash, and every digit of a time, is drawn anew.
  * Every client writes an object of its own, waits for the answer (so for the fsync) and writes again. */
 #include "base/alloc.h"
 #include "base/file.h"
@@ -170,32 +172,128 @@ static void counted(void *user, struct store_object *o, const struct error *err)
     left--;
 }
 
-/* A quarter each of four kinds; every object differs in names and some values, as VMs from one template do. */
+static const char *const kinds[] = {"kubevirt.io/virtualmachines", "kubevirt.io/virtualmachineinstances", "core/pods",
+                                    "apps/controllerrevisions"};
+
+static const struct json *templates[8];
+static int n_templates;
+
+static void read_template(const char *path)
+{
+    AUTO(buf_done) struct buf b = {0};
+    struct error err = {0};
+    const struct json *v, *item;
+
+    if (n_templates == (int)ARRAY_SIZE(templates) || !file_read(AT_FDCWD, path, &b, &err)
+        || !json_parse(buf_str(&b), &values, &v, &err))
+        die(path, &err);
+    item = json_item(json_get(v, "items"), 0);
+    templates[n_templates++] = item ? item : v;
+}
+
+static bool is_hex(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || c == '-';
+}
+
+/* Runs of eight and more hexadecimal digits and dashes: uids, hashes, dates. */
+static void draw_anew(char *p, size_t n)
+{
+    for (size_t i = 0, end; i < n; i = end + 1) {
+        for (end = i; end < n && is_hex(p[end]); end++)
+            ;
+        for (size_t k = i; end - i >= 8 && k < end; k++)
+            if (p[k] != '-')
+                p[k] = (n == 20 && p[n - 1] == 'Z' ? "0123456789" : "0123456789abcdef")[rand() % (p[n - 1] == 'Z' ? 10 : 16)];
+    }
+}
+
+static const struct json *vary(struct arena *a, const struct json *v)
+{
+    if (json_is(v, JSON_STRING)) {
+        char *p = arena_strdup(a, json_str(v));
+
+        draw_anew(p, strlen(p));
+        return json_new_z(a, p);
+    }
+    if (json_is(v, JSON_ARRAY)) {
+        const struct json **items = ARENA_ARRAY(a, const struct json *, json_len(v) + 1);
+
+        for (size_t i = 0; i < json_len(v); i++)
+            items[i] = vary(a, json_item(v, i));
+        return json_array_n(a, items, json_len(v));
+    }
+    if (json_is(v, JSON_OBJECT)) {
+        struct json_member *members = ARENA_ARRAY(a, struct json_member, json_len(v) + 1);
+
+        for (size_t i = 0; i < json_len(v); i++)
+            members[i] = json_member_of(a, json_str(&v->members[i].key), vary(a, &v->members[i].value));
+        return json_object_n(a, members, json_len(v));
+    }
+    return v;
+}
+
+/* Objects that differ in names and some values, as VMs from one template do. */
+static const struct json *invent(struct arena *a, int i)
+{
+    const struct json *list = json_array(a, NULL);
+
+    for (int k = 0; k < 24; k++)
+        list = json_append(a, list, json_object(a,
+            "name", json_new_f(a, "%s-item-%d", kinds[i % 4], k), "mountPath", json_new_f(a, "/var/run/%d/private", k),
+            "image", json_new_f(a, "registry.example.org/images/%s:%d", kinds[i % 4], k), "address",
+            json_new_f(a, "10.%d.%d.%d", k, i / 250 % 250, i % 250), "hash", json_new_f(a, "%08x", (unsigned)rand()),
+            "readOnly", json_new_bool(k % 2), NULL));
+    return json_object(a, "kind", json_new_z(a, kinds[i % 4]), "metadata", json_object(a, "uid",
+        json_new_f(a, "%08x-1111-2222-3333-%012d", (unsigned)rand(), i), NULL), "spec", list, NULL);
+}
+
+static void put_one(const char *key, const struct json *value)
+{
+    struct error err = {0};
+
+    if (!store_put(store, &(struct store_write){.key = str_of(key), .done = counted, .value = value}, &err))
+        die("write", &err);
+}
+
 static void fill(int objects)
 {
-    static const char *const kinds[] = {"kubevirt.io/virtualmachines", "kubevirt.io/virtualmachineinstances", "core/pods",
-                                        "apps/controllerrevisions"};
-
     left = objects;
     for (int i = 0; i < objects; i++) {
         struct arena a = {0};
-        struct error err = {0};
-        const struct json *list = json_array(&a, NULL);
+        const struct json *v = n_templates ? vary(&a, templates[i % n_templates]) : invent(&a, i);
         char key[120];
 
         snprintf(key, sizeof key, "/registry/%s/ns-%d/vm-%05d", kinds[i % 4], i % 20, i / 4);
-        for (int k = 0; k < 24; k++)
-            list = json_append(&a, list, json_object(&a,
-                "name", json_new_f(&a, "%s-item-%d", kinds[i % 4], k), "mountPath", json_new_f(&a, "/var/run/%d/private", k),
-                "image", json_new_f(&a, "registry.example.org/images/%s:%d", kinds[i % 4], k), "address",
-                json_new_f(&a, "10.%d.%d.%d", k, i / 250 % 250, i % 250), "hash", json_new_f(&a, "%08x", (unsigned)rand()),
-                "readOnly", json_new_bool(k % 2), NULL));
-        if (!store_put(store, &(struct store_write){.key = str_of(key), .done = counted, .value = json_object(&a, "kind",
-                json_new_z(&a, kinds[i % 4]), "metadata", json_object(&a, "name", json_new_z(&a, key), "uid",
-                json_new_f(&a, "%08x-1111-2222-3333-%012d", (unsigned)rand(), i), NULL),
-                "spec", list, NULL)}, &err))
-            die("write", &err);
+        put_one(key, json_with_at(&a, v, "metadata/name", json_new_f(&a, "vm-%05d", i / 4)));
         while (objects - left < i - 2000)
+            loop_turn(loop, MILLIS(10));
+        arena_done(&a);
+    }
+    while (left > 0)
+        loop_turn(loop, MILLIS(10));
+}
+
+static void fill_events(int events)
+{
+    struct error err = {0};
+
+    left = events;
+    for (int i = 0; i < events; i++) {
+        struct arena a = {0};
+        char key[120];
+
+        snprintf(key, sizeof key, "/registry/core/events/ns-%d/vm-%05d.%016x", i % 20, i / 5, (unsigned)rand());
+        put_one(key, json_object(&a, "kind", json_new_z(&a, "Event"), "metadata", json_object(&a, "name",
+            json_new_z(&a, strrchr(key, '/') + 1), "uid", json_new_f(&a, "%08x-1111-2222-3333-%012d", (unsigned)rand(), i),
+            NULL), "reason", json_new_z(&a, "SuccessfulCreate"), "message",
+            json_new_f(&a, "Created virtual machine instance vm-%05d, padding of a usual message %d", i / 5, rand()),
+            "involvedObject", json_object(&a, "kind", json_new_z(&a, "VirtualMachine"), "name",
+            json_new_f(&a, "vm-%05d", i / 5), "uid", json_new_f(&a, "%08x-4444", (unsigned)rand()), NULL),
+            "source", json_object(&a, "component", json_new_z(&a, "virtualmachine-controller"), NULL), NULL));
+        if (!store_ttl_set(store, str_of(key), SECONDS(3600), &err))
+            die("ttl", &err);
+        while (events - left < i - 2000)
             loop_turn(loop, MILLIS(10));
         arena_done(&a);
     }
@@ -214,7 +312,7 @@ static void print_memory(const char *when)
            (double)st.bytes_in_memory / (double)st.objects, (unsigned long long)st.history, (double)resident() / 1e6);
 }
 
-static void bench_objects(int objects, struct store_config *config)
+static void bench_objects(int objects, int events, struct store_config *config)
 {
     AUTO(buf_done) struct buf out = {0};
     struct error err = {0};
@@ -224,6 +322,10 @@ static void bench_objects(int objects, struct store_config *config)
     fill(objects);
     printf("fill: %d objects in %.2f s\n", objects, (double)(now_ns() - start) / 1e9);
     print_memory("after filling");
+    if (events > 0) {
+        fill_events(events);
+        print_memory("with events");
+    }
     store_close(store);
     start = now_ns();
     if (!(store = store_open(config, &err)))
@@ -246,11 +348,11 @@ static void bench_objects(int objects, struct store_config *config)
 int main(int argc, char **argv)
 {
     const char *dir = "/tmp/vireo-store-bench";
-    int clients = 64, seconds = 5, objects = 0, c;
+    int clients = 64, seconds = 5, objects = 0, events = 0, c;
     struct store_config config = {0};
     struct error err = {0};
 
-    while ((c = getopt(argc, argv, "d:c:s:t:o:")) != -1) {
+    while ((c = getopt(argc, argv, "d:c:s:t:o:e:f:")) != -1) {
         switch (c) {
         case 'd':
             dir = optarg;
@@ -267,8 +369,15 @@ int main(int argc, char **argv)
         case 'o':
             objects = (int)strtol(optarg, NULL, 10);
             break;
+        case 'e':
+            events = (int)strtol(optarg, NULL, 10);
+            break;
+        case 'f':
+            read_template(optarg);
+            break;
         default:
-            fprintf(stderr, "usage: store_bench [-d DIR] [-c CLIENTS] [-s BYTES] [-t SECONDS] [-o OBJECTS]\n");
+            fprintf(stderr, "usage: store_bench [-d DIR] [-c CLIENTS] [-s BYTES] [-t SECONDS]"
+                            " [-o OBJECTS [-e EVENTS] [-f TEMPLATE]…]\n");
             return 2;
         }
     }
@@ -286,7 +395,7 @@ int main(int argc, char **argv)
     if (!(store = store_open(&config, &err)))
         die("open", &err);
     if (objects > 0)
-        bench_objects(objects, &config);
+        bench_objects(objects, events, &config);
     else
         bench_writes(clients, seconds);
     store_close(store);
