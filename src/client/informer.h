@@ -22,6 +22,8 @@ void informer_free(struct informer *i);
 bool informer_synced(const struct informer *i);
 const struct json *informer_get(struct informer *i, struct str key, struct arena *a); /* NULL when absent */
 int64_t informer_revision_of(struct informer *i, struct str key); /* resourceVersion held, 0 when absent */
+/* The newest revision that has been delivered, of any object: writes up to it are seen. */
+int64_t informer_revision(const struct informer *i);
 /* Calls fn for every object (or every one with that index value). Do not change the informer inside. */
 void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), void *user);
 void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key), void *user);

@@ -1,0 +1,240 @@
+#include "base/base_test.h"
+#include "client/fake_client.h"
+#include "client/informer.h"
+#include "client/recorder.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+
+struct world {
+    struct loop *loop;
+    struct client *client;
+    struct informer *informer;
+    char trace[1024];
+};
+
+static void changed(void *user, struct str key, const struct json *object, bool deleted)
+{
+    struct world *w = user;
+    size_t n = strlen(w->trace);
+
+    snprintf(w->trace + n, sizeof w->trace - n, "%c" STR_FMT "=" STR_FMT " ", deleted ? '-' : '+', STR_ARG(key),
+             STR_ARG(json_str_at(object, "data/v")));
+}
+
+static void synced(void *user)
+{
+    struct world *w = user;
+    size_t n = strlen(w->trace);
+
+    snprintf(w->trace + n, sizeof w->trace - n, "synced ");
+}
+
+static size_t index_of(const struct json *o, struct str ret[4])
+{
+    ret[0] = json_str_at(o, "data/v");
+    return ret[0].p ? 1 : 0;
+}
+
+static void turns(struct world *w)
+{
+    while (loop_turn(w->loop, 0))
+        ;
+}
+
+static int setup(void **state)
+{
+    struct world *w = NEW(struct world);
+
+    w->loop = loop_new_fake();
+    w->client = fake_client_new(w->loop);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+
+    informer_free(w->informer);
+    client_free(w->client);
+    loop_free(w->loop);
+    free(w);
+    return 0;
+}
+
+static void start(struct world *w)
+{
+    w->informer = informer_new(&(struct informer_config){.client = w->client, .group = "", .version = "v1",
+                                                         .plural = "configmaps", .changed = changed, .synced = synced,
+                                                         .user = w, .index = index_of});
+}
+
+#define A "{\"metadata\":{\"namespace\":\"x\",\"name\":\"a\"},\"data\":{\"v\":\"1\"}}"
+#define B "{\"metadata\":{\"namespace\":\"x\",\"name\":\"b\"},\"data\":{\"v\":\"2\"}}"
+
+static void lists_then_follows(void **state)
+{
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    assert_false(informer_synced(w->informer));
+    turns(w);
+    assert_string_equal(w->trace, "+x/a=1 synced ");
+    fake_create(w->client, "configmaps", B);
+    fake_merge(w->client, "configmaps", "x/a", "{\"data\":{\"v\":\"3\"}}");
+    fake_delete(w->client, "configmaps", "x/b");
+    turns(w);
+    assert_string_equal(w->trace, "+x/a=1 synced +x/b=2 +x/a=3 -x/b=2 ");
+    assert_int_equal(informer_count(w->informer), 1);
+    assert_string_equal(arena_strdup(&a, json_str_at(informer_get(w->informer, STR("x/a"), &a), "data/v")), "3");
+    assert_null(informer_get(w->informer, STR("x/b"), &a));
+    assert_int_equal(informer_revision_of(w->informer, STR("x/a")), 3);
+    assert_int_equal(informer_revision(w->informer), 4);
+}
+
+static void a_closed_watch_is_resumed(void **state)
+{
+    struct world *w = *state;
+
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    turns(w);
+    fake_break_watches(w->client, ERROR_NONE);
+    turns(w);
+    fake_create(w->client, "configmaps", B);
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    assert_string_equal(w->trace, "+x/a=1 synced +x/b=2 ");
+}
+
+static void gone_means_list_again(void **state)
+{
+    struct world *w = *state;
+
+    fake_create(w->client, "configmaps", A);
+    fake_create(w->client, "configmaps", B);
+    start(w);
+    turns(w);
+    w->trace[0] = '\0';
+    fake_break_watches(w->client, ERROR_GONE);
+    fake_delete(w->client, "configmaps", "x/b"); /* told to nobody */
+    fake_fail(w->client, "configmaps", CLIENT_LIST, 2, ERROR_UNAVAILABLE, "starting");
+    for (int i = 0; i < 8; i++) {
+        turns(w);
+        loop_fake_advance(w->loop, SECONDS(1));
+    }
+    turns(w);
+    assert_string_equal(w->trace, "-x/b=2 ");
+}
+
+static bool collect(void *user, struct str key)
+{
+    struct buf *b = user;
+
+    buf_addf(b, STR_FMT " ", STR_ARG(key));
+    return true;
+}
+
+static void index_follows_changes(void **state)
+{
+    struct world *w = *state;
+    AUTO(buf_done) struct buf b = {0};
+
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    turns(w);
+    informer_by_index(w->informer, STR("1"), collect, &b);
+    assert_string_equal(b.p, "x/a ");
+    fake_merge(w->client, "configmaps", "x/a", "{\"data\":{\"v\":\"9\"}}");
+    turns(w);
+    buf_clear(&b);
+    informer_by_index(w->informer, STR("1"), collect, &b);
+    assert_int_equal(b.n, 0);
+    informer_by_index(w->informer, STR("9"), collect, &b);
+    assert_string_equal(b.p, "x/a ");
+    fake_delete(w->client, "configmaps", "x/a");
+    turns(w);
+    buf_clear(&b);
+    informer_by_index(w->informer, STR("9"), collect, &b);
+    assert_int_equal(b.n, 0);
+}
+
+/* Events */
+
+static const struct json *pod(struct arena *a, const char *uid)
+{
+    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Pod"), "metadata",
+                       json_object(a, "namespace", json_new_z(a, "x"), "name", json_new_z(a, "p"), "uid", json_new_z(a, uid), NULL),
+                       NULL);
+}
+
+static void equal_events_are_counted(void **state)
+{
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+    struct recorder *r = recorder_new(w->client, "tester", NULL);
+    const char *key;
+
+    for (int i = 0; i < 3; i++)
+        recorder_event(r, pod(&a, "1"), "Warning", "Bad", "it is %s", "bad");
+    assert_int_equal(fake_count(w->client, "events"), 0);
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    key = fake_only(w->client, "events", &a);
+    assert_non_null(key);
+    assert_int_equal(json_i64_at(fake_get(w->client, "events", key, &a), "count", 0), 3);
+    recorder_event(r, pod(&a, "1"), "Warning", "Bad", "it is %s", "bad");
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    assert_int_equal(json_i64_at(fake_get(w->client, "events", key, &a), "count", 0), 4);
+    recorder_event(r, pod(&a, "2"), "Warning", "Bad", "it is %s", "bad");
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    assert_int_equal(fake_count(w->client, "events"), 2);
+    loop_fake_advance(w->loop, SECONDS(700));
+    recorder_event(r, pod(&a, "2"), "Warning", "Bad", "it is %s", "bad");
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    assert_int_equal(fake_count(w->client, "events"), 3);
+    recorder_free(r);
+}
+
+static void an_event_that_expired_is_made_anew(void **state)
+{
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+    struct recorder *r = recorder_new(w->client, "tester", "n1");
+
+    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    fake_delete(w->client, "events", fake_only(w->client, "events", &a));
+    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    assert_int_equal(fake_count(w->client, "events"), 1);
+    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
+    recorder_free(r); /* with one waiting */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(lists_then_follows, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_closed_watch_is_resumed, setup, teardown),
+        cmocka_unit_test_setup_teardown(gone_means_list_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(index_follows_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(equal_events_are_counted, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_event_that_expired_is_made_anew, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
