@@ -3,6 +3,7 @@
  * server has in the server's order, interleaved so that the server's order holds where both are known to it. */
 #include "api/strategic.h"
 
+#include "api/members.h"
 #include "base/cleanup.h"
 #include "base/map.h"
 
@@ -206,35 +207,32 @@ static bool merge_value(struct merger *m, const struct schema_field *f, const st
 }
 
 /* Members of the target that $retainKeys does not name go; the patch may set only what is retained. */
-static bool retain_keys(struct merger *m, const struct json *keys, const struct json *patch,
-                        const struct json **target)
+static bool retain_keys(struct merger *m, const struct json *keys, const struct json *patch, struct members *target)
 {
-    const struct json *kept = json_object(m->a, NULL);
+    struct map named = {0};
+    bool all = true;
 
     if (!json_is(keys, JSON_ARRAY))
         return error_set(m->err, ERROR_BAD_REQUEST, "invalid patch format of $retainKeys");
     json_each_item(it, keys) {
-        const struct json *v = json_get_str(*target, json_str(it));
+        map_set(&named, json_str(it).p ? json_str(it) : STR(""), (void *)it);
+    }
+    for (size_t i = 0; i < target->n; i++) {
+        struct str name = json_str(&target->p[i].key);
 
-        if (v)
-            kept = json_with_str(m->a, kept, json_str(it), v);
+        if (name.p && !map_get(&named, name))
+            members_set(target, name, NULL);
     }
     json_each_member(p, patch) {
-        bool named = p->key.n && p->key.text[0] == '$';
-
-        json_each_item(it, keys) {
-            named |= str_eq(json_str(it), json_str(&p->key));
-        }
-        if (!named)
-            return error_set(m->err, ERROR_BAD_REQUEST, "$retainKeys does not contain all the keys of the patch");
+        all &= (p->key.n && p->key.text[0] == '$') || map_get(&named, json_str(&p->key));
     }
-    *target = kept;
-    return true;
+    map_done(&named);
+    return all || error_set(m->err, ERROR_BAD_REQUEST, "$retainKeys does not contain all the keys of the patch");
 }
 
-static bool delete_from(struct merger *m, struct str name, const struct json *values, const struct json **target)
+static bool delete_from(struct merger *m, struct str name, const struct json *values, struct members *target)
 {
-    const struct json *list = json_get_str(*target, name);
+    const struct json *list = members_get(target, name);
     const struct json **p = ARENA_ARRAY(m->a, const struct json *, json_len(list));
     AUTO(items_done) struct items gone = {0};
     size_t n = 0;
@@ -248,27 +246,27 @@ static bool delete_from(struct merger *m, struct str name, const struct json *va
         if (!find(&gone, identity(m, it, NULL)))
             p[n++] = it;
     }
-    *target = json_with_str(m->a, *target, name, json_array_n(m->a, p, n));
+    members_set(target, name, json_array_n(m->a, p, n));
     return true;
 }
 
 static bool set_order(struct merger *m, const struct schema_type *t, struct str name, const struct json *order,
-                      const struct json *server, const struct json **target)
+                      const struct json *server, struct members *target)
 {
     const struct schema_field *f = t && t->kind == SCHEMA_OBJECT ? schema_field(t, name) : NULL;
-    const struct json *list = json_get_str(*target, name);
+    const struct json *list = members_get(target, name);
     const char *key = f ? f->patch_merge_key : NULL;
 
     if (!json_is(order, JSON_ARRAY))
         return error_set(m->err, ERROR_BAD_REQUEST, "invalid patch format of $setElementOrder");
     if (!json_is(list, JSON_ARRAY) || !f || !(f->flags & SCHEMA_PATCH_MERGE))
         return true;
-    *target = json_with_str(m->a, *target, name, ordered(m, list, order, json_get_str(server, name), key));
+    members_set(target, name, ordered(m, list, order, json_get_str(server, name), key));
     return true;
 }
 
 static bool merge_members(struct merger *m, const struct schema_type *t, const struct json *patch,
-                          const struct json **target)
+                          struct members *target)
 {
     json_each_member(p, patch) {
         struct str name = json_str(&p->key);
@@ -280,9 +278,9 @@ static bool merge_members(struct merger *m, const struct schema_type *t, const s
             || str_starts(name, STR(SET_ORDER)) || str_starts(name, STR(DELETE_FROM)))
             continue;
         if (!json_is(&p->value, JSON_NULL)
-            && !merge_value(m, f, below, json_get_str(*target, name), &p->value, &value))
+            && !merge_value(m, f, below, members_get(target, name), &p->value, &value))
             return false;
-        *target = json_with_str(m->a, *target, name, value);
+        members_set(target, name, value);
     }
     return true;
 }
@@ -291,20 +289,16 @@ static bool merge_object(struct merger *m, const struct schema_type *t, const st
                          const struct json *patch, const struct json **ret)
 {
     const struct json *directive = json_get(patch, "$patch"), *retain = json_get(patch, "$retainKeys");
-    const struct json *server = target, *out = target ? target : json_object(m->a, NULL);
+    struct str word = json_str(directive);
+    AUTO(members_done) struct members out;
 
-    if (directive) {
-        struct str word = json_str(directive);
-
-        if (str_is(word, "delete")) {
-            *ret = json_object(m->a, NULL);
-            return true;
-        }
-        if (str_is(word, "replace"))
-            out = json_object(m->a, NULL);
-        else if (!str_is(word, "merge"))
-            return bad_directive(m, word);
+    members_init(&out, m->a, directive && str_is(word, "replace") ? NULL : target, json_len(patch));
+    if (directive && str_is(word, "delete")) {
+        *ret = json_object(m->a, NULL);
+        return true;
     }
+    if (directive && !str_is(word, "replace") && !str_is(word, "merge"))
+        return bad_directive(m, word);
     if (retain && !retain_keys(m, retain, patch, &out))
         return false;
     json_each_member(p, patch) {
@@ -320,10 +314,10 @@ static bool merge_object(struct merger *m, const struct schema_type *t, const st
         struct str name = json_str(&p->key);
 
         if (str_starts(name, STR(SET_ORDER))
-            && !set_order(m, t, str_skip(name, strlen(SET_ORDER)), &p->value, server, &out))
+            && !set_order(m, t, str_skip(name, strlen(SET_ORDER)), &p->value, target, &out))
             return false;
     }
-    *ret = out;
+    *ret = members_object(&out);
     return true;
 }
 
