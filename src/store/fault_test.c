@@ -212,6 +212,44 @@ static void health_comes_back_without_writes(void **state)
     dir_remove(&dir);
 }
 
+/* The flush that fails is one around the training of a dictionary: its own, or of the rows that first need it. */
+static void dictionaries_under_faults(void **state)
+{
+    (void)state;
+    for (int n = 98; n < 104; n++) {
+        struct bench_dir dir;
+        struct loop *l = loop_new(NULL);
+        struct store *s;
+        char key[64];
+
+        dir_make(&dir);
+        s = open_store(l, dir.fd);
+        fault_set(FAULT_SYNC, n, 0, false);
+        for (int i = 0; i < 120; i++) {
+            AUTO(error_clear) struct error err = {0};
+            struct answer a = {0};
+
+            snprintf(key, sizeof key, "/registry/core/pods/d/%03d", i);
+            while (!a.ok) {
+                assert_true(start_put(s, key, "v", 1000, 0, &a, &err));
+                await(l, &a.come);
+            }
+        }
+        assert_int_equal(atomic_load(&faults.fired), 1);
+        fault_clear();
+        for (int again = 0; again < 2; again++) {
+            for (int i = 0; i < 120; i++) {
+                snprintf(key, sizeof key, "/registry/core/pods/d/%03d", i);
+                check_text(store_get(s, str_of(key)), "v");
+            }
+            store_close(s);
+            s = again ? NULL : open_store(l, dir.fd);
+        }
+        loop_free(l);
+        dir_remove(&dir);
+    }
+}
+
 /* Exact states after an end without warning: every write has a known revision, so whatever revision the store comes
  * back with, each key must be as the last write up to it left it; and nothing acknowledged lies behind it. */
 struct attempt {
@@ -469,6 +507,7 @@ int main(void)
         cmocka_unit_test(full_disk_that_stays),
         cmocka_unit_test(failing_flushes),
         cmocka_unit_test(flushes_that_fail_for_long),
+        cmocka_unit_test(dictionaries_under_faults),
         cmocka_unit_test(health_comes_back_without_writes),
     };
 

@@ -203,6 +203,95 @@ static void only_objects_are_stored(void **state)
     assert_int_equal(err.kind, ERROR_TOO_LARGE);
 }
 
+static int count_dicts(const struct fixture *f, const char *kind)
+{
+    char path[96], sql[96];
+    sqlite3_stmt *q;
+    sqlite3 *c;
+    int n;
+
+    snprintf(path, sizeof path, "%s/state.db", f->dir.path);
+    snprintf(sql, sizeof sql, "select count(*) from dict where kind like '%s'", kind);
+    assert_int_equal(sqlite3_open_v2(path, &c, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(c, sql, -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    n = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    sqlite3_close(c);
+    return n;
+}
+
+/* A kind's first hundred objects train its dictionary; what is kept with it reads the same, now and later. */
+static void dictionaries_change_nothing(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 400 };
+    struct answer *answers = xcalloc(N, sizeof *answers);
+    struct store_stats stats;
+    AUTO(buf_done) struct buf before = {0}, after = {0};
+    struct store_list l;
+    AUTO(error_clear) struct error err = {0};
+
+    for (int i = 0; i < N; i++) {
+        AUTO(arena_done) struct arena a = {0};
+        const struct json *list = json_array(&a, NULL);
+        char key[64];
+
+        for (int k = 0; k < 30; k++)
+            list = json_append(&a, list, json_object(&a, "mountPath", json_new_f(&a, "/var/run/%d", k), "hash",
+                                                     json_new_f(&a, "%d", i * k), NULL));
+        snprintf(key, sizeof key, "/registry/core/%s/d/%03d", i % 2 ? "pods" : "secrets", i);
+        assert_true(store_put(f->s, &(struct store_write){.key = str_of(key), .done = take_answer, .user = &answers[i],
+            .value = json_object(&a, "metadata", json_object(&a, "uid", json_new_z(&a, key), NULL), "spec", list, NULL)},
+            &err));
+        if (i % 20 == 19)
+            await(f->l, &answers[i].come);
+    }
+    for (int i = 0; i < 2; i++) {
+        struct buf *b = i ? &after : &before;
+
+        assert_true(store_list(f->s, STR("/registry/"), STR_NONE, 0, 0, NULL, NULL, &l, &err));
+        assert_int_equal(l.n, N);
+        for (size_t k = 0; k < l.n; k++)
+            store_object_text(l.p[k], b);
+        store_list_done(&l);
+        if (!i)
+            reopen(f);
+    }
+    assert_true(str_eq(buf_str(&before), buf_str(&after)));
+    store_stats(f->s, &stats);
+    assert_true(stats.bytes_in_memory < before.n / 2);
+    assert_int_equal(count_dicts(f, "%pods"), 1);
+    assert_int_equal(count_dicts(f, "%"), 1); /* never one of secrets */
+    free(answers);
+}
+
+static bool check_deleted(void *user, const struct store_event *e)
+{
+    int64_t *revision = user;
+
+    if (e->type == STORE_DELETED) {
+        check_text(store_object_ref(e->object), "last");
+        check_text(store_object_ref(e->previous), "last");
+        *revision = e->revision;
+    }
+    return true;
+}
+
+static void the_last_state_is_told_at_the_revision_of_its_deletion(void **state)
+{
+    struct fixture *f = *state;
+    AUTO(error_clear) struct error err = {0};
+    int64_t told = 0, revision;
+
+    assert_non_null(store_watch_start(f->s, STR("/r/"), store_revision(f->s), check_deleted, &told, &err));
+    put(f->l, f->s, "/r/x", "first");
+    put(f->l, f->s, "/r/x", "last");
+    revision = put(f->l, f->s, "/r/x", NULL);
+    loop_turn(f->l, 0);
+    assert_int_equal(told, revision);
+}
+
 /* Lists. */
 
 static bool only_even(const struct store_object *o, void *data)
@@ -724,6 +813,8 @@ int main(void)
         T(big_objects_are_compressed_and_bounded),
         T(text_keeps_its_form),
         T(only_objects_are_stored),
+        T(dictionaries_change_nothing),
+        T(the_last_state_is_told_at_the_revision_of_its_deletion),
         T(lists_have_pages),
         T(every_revision_within_history_is_as_it_was),
         T(watches_see_every_change_in_order),
