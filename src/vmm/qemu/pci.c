@@ -1,0 +1,92 @@
+/* Where PCI devices sit. Every PCI Express device has a root port of its own, eight ports to a slot from slot 2 on, so
+ * that it can be unplugged and so that addresses depend on the order of devices only. Slot 1 is the display's, 0x1b the
+ * sound's, 0x1f the chipset's; conventional devices, which cannot be unplugged, lie on the root bus from 0x10 on. */
+#include "vmm/qemu/cmdline.h"
+
+#include "api/types.h"
+
+#define MAX_PORTS 31
+#define FIRST_PORT_SLOT 2
+#define FIRST_LEGACY_SLOT 0x10
+#define LAST_LEGACY_SLOT 0x1a
+
+/* The port's own option is written while the device's is open: it goes in front of the device's flag. */
+static unsigned add_port(struct qemu_cmd *c)
+{
+    unsigned i = c->pci.ports++;
+    const char *text;
+
+    if (i >= MAX_PORTS) {
+        cmd_fail(c, ERROR_INVALID, "more PCI devices than this machine has ports (%d)", MAX_PORTS);
+        return 0;
+    }
+    text = arena_printf(c->a, "pcie-root-port,id=pci.%u,chassis=%u,port=0x%x,bus=pcie.0,addr=0x%x.0x%x%s", i + 1, i + 1,
+                        (FIRST_PORT_SLOT + i / 8) << 3 | i % 8, FIRST_PORT_SLOT + i / 8, i % 8,
+                        i % 8 == 0 ? ",multifunction=on" : "");
+    cmd_pair(c, "-device", text);
+    return i + 1;
+}
+
+/* bus=pcie.0 with the slot and function of "0000:00:05.0" */
+static bool fixed_address(struct qemu_cmd *c, struct str wanted)
+{
+    unsigned domain, bus, slot, fn;
+    char text[16], rest;
+
+    if (wanted.n >= sizeof text)
+        return false;
+    memcpy(text, wanted.p, wanted.n);
+    text[wanted.n] = '\0';
+    if (sscanf(text, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &fn, &rest) != 4 || domain || bus || slot > 0x1f || fn > 7)
+        return false;
+    cmd_kvz(c, "bus", "pcie.0");
+    cmd_kvf(c, "addr", "0x%x.0x%x", slot, fn);
+    return true;
+}
+
+void pci_express(struct qemu_cmd *c, struct str wanted)
+{
+    c->pci.devices++;
+    if (wanted.n > 0) {
+        if (!fixed_address(c, wanted))
+            cmd_fail(c, ERROR_INVALID, "PCI address '" STR_FMT "' is not on the root bus 0000:00", STR_ARG(wanted));
+        return;
+    }
+    /* The device's flag is the last word so far; the port has to come before it. */
+    const char *flag = c->argv.p[--c->argv.n];
+    unsigned port = add_port(c);
+    vec_push(&c->argv, flag);
+    cmd_kvf(c, "bus", "pci.%u", port);
+    cmd_kvz(c, "addr", "0x0");
+}
+
+void pci_legacy(struct qemu_cmd *c)
+{
+    unsigned slot = FIRST_LEGACY_SLOT + c->pci.legacy++;
+
+    if (slot > LAST_LEGACY_SLOT)
+        cmd_fail(c, ERROR_INVALID, "more conventional PCI devices than this machine has slots");
+    cmd_kvz(c, "bus", "pcie.0");
+    cmd_kvf(c, "addr", "0x%x", slot);
+}
+
+void pci_ports(struct qemu_cmd *c, unsigned n)
+{
+    for (unsigned i = 0; i < n && c->pci.ports < MAX_PORTS; i++)
+        add_port(c);
+}
+
+/* Upstream's port topology v3: enough ports that a machine of this size can take what is plugged later. */
+void pci_spare_ports(struct qemu_cmd *c)
+{
+    AUTO(error_clear) struct error ignored = {0};
+    uint64_t bytes = 0;
+    bool large = c->domain->memory && qemu_quantity(c->domain->memory->guest, &bytes, &ignored) && bytes > (2ull << 30);
+    unsigned total = large ? 16 : 8, spare = large ? 6 : 3, used = c->pci.devices, nics = (unsigned)c->m->n_nics;
+    unsigned placeholders = nics == 0 || nics >= 4 ? 0 : 4 - nics, extra;
+
+    extra = total > used && total - used > spare ? total - used : spare;
+    if (opt_true(c->devices->disable_hotplug) || extra <= placeholders)
+        return;
+    pci_ports(c, extra - placeholders);
+}

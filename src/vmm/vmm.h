@@ -1,0 +1,160 @@
+/* vmm/vmm - one interface over hypervisors: what a machine is made of, what can be asked of it, what it reports.
+ *
+ * A driver (vmm/qemu, later vmm/cloud_hypervisor, vmm/firecracker) turns the typed view of a VirtualMachineInstance and the
+ * host resources that were opened for it into one running process, and drives that. Drivers read no other Kubernetes
+ * object and open no path that a tenant can name: whatever belongs to the tenant comes as a descriptor.
+ *
+ * To add a driver: a folder with `const struct vmm_driver vmm_x`, its line in vmm.c's table, its sources in meson.build.
+ * Functions that a VMM has no means for stay NULL; vmm_*() then answers ERROR_UNSUPPORTED with the driver's name.
+ *
+ * Everything runs on the launcher's loop thread. Calls block for as long as the VMM needs to answer (milliseconds; bounded
+ * by seconds); what happens by itself is told through the listener, never from inside a call. */
+#pragma once
+#include "api/views.h"
+#include "loop/loop.h"
+
+struct kv_virtual_machine_instance;
+
+enum vmm_state { VMM_NONE, VMM_STARTING, VMM_RUNNING, VMM_PAUSED, VMM_SHUTDOWN, VMM_CRASHED };
+enum vmm_reason {
+    VMM_REASON_NONE,
+    VMM_REASON_USER,           /* paused because someone asked */
+    VMM_REASON_IO_ERROR,       /* paused by a disk error (errorPolicy stop, enospace) */
+    VMM_REASON_GUEST_PANIC,
+    VMM_REASON_GUEST_SHUTDOWN, /* the guest turned itself off */
+    VMM_REASON_HOST_SHUTDOWN,  /* … because we asked it to */
+    VMM_REASON_DESTROYED,      /* ended by us */
+    VMM_REASON_VMM_KILLED,     /* the VMM died and nobody here asked for it */
+    VMM_REASON_START_FAILED,
+};
+const char *vmm_state_name(enum vmm_state s);   /* as in proto.h */
+const char *vmm_reason_name(enum vmm_reason r); /* "" for none */
+
+enum vmm_accelerator { VMM_KVM, VMM_TCG };
+/* Size of TCG's translation buffer; the memory overhead of an emulated VM has to count it. */
+#define VMM_TCG_BUFFER_MIB 128
+
+/* One disk, resolved and opened. Matched by name to spec.domain.devices.disks; all else about the device stands there. */
+struct vmm_disk {
+    struct str name;
+    int fd;               /* borrowed; opened read-write unless read_only */
+    const char *format;   /* "raw" or "qcow2" */
+    int backing_fd;       /* qcow2 overlay: the image below it, read-only; -1: none */
+    const char *backing_format;
+    bool read_only;
+    bool block_device;
+    bool direct;          /* O_DIRECT works on it and on what lies below it */
+    bool preallocated;
+};
+
+struct vmm_nic { /* matched by name to spec.domain.devices.interfaces */
+    struct str name;
+    const int *fds; /* borrowed: tap queues */
+    size_t n_fds;
+    struct str mac;
+    int mtu; /* 0: the default */
+};
+
+/* What to start. Borrowed for the call of start() only. */
+struct vmm_machine {
+    const struct kv_virtual_machine_instance *vmi;
+    enum vmm_accelerator accelerator;
+    const struct vmm_disk *disks;
+    size_t n_disks;
+    const struct vmm_nic *nics;
+    size_t n_nics;
+    int kernel_fd, initrd_fd;   /* -1: none */
+    int private_dirfd;          /* "private" volume of the pod: NVRAM, sockets */
+    const char *private_dir;    /* its path, for the few things that need one */
+    const char *firmware_dir;   /* NULL: /usr/share/OVMF */
+};
+
+struct vmm_status {
+    enum vmm_state state;
+    enum vmm_reason reason;
+    char message[512];   /* a sentence for the user, or "" */
+    int64_t since_ns;    /* wall clock */
+    pid_t pid;           /* 0 when none */
+    char machine[64];    /* resolved machine type, "" while unknown */
+    unsigned reboots;
+    bool agent_port;     /* the guest has opened the agent's port */
+};
+
+struct vmm_counters { /* one block device or NIC */
+    char name[64];
+    uint64_t read_bytes, write_bytes, read_ops, write_ops, read_ns, write_ns, flush_ops, flush_ns;
+};
+#define VMM_MAX_DEVICES 64
+struct vmm_stats {
+    uint64_t cpu_ns;            /* whole VMM process */
+    uint64_t vcpus;
+    uint64_t guest_bytes;       /* memory the guest has by the balloon */
+    uint64_t resident_bytes;    /* of the VMM process */
+    uint64_t guest_total, guest_free, guest_available; /* told by the guest's balloon driver; 0: unknown */
+    struct vmm_counters block[VMM_MAX_DEVICES];
+    size_t n_block;
+};
+
+enum vmm_stream { VMM_STREAM_SERIAL, VMM_STREAM_AGENT, VMM_STREAM_VNC };
+
+/* What this VMM is on this node. */
+struct vmm_version {
+    char text[128]; /* "QEMU emulator version 7.2.22 (…)" */
+};
+
+struct vmm;
+struct vmm_listener {
+    void (*changed)(void *user); /* the status changed; read it by vmm_status() */
+    void *user;
+};
+
+struct vmm_driver {
+    const char *name; /* "qemu" */
+    /* Whether it can run here at all: the program is there and answers. */
+    bool (*probe)(struct vmm_version *ret, struct error *err);
+    struct vmm *(*create)(struct loop *l, const struct vmm_listener *listener);
+    void (*free)(struct vmm *v); /* a machine that still runs is killed */
+    /* Starts the machine; when it returns, the guest runs (or is paused, by startStrategy). */
+    bool (*start)(struct vmm *v, const struct vmm_machine *m, struct error *err);
+    bool (*pause)(struct vmm *v, struct error *err);
+    bool (*resume)(struct vmm *v, struct error *err);
+    bool (*reset)(struct vmm *v, struct error *err);
+    bool (*powerdown)(struct vmm *v, struct error *err); /* asks the guest to turn itself off; returns at once */
+    bool (*soft_reboot)(struct vmm *v, struct error *err);
+    /* Ends the VMM: asks it to flush and stop, and kills what does not; with `now`, kills. Asynchronous. */
+    void (*kill)(struct vmm *v, bool now);
+    /* A connected stream of a port. SERIAL and AGENT: one for the life of the machine. VNC: one more each time. */
+    bool (*open_stream)(struct vmm *v, enum vmm_stream which, int *ret_fd, struct error *err);
+    bool (*stats)(struct vmm *v, struct vmm_stats *ret, struct error *err);
+};
+extern const struct vmm_driver *const vmm_drivers[]; /* NULL-terminated */
+const struct vmm_driver *vmm_driver_find(struct str name); /* NULL when there is none of that name */
+
+struct vmm { /* first member of a driver's own structure */
+    const struct vmm_driver *driver;
+    struct loop *loop;
+    struct vmm_listener listener;
+    struct vmm_status status;
+    struct loop_defer tell; /* the listener is called after the callbacks of a turn */
+};
+
+struct vmm *vmm_new(const struct vmm_driver *d, struct loop *l, const struct vmm_listener *listener);
+void vmm_free(struct vmm *v);
+const struct vmm_status *vmm_status(const struct vmm *v);
+static inline bool vmm_alive(const struct vmm *v)
+{
+    return v && v->status.state >= VMM_STARTING && v->status.state <= VMM_PAUSED;
+}
+MUST_CHECK bool vmm_start(struct vmm *v, const struct vmm_machine *m, struct error *err);
+MUST_CHECK bool vmm_pause(struct vmm *v, struct error *err);
+MUST_CHECK bool vmm_resume(struct vmm *v, struct error *err);
+MUST_CHECK bool vmm_reset(struct vmm *v, struct error *err);
+MUST_CHECK bool vmm_powerdown(struct vmm *v, struct error *err);
+MUST_CHECK bool vmm_soft_reboot(struct vmm *v, struct error *err);
+void vmm_kill(struct vmm *v, bool now);
+MUST_CHECK bool vmm_open_stream(struct vmm *v, enum vmm_stream which, int *ret_fd, struct error *err);
+MUST_CHECK bool vmm_read_stats(struct vmm *v, struct vmm_stats *ret, struct error *err);
+
+/* For drivers. */
+void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void vmm_changed(struct vmm *v); /* something else in the status changed */
