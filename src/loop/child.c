@@ -13,9 +13,11 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,7 +29,7 @@
 #define STDERR_LINE 1024u
 
 /* What the child does, in order; also what its report names. */
-enum stage { STAGE_PARENT, STAGE_SESSION, STAGE_CWD, STAGE_FDS, STAGE_EXEC };
+enum stage { STAGE_PARENT, STAGE_SESSION, STAGE_MOUNTS, STAGE_CWD, STAGE_FDS, STAGE_EXEC };
 
 struct report {
     enum stage stage;
@@ -100,6 +102,16 @@ static int place_fds(struct launch *n)
     return 0;
 }
 
+static int own_mounts(const char *const *unmount)
+{
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return -1;
+    for (; unmount && *unmount; unmount++)
+        if (umount2(*unmount, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
+            return -1;
+    return 0;
+}
+
 static _Noreturn void run_child(const struct child_spec *spec, struct launch *n, pid_t parent)
 {
     int report_fd = n->report_fd;
@@ -116,6 +128,8 @@ static _Noreturn void run_child(const struct child_spec *spec, struct launch *n,
     }
     if (spec->new_session && setsid() < 0)
         fail(report_fd, STAGE_SESSION);
+    if (spec->private_mounts && own_mounts(spec->unmount) < 0)
+        fail(report_fd, STAGE_MOUNTS);
     if (spec->cwd && chdir(spec->cwd) < 0)
         fail(report_fd, STAGE_CWD);
     if (place_fds(n) < 0)
@@ -259,6 +273,7 @@ static bool report_error(const struct report *report, const struct child_spec *s
 {
     static const char *const what[] = {[STAGE_PARENT] = "set the parent death signal",
                                        [STAGE_SESSION] = "start a session",
+                                       [STAGE_MOUNTS] = "make a mount namespace",
                                        [STAGE_CWD] = "change directory",
                                        [STAGE_FDS] = "place descriptors",
                                        [STAGE_EXEC] = NULL};

@@ -22,6 +22,8 @@ struct child_spec {
     bool new_session;        /* setsid() */
     int cgroup_fd;           /* > 0: clone into this cgroup where the kernel can (v2); else ignored */
     const char *cwd;         /* NULL: ours */
+    bool private_mounts;     /* a mount namespace of its own, into which the host's changes still come; needs root */
+    const char *const *unmount; /* NULL-terminated: taken away in there first; what is no mount is skipped. May be NULL */
 };
 
 struct child {
