@@ -142,7 +142,7 @@ static bool find_image(int root, struct str path, struct arena *a, const char **
 static bool container_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d, struct error *err)
 {
     AUTO_CLOSE int root = -1;
-    const char *path;
+    const char *path = NULL;
     struct image_info info;
     struct stat st;
 
