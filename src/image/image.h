@@ -1,7 +1,7 @@
 /* image/image - container images as VM disks: registries, local OCI layouts and archives, unpacked read-only.
  *
  * All parsing of foreign bytes (TLS, JSON, gzip/zstd, tar) happens in a fetcher: a child process without privileges that
- * writes below a directory it was given. The parent keeps an index: reference → digest → root directory.
+ * writes below a directory it was given and reports one line. The parent keeps an index: reference → digest → root directory.
  *
  * References: [registry/]repository[:tag][@digest] as everywhere; "oci:NAME[:TAG]" and "oci-archive:NAME.tar[:TAG]" name a layout or
  * archive directly below the administrator's OCI directory (no slashes, no "..": a tenant cannot name a path). Plain HTTP is
@@ -27,7 +27,7 @@ struct image_pull {
     const char *reference;
     const char *policy;      /* Always, IfNotPresent, Never */
     const struct json *auths; /* dockerconfigjson "auths" object, or NULL */
-    /* root_fd: the unpacked root, O_PATH directory, the callee's to close; digest: "sha256:…". Reasons a user can act on:
+    /* root_fd: the unpacked root, the callee's to close; root_path: its absolute path; digest: "sha256:…". Reasons a user can act on:
      * NOT_FOUND (no such image/tag), UNAUTHORIZED, UNAVAILABLE (registry not reachable, disk full), INVALID (broken image). */
     void (*done)(void *user, int root_fd, const char *root_path, const char *digest, const struct error *err);
     void *user;
@@ -36,5 +36,6 @@ void image_store_pull(struct image_store *s, const struct image_pull *p); /* equ
 /* Removes what no name in `keep` (digests, NULL-terminated) uses. */
 void image_store_prune(struct image_store *s, const char *const *keep);
 
-/* The fetcher's main: reads its job as JSON from descriptor 3, writes below descriptor 4, reports JSON lines on 5. */
+/* The fetcher's main: reads its job as JSON from descriptor 3, writes below descriptor 4, finds local images below descriptor 5 and
+ * reports one line of JSON on stdout. */
 int image_fetch_main(void);

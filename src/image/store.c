@@ -1,0 +1,369 @@
+/* The parent's side: which references are here, one fetcher per missing one, equal pulls joined.
+ *
+ *   images/index.json           {"references": {ref: digest}}
+ *   images/roots/<hex>/         an unpacked image, read-only
+ *   images/tmp/<n>/             a fetcher's work; removed at start */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <dirent.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/vec.h"
+#include "image/fetch.h"
+#include "image/image.h"
+#include "loop/child.h"
+
+#define DEFAULT_MAX (64ull << 30)
+#define MAX_FETCHES 4 /* at the same time: two cores, one disk */
+
+struct waiter {
+    void (*done)(void *user, int root_fd, const char *root_path, const char *digest, const struct error *err);
+    void *user;
+};
+
+struct pull {
+    struct list node;
+    struct image_store *store;
+    char *reference, *work_name;
+    const struct json *auths;
+    struct arena arena;
+    struct child child;
+    bool running;
+    char *digest;      /* result */
+    struct error err;
+    VEC(struct waiter) waiters;
+    struct loop_defer finish;
+};
+
+struct image_store {
+    struct image_store_config config;
+    char *self;
+    int dir;                    /* images/ */
+    char *path;                 /* its absolute path, for those who mount */
+    struct arena index_arena;
+    const struct json *index;   /* {ref: digest} */
+    struct list pulls;
+    unsigned running, serial;
+};
+
+static void start_next(struct image_store *s);
+
+static bool root_name(struct str digest, char ret[128])
+{
+    if (!image_digest_valid(digest))
+        return false;
+    snprintf(ret, 128, "roots/%.64s", digest.p + 7);
+    return true;
+}
+
+static void answer(struct pull *p)
+{
+    struct image_store *s = p->store;
+
+    list_remove(&p->node);
+    for (size_t i = 0; i < p->waiters.n; i++) {
+        char name[128];
+        AUTO(error_clear) struct error err = {0};
+        AUTO_CLOSE int fd = -1;
+        struct waiter w = p->waiters.p[i];
+
+        if (p->err.kind != ERROR_NONE) {
+            w.done(w.user, -1, NULL, NULL, &p->err);
+            continue;
+        }
+        if (!root_name(str_of(p->digest), name) || !file_open_dir(s->dir, name, &fd, &err)) {
+            w.done(w.user, -1, NULL, NULL, &err);
+            continue;
+        }
+        AUTO_FREE char *path = xasprintf("%s/%s", s->path, name);
+        w.done(w.user, TAKE_FD(fd), path, p->digest, &err);
+    }
+    child_done(&p->child);
+    vec_done(&p->waiters);
+    arena_done(&p->arena);
+    error_clear(&p->err);
+    free(p->reference);
+    free(p->work_name);
+    free(p->digest);
+    free(p);
+    start_next(s);
+}
+
+static void on_finish(struct loop_defer *d)
+{
+    answer(container_of(d, struct pull, finish));
+}
+
+static void remember(struct image_store *s, const char *reference, const char *digest)
+{
+    AUTO(arena_done) struct arena fresh = {0};
+    AUTO(buf_done) struct buf text = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *index = json_with(&fresh, s->index, reference, json_new_z(&fresh, digest));
+
+    index = json_copy(&fresh, index);
+    arena_done(&s->index_arena);
+    s->index_arena = TAKE(fresh);
+    s->index = index;
+    json_write(&text, json_object(&s->index_arena, "references", index, NULL));
+    if (!file_write(s->dir, "index.json", buf_str(&text), 0600, &err))
+        log_warning("images", "%s: the image is fetched again after a restart, ignoring", error_text(&err));
+}
+
+static enum error_kind kind_of(struct str name)
+{
+    for (int k = ERROR_NONE; k <= ERROR_INTERNAL; k++)
+        if (str_is(name, error_kind_name((enum error_kind)k)))
+            return (enum error_kind)k;
+    return ERROR_INTERNAL;
+}
+
+/* The fetcher's folder becomes the image. It may exist already: two references to one image. */
+static bool adopt_root(struct image_store *s, struct pull *p, struct str digest, struct error *err)
+{
+    char to[128];
+    AUTO(buf_done) struct buf from = {0};
+
+    buf_addf(&from, "tmp/%s/root", p->work_name);
+    if (!root_name(digest, to))
+        return error_set(err, ERROR_INTERNAL, "the fetcher named no digest");
+    if (renameat(s->dir, from.p, s->dir, to) < 0 && errno != EEXIST && errno != ENOTEMPTY)
+        return error_errno(err, errno, "storing the image");
+    p->digest = str_dup(digest);
+    return true;
+}
+
+static void on_fetched(struct child *c)
+{
+    struct pull *p = container_of(c, struct pull, child);
+    struct image_store *s = p->store;
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error ignored = {0};
+    AUTO(buf_done) struct buf why = {0}, work = {0};
+    const struct json *line = NULL;
+
+    s->running--;
+    p->running = false;
+    if (!json_parse(str_trim(buf_str(&c->out)), &a, &line, &ignored) || !child_ok(c->status)) {
+        child_describe(c->status, buf_str(&c->err_out), &why);
+        if (json_str_at(line, "message").n)
+            error_set(&p->err, kind_of(json_str_at(line, "kind")), STR_FMT, STR_ARG(json_str_at(line, "message")));
+        else
+            error_set(&p->err, ERROR_UNAVAILABLE, "the image fetcher failed: %s", why.p ? why.p : "");
+    } else if (adopt_root(s, p, json_str_at(line, "digest"), &p->err)) {
+        remember(s, p->reference, p->digest);
+    }
+    error_clear(&ignored);
+    buf_addf(&work, "tmp/%s", p->work_name);
+    if (!file_remove_tree(s->dir, work.p, &ignored))
+        log_warning("images", "%s, ignoring", error_text(&ignored));
+    answer(p);
+}
+
+/* A local copy that is complete serves IfNotPresent and Never. */
+static bool present(struct image_store *s, const char *reference, char **ret_digest)
+{
+    struct str digest = json_str(json_get(s->index, reference));
+    char name[128];
+
+    if (!root_name(digest, name) || faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    *ret_digest = str_dup(digest);
+    return true;
+}
+
+static bool spawn(struct image_store *s, struct pull *p, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf text = {0}, work = {0};
+    AUTO_CLOSE int job = memfd_create("image-job", MFD_CLOEXEC), dir = -1;
+    const char *argv[] = {s->self, "fetch-image", NULL};
+    struct child_fd fds[3];
+    struct child_spec spec = {.argv = argv, .fds = fds, .n_fds = 2, .capture_limit = 64 << 10, .die_with_parent = true};
+
+    p->work_name = xasprintf("%u", s->serial++);
+    buf_addf(&work, "tmp/%s", p->work_name);
+    if (job < 0)
+        return error_errno(err, errno, "memfd_create");
+    if (!file_make_dirs(s->dir, work.p, 0755, &dir, err))
+        return false;
+    if (s->config.fetch_uid && fchown(dir, s->config.fetch_uid, s->config.fetch_gid) < 0)
+        return error_errno(err, errno, "images/%s", work.p);
+    AUTO_FREE char *known = NULL; /* an unchanged image is not unpacked again */
+    if (!present(s, p->reference, &known))
+        known = NULL;
+    json_write(&text, json_object(&a, "reference", json_new_z(&a, p->reference), "auths", p->auths, "known",
+                                  json_new_z(&a, known), "maxBytes",
+                                  json_new_i64(&a, (int64_t)(s->config.max_bytes ? s->config.max_bytes : DEFAULT_MAX)), "uid",
+                                  json_new_i64(&a, s->config.fetch_uid), "gid", json_new_i64(&a, s->config.fetch_gid), NULL));
+    if (!file_write_all(job, buf_str(&text), err))
+        return false;
+    fds[0] = (struct child_fd){job, FETCH_FD_JOB};
+    fds[1] = (struct child_fd){dir, FETCH_FD_WORK};
+    if (s->config.oci_dirfd >= 0)
+        fds[spec.n_fds++] = (struct child_fd){s->config.oci_dirfd, FETCH_FD_OCI};
+    return child_start(s->config.loop, &p->child, &spec, on_fetched, err);
+}
+
+static void start_next(struct image_store *s)
+{
+    list_each_safe(node, &s->pulls) {
+        struct pull *p = list_entry(node, struct pull, node);
+
+        if (s->running >= MAX_FETCHES)
+            return;
+        if (p->running || p->digest || p->err.kind != ERROR_NONE)
+            continue;
+        if (spawn(s, p, &p->err)) {
+            p->running = true;
+            s->running++;
+        } else {
+            loop_defer(s->config.loop, &p->finish, on_finish);
+        }
+    }
+}
+
+static struct pull *new_pull(struct image_store *s, const struct image_pull *r)
+{
+    struct pull *p = NEW(struct pull);
+
+    p->store = s;
+    p->reference = xstrdup(r->reference);
+    p->auths = r->auths ? json_copy(&p->arena, r->auths) : NULL;
+    list_add_tail(&s->pulls, &p->node);
+    return p;
+}
+
+void image_store_pull(struct image_store *s, const struct image_pull *r)
+{
+    bool always = r->policy && strcmp(r->policy, "Always") == 0, never = r->policy && strcmp(r->policy, "Never") == 0;
+    struct pull *p = NULL;
+
+    /* Credentials are part of what makes two pulls equal: nobody rides on another tenant's. */
+    list_each(node, &s->pulls) {
+        struct pull *other = list_entry(node, struct pull, node);
+
+        if (other->running && strcmp(other->reference, r->reference) == 0 && json_eq(other->auths, r->auths))
+            p = other;
+    }
+    if (!p) {
+        p = new_pull(s, r);
+        if (!always && present(s, r->reference, &p->digest))
+            loop_defer(s->config.loop, &p->finish, on_finish);
+        else if (never) {
+            error_set(&p->err, ERROR_NOT_FOUND, "image '%s' is not on this node and its pull policy is Never", r->reference);
+            loop_defer(s->config.loop, &p->finish, on_finish);
+        }
+    }
+    vec_push(&p->waiters, (struct waiter){r->done, r->user});
+    start_next(s);
+}
+
+static bool load_index(struct image_store *s, struct error *err)
+{
+    AUTO(buf_done) struct buf text = {0};
+    AUTO(error_clear) struct error ignored = {0};
+    const struct json *root = NULL;
+
+    buf_init(&text, 16 << 20);
+    if (!file_exists(s->dir, "index.json"))
+        return true;
+    if (!file_read(s->dir, "index.json", &text, err))
+        return false;
+    if (!json_parse(buf_str(&text), &s->index_arena, &root, &ignored))
+        log_warning("images", "index.json: %s: images are fetched again, ignoring", error_text(&ignored));
+    s->index = json_get(root, "references");
+    return true;
+}
+
+static bool path_of(int dirfd, char **ret, struct error *err)
+{
+    char link[64], path[4096];
+    ssize_t n;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", dirfd);
+    n = readlink(link, path, sizeof path - 1);
+    if (n < 0)
+        return error_errno(err, errno, "%s", link);
+    path[n] = 0;
+    *ret = xstrdup(path);
+    return true;
+}
+
+struct image_store *image_store_new(const struct image_store_config *c, struct error *err)
+{
+    struct image_store *s = NEW(struct image_store);
+    AUTO_CLOSE int roots = -1, tmp = -1;
+
+    s->config = *c;
+    s->self = xstrdup(c->self);
+    s->dir = -1;
+    list_init(&s->pulls);
+    if (!file_make_dirs(c->dirfd, "images", 0711, &s->dir, err) || !file_remove_tree(s->dir, "tmp", err)
+        || !file_make_dirs(s->dir, "tmp", 0711, &tmp, err) || !file_make_dirs(s->dir, "roots", 0711, &roots, err)
+        || !load_index(s, err) || !path_of(s->dir, &s->path, err)) {
+        image_store_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void image_store_free(struct image_store *s)
+{
+    if (!s)
+        return;
+    list_each_safe(node, &s->pulls) {
+        struct pull *p = list_entry(node, struct pull, node);
+
+        list_remove(&p->node);
+        loop_defer_cancel(&p->finish);
+        child_kill(&p->child, 9);
+        child_done(&p->child);
+        vec_done(&p->waiters);
+        arena_done(&p->arena);
+        error_clear(&p->err);
+        free(p->reference);
+        free(p->work_name);
+        free(p->digest);
+        free(p);
+    }
+    arena_done(&s->index_arena);
+    fd_close(&s->dir);
+    free(s->path);
+    free(s->self);
+    free(s);
+}
+
+static bool kept(const char *const *keep, const char *hex)
+{
+    for (; *keep; keep++)
+        if (strlen(*keep) > 7 && strcmp(*keep + 7, hex) == 0)
+            return true;
+    return false;
+}
+
+void image_store_prune(struct image_store *s, const char *const *keep)
+{
+    int copy = openat(s->dir, "roots", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+    struct dirent *e;
+
+    while (d && (e = readdir(d))) {
+        AUTO(error_clear) struct error err = {0};
+
+        if (e->d_name[0] == '.' || kept(keep, e->d_name))
+            continue;
+        if (!file_remove_tree(dirfd(d), e->d_name, &err))
+            log_warning("images", "%s, ignoring", error_text(&err));
+    }
+    if (d)
+        closedir(d);
+}
