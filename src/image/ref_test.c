@@ -1,5 +1,6 @@
 #include "base/base_test.h"
 
+#include "base/cleanup.h"
 #include "image/ref.h"
 
 #define D "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
