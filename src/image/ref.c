@@ -68,7 +68,7 @@ static bool host_valid(struct str s)
               || c == '[' || c == ']'))
             return false;
     }
-    return s.n > 0 && s.n <= 255;
+    return s.n > 0 && s.n <= 255 && s.p[0] != '.' && s.p[0] != '-';
 }
 
 /* A file directly below the administrator's directory: one component that cannot lead elsewhere. */
