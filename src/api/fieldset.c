@@ -347,8 +347,7 @@ static bool always_there(struct fieldset_place owner, struct fieldset_place at)
 {
     static const char *const names[] = {"metadata", "spec", "status", "template", "strategy", "names"};
 
-    if (!owner.type || !owner.type->name || !str_starts(str_of(owner.type->name), STR("io.k8s.")) || !at.field
-        || !at.type)
+    if (!owner.type || !schema_is_core(owner.type) || !at.field || !at.type)
         return false;
     if (at.type->kind == SCHEMA_LIST || at.type->kind == SCHEMA_MAP)
         return at.field->flags & SCHEMA_REQUIRED;

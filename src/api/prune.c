@@ -56,12 +56,6 @@ static void leave(struct pruner *p, size_t before)
     }
 }
 
-/* Go structs forget nulls; objects of CRDs keep them. */
-static bool forgets_nulls(const struct schema_type *t)
-{
-    return t->name && str_starts(str_of(t->name), STR("io.k8s."));
-}
-
 static bool prune(struct pruner *p, const struct schema_type *t, const struct json *v, struct json *ret);
 
 /* The three below return false, with *ret untouched, when nothing changed. */
@@ -82,7 +76,8 @@ static bool prune_object(struct pruner *p, const struct schema_type *t, const st
             if (drop)
                 note_unknown(p, key);
         } else if (m->value.type == JSON_NULL) {
-            drop = forgets_nulls(t) && f->type->kind != SCHEMA_ANY;
+            drop = schema_is_core(t) && /* Go structs forget nulls; objects of CRDs keep them */
+                   f->type->kind != SCHEMA_ANY;
         } else if (!(f->flags & SCHEMA_PRESERVE_UNKNOWN)) {
             size_t before = enter_key(p, key);
 

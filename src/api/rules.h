@@ -14,6 +14,8 @@ struct schema_rules {
     const char *format;  /* NULL or one that we check */
     const char *const *required; /* CRDs: required names without a property of their own; NULL-terminated */
     const struct json *enums;    /* array of allowed values of any type, or NULL */
-    const struct json *all_of, *any_of, *one_of, *not_; /* schemas as written, in the CRD's arena */
+    const struct json *all_of_text, *any_of_text, *one_of_text, *not_text; /* as written, for documents */
+    const struct schema_type *const *all_of, *const *any_of, *const *one_of; /* NULL-terminated, or NULL */
+    const struct schema_type *not_;
     const struct json *cel;      /* x-kubernetes-validations as written; see crd.h for what is honoured */
 };

@@ -38,6 +38,8 @@ enum { /* schema_field.flags */
     SCHEMA_EMBEDDED = 1 << 6,        /* x-kubernetes-embedded-resource */
     SCHEMA_DEPRECATED = 1 << 7,
     SCHEMA_IMMUTABLE = 1 << 8,
+    SCHEMA_FROM_CRD = 1 << 9, /* on types: made from a user's CustomResourceDefinition */
+    SCHEMA_UNTYPED = 1 << 10, /* on branches of anyOf and the like: values of another type pass */
 };
 
 struct schema_field {
@@ -67,6 +69,12 @@ struct schema_type {
     size_t view_size;            /* sizeof the typed view; 0: none */
     const struct schema_rules *rules;
 };
+
+/* A type of Kubernetes' own groups: has validation in code, and Go structs that forget nulls. */
+static inline bool schema_is_core(const struct schema_type *t)
+{
+    return t->name && strncmp(t->name, "io.k8s.", 7) == 0 && !(t->flags & SCHEMA_FROM_CRD);
+}
 
 const struct schema_field *schema_field(const struct schema_type *t, struct str name); /* NULL when unknown */
 

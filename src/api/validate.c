@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 
 #define CAUSES_MAX 100
+#define DEPTH_MAX 8
 #define VALUE_SHOWN_MAX 2048
 #define MESSAGE_MAX (64 << 10)
 
@@ -15,6 +16,7 @@ struct validator {
     struct schema_causes *causes;
     struct buf path;
     bool types_only, saw_cel;
+    int depth; /* of branches within branches */
 };
 
 void schema_cause_add(struct schema_causes *c, struct arena *a, const char *reason, const char *field, const char *fmt,
@@ -480,9 +482,55 @@ static void check_map(struct validator *v, const struct schema_type *t, const st
     }
 }
 
+/* Whether a value holds against a branch; its causes are nobody's business. */
+static bool passes(struct validator *v, const struct schema_type *t, const struct json *value)
+{
+    struct schema_causes causes = {0};
+    struct validator inner = {.a = v->a, .causes = &causes, .path = {.limit = 64 << 10}, .depth = v->depth + 1};
+
+    if (inner.depth > DEPTH_MAX)
+        return false;
+    buf_addc(&inner.path, '_'); /* never the root, whose metadata is left out */
+    check(&inner, t, NULL, value);
+    buf_done(&inner.path);
+    return causes.n == 0;
+}
+
+static size_t passing(struct validator *v, const struct schema_type *const *list, const struct json *value,
+                      size_t *ret_of)
+{
+    size_t n = 0, i = 0;
+
+    for (; list[i]; i++)
+        n += passes(v, list[i], value);
+    *ret_of = i;
+    return n;
+}
+
+static void broken(struct validator *v, const struct json *value, const char *what)
+{
+    CAUSE(v, "FieldValueInvalid", "Invalid value: %s: %s in body must %s", shown(v, value), v->path.n ? here(v) : "\"\"",
+          what);
+}
+
+static void check_branches(struct validator *v, const struct schema_rules *r, const struct json *value)
+{
+    size_t of;
+
+    if (r->all_of && passing(v, r->all_of, value, &of) != of)
+        broken(v, value, "validate all the schemas (allOf)");
+    if (r->any_of && passing(v, r->any_of, value, &of) == 0)
+        broken(v, value, "validate at least one schema (anyOf)");
+    if (r->one_of && passing(v, r->one_of, value, &of) != 1)
+        broken(v, value, "validate one and only one schema (oneOf)");
+    if (r->not_ && passes(v, r->not_, value))
+        broken(v, value, "not validate the schema (not)");
+}
+
 static void check_rules(struct validator *v, const struct schema_rules *r, const struct json *value)
 {
     v->saw_cel |= r->cel != NULL;
+    check_branches(v, r, value);
     switch (json_type(value)) {
     case JSON_STRING:
         check_string(v, r, value);
@@ -527,6 +575,8 @@ static void check(struct validator *v, const struct schema_type *t, const struct
         return;
     }
     if (!type_fits(t, value)) {
+        if (t->flags & SCHEMA_UNTYPED)
+            return;
         wrong_type(v, wanted_word(t), type_word(value));
         return;
     }
@@ -551,7 +601,7 @@ void schema_validate(const struct schema_type *t, const struct json *v, struct a
     struct validator val = {.a = a, .causes = ret, .path = {.limit = 64 << 10}};
     size_t before = ret->n;
 
-    val.types_only = t->name && str_starts(str_of(t->name), STR("io.k8s."));
+    val.types_only = schema_is_core(t);
     check(&val, t, NULL, v);
     if (val.saw_cel && ret->n > before)
         schema_cause_add(ret, a, "FieldValueInvalid", "<nil>",
