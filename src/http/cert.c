@@ -12,10 +12,22 @@
 
 #define BACKDATE_S 300 /* clocks differ a little */
 
-static void free_x509(X509 **x) { X509_free(*x); }
-static void free_key(EVP_PKEY **k) { EVP_PKEY_free(*k); }
-static void free_bio(BIO **b) { BIO_free(*b); }
-static void free_names(GENERAL_NAMES **n) { GENERAL_NAMES_free(*n); }
+static void free_x509(X509 **x)
+{
+    X509_free(*x);
+}
+static void free_key(EVP_PKEY **k)
+{
+    EVP_PKEY_free(*k);
+}
+static void free_bio(BIO **b)
+{
+    BIO_free(*b);
+}
+static void free_names(GENERAL_NAMES **n)
+{
+    GENERAL_NAMES_free(*n);
+}
 
 void cert_pair_done(struct cert_pair *p)
 {
@@ -47,7 +59,8 @@ static bool export_pair(X509 *cert, EVP_PKEY *key, struct cert_pair *ret, struct
     AUTO(free_bio) BIO *c = BIO_new(BIO_s_mem());
     AUTO(free_bio) BIO *k = BIO_new(BIO_s_secmem());
 
-    if (!c || !k || PEM_write_bio_X509(c, cert) != 1 || PEM_write_bio_PKCS8PrivateKey(k, key, NULL, NULL, 0, NULL, NULL) != 1)
+    if (!c || !k || PEM_write_bio_X509(c, cert) != 1
+        || PEM_write_bio_PKCS8PrivateKey(k, key, NULL, NULL, 0, NULL, NULL) != 1)
         return failed(err, "write certificate");
     *ret = (struct cert_pair){bio_text(c), bio_text(k)};
     return true;
@@ -66,11 +79,14 @@ static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 
 static bool add_entry(X509_NAME *name, const char *field, const char *value)
 {
-    return X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, (const unsigned char *)value, -1, -1, 0) == 1;
+    return X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, (const unsigned char *)value, -1,
+                                      -1, 0)
+           == 1;
 }
 
 /* A certificate with everything but its issuer, extensions and signature. */
-static X509 *blank(const char *cn, const char *const *orgs, EVP_PKEY *key, int64_t now, int64_t valid)
+static X509 *blank(const char *cn, const char *const *orgs, EVP_PKEY *key, int64_t now,
+                   int64_t valid)
 {
     unsigned char serial[16];
     X509 *cert = X509_new();
@@ -84,24 +100,29 @@ static X509 *blank(const char *cn, const char *const *orgs, EVP_PKEY *key, int64
     BN_free(n);
     for (size_t i = 0; ok && orgs && orgs[i]; i++)
         ok = add_entry(name, "O", orgs[i]);
-    ok = ok && add_entry(name, "CN", cn) && ASN1_TIME_set(X509_getm_notBefore(cert), (time_t)(now - BACKDATE_S)) &&
-         ASN1_TIME_set(X509_getm_notAfter(cert), (time_t)(now + valid)) && X509_set_pubkey(cert, key) == 1;
+    ok = ok && add_entry(name, "CN", cn)
+         && ASN1_TIME_set(X509_getm_notBefore(cert), (time_t)(now - BACKDATE_S))
+         && ASN1_TIME_set(X509_getm_notAfter(cert), (time_t)(now + valid))
+         && X509_set_pubkey(cert, key) == 1;
     if (ok)
         return cert;
     X509_free(cert);
     return NULL;
 }
 
-bool cert_make_ca(const char *common_name, int64_t now_unix_s, int64_t valid_s, struct cert_pair *ret, struct error *err)
+bool cert_make_ca(const char *common_name, int64_t now_unix_s, int64_t valid_s,
+                  struct cert_pair *ret, struct error *err)
 {
     ERR_clear_error();
     AUTO(free_key) EVP_PKEY *key = EVP_EC_gen("P-256");
     AUTO(free_x509) X509 *cert = key ? blank(common_name, NULL, key, now_unix_s, valid_s) : NULL;
 
-    if (!cert || X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1 ||
-        !add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE") ||
-        !add_extension(cert, cert, NID_key_usage, "critical,digitalSignature,keyCertSign,cRLSign") ||
-        !add_extension(cert, cert, NID_subject_key_identifier, "hash") || X509_sign(cert, key, EVP_sha256()) == 0)
+    if (!cert || X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1
+        || !add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE")
+        || !add_extension(cert, cert, NID_key_usage,
+                          "critical,digitalSignature,keyCertSign,cRLSign")
+        || !add_extension(cert, cert, NID_subject_key_identifier, "hash")
+        || X509_sign(cert, key, EVP_sha256()) == 0)
         return failed(err, "make certificate authority");
     return export_pair(cert, key, ret, err);
 }
@@ -135,11 +156,13 @@ static bool add_alt_names(X509 *cert, const struct cert_request *r, struct error
         unsigned char a[16];
         size_t n = inet_pton(AF_INET, r->ip_addresses[i], a) == 1 ? 4 : 16;
         if (n == 16 && inet_pton(AF_INET6, r->ip_addresses[i], a) != 1)
-            return error_set(err, ERROR_INVALID, "certificate: '%s' is no IP address", r->ip_addresses[i]);
+            return error_set(err, ERROR_INVALID, "certificate: '%s' is no IP address",
+                             r->ip_addresses[i]);
         if (!names || !add_name(names, GEN_IPADD, a, n))
             return failed(err, "certificate address");
     }
-    if (sk_GENERAL_NAME_num(names) > 0 && X509_add1_ext_i2d(cert, NID_subject_alt_name, names, 0, 0) != 1)
+    if (sk_GENERAL_NAME_num(names) > 0
+        && X509_add1_ext_i2d(cert, NID_subject_alt_name, names, 0, 0) != 1)
         return failed(err, "certificate names");
     return true;
 }
@@ -154,28 +177,32 @@ static bool read_pair(const struct cert_pair *p, X509 **ret_cert, EVP_PKEY **ret
     return *ret_cert && *ret_key;
 }
 
-bool cert_issue(const struct cert_pair *ca, const struct cert_request *r, struct cert_pair *ret, struct error *err)
+bool cert_issue(const struct cert_pair *ca, const struct cert_request *r, struct cert_pair *ret,
+                struct error *err)
 {
     AUTO(free_x509) X509 *ca_cert = NULL;
     AUTO(free_key) EVP_PKEY *ca_key = NULL;
-    const char *usage = r->server && r->client ? "serverAuth,clientAuth" : r->server ? "serverAuth" : "clientAuth";
+    const char *usage = r->server && r->client ? "serverAuth,clientAuth"
+                        : r->server            ? "serverAuth"
+                                               : "clientAuth";
 
     ERR_clear_error();
     if (!read_pair(ca, &ca_cert, &ca_key))
         return failed(err, "read certificate authority");
     AUTO(free_key) EVP_PKEY *key = EVP_EC_gen("P-256");
-    AUTO(free_x509) X509 *cert =
+    AUTO(free_x509)
+    X509 *cert =
         key ? blank(r->common_name, r->organizations, key, r->now_unix_s, r->valid_s) : NULL;
     if (!cert)
         return failed(err, "make certificate");
     if (!add_alt_names(cert, r, err))
         return false;
-    if (X509_set_issuer_name(cert, X509_get_subject_name(ca_cert)) != 1 ||
-        !add_extension(cert, ca_cert, NID_basic_constraints, "critical,CA:FALSE") ||
-        !add_extension(cert, ca_cert, NID_key_usage, "critical,digitalSignature") ||
-        !add_extension(cert, ca_cert, NID_ext_key_usage, usage) ||
-        !add_extension(cert, ca_cert, NID_authority_key_identifier, "keyid:always") ||
-        X509_sign(cert, ca_key, EVP_sha256()) == 0)
+    if (X509_set_issuer_name(cert, X509_get_subject_name(ca_cert)) != 1
+        || !add_extension(cert, ca_cert, NID_basic_constraints, "critical,CA:FALSE")
+        || !add_extension(cert, ca_cert, NID_key_usage, "critical,digitalSignature")
+        || !add_extension(cert, ca_cert, NID_ext_key_usage, usage)
+        || !add_extension(cert, ca_cert, NID_authority_key_identifier, "keyid:always")
+        || X509_sign(cert, ca_key, EVP_sha256()) == 0)
         return failed(err, "sign certificate");
     return export_pair(cert, key, ret, err);
 }

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #define DEFAULT_CONNECT_TIMEOUT SECONDS(10)
-#define DEFAULT_CALL_TIMEOUT    SECONDS(60)
-#define MAX_CONNS               1024
-#define CALLS_PER_CONN          100 /* connections opened at once, when many calls wait for HTTP/2 ones */
-#define MAX_TRIES               3
+#define DEFAULT_CALL_TIMEOUT SECONDS(60)
+#define MAX_CONNS 1024
+#define CALLS_PER_CONN 100 /* connections opened at once, when many calls wait for HTTP/2 ones */
+#define MAX_TRIES 3
 
 static void connect_next(struct client_conn *cc);
 
@@ -46,7 +46,8 @@ static void call_done(struct http_call *call, const struct error *err)
     assert(!call->over);
     call_end(call);
     if (call->done)
-        call->done(call->user, call->status, err->kind == ERROR_NONE ? buf_str(&call->in) : STR_NONE, err);
+        call->done(call->user, call->status,
+                   err->kind == ERROR_NONE ? buf_str(&call->in) : STR_NONE, err);
     call_unref(call);
 }
 
@@ -62,7 +63,10 @@ void call_release(struct http_call *call)
     call_unref(call);
 }
 
-void call_fail(struct http_call *call, const struct error *err) { call_done(call, err); }
+void call_fail(struct http_call *call, const struct error *err)
+{
+    call_done(call, err);
+}
 
 /* Takes a running call off its connection. */
 static void call_detach(struct http_call *call)
@@ -98,8 +102,8 @@ static void call_timeout(struct loop_timer *t)
     struct http_call *call = container_of(t, struct http_call, timer);
     AUTO(error_clear) struct error err = {0};
 
-    error_set(&err, ERROR_TIMEOUT, "%s " STR_FMT ": no answer in time", http_method_name(call->method),
-              STR_ARG(call->path));
+    error_set(&err, ERROR_TIMEOUT, "%s " STR_FMT ": no answer in time",
+              http_method_name(call->method), STR_ARG(call->path));
     call_detach(call);
     call_fail(call, &err);
 }
@@ -137,10 +141,12 @@ bool call_data(struct http_call *call, struct str data)
 
 void call_retry(struct http_call *call, bool refused, const struct error *err)
 {
-    bool harmless = call->method == HTTP_GET || call->method == HTTP_HEAD || call->method == HTTP_OPTIONS;
+    bool harmless =
+        call->method == HTTP_GET || call->method == HTTP_HEAD || call->method == HTTP_OPTIONS;
     bool stale = call->on && call->on->used && harmless;
 
-    if (call->got_head || ++call->tries >= MAX_TRIES || call->client->dead || !(refused || stale)) {
+    if (call->got_head || call->body_begun || ++call->tries >= MAX_TRIES || call->client->dead
+        || !(refused || stale)) {
         call_fail(call, err);
         return;
     }
@@ -149,8 +155,53 @@ void call_retry(struct http_call *call, bool refused, const struct error *err)
         call->on->reserved = NULL;
     call->on = NULL;
     call->body_at = 0;
+    call->body_ended = false;
     list_add_head(&call->client->pending, &call->node);
     client_pump(call->client);
+}
+
+bool call_has_body(const struct http_call *call)
+{
+    return call->read_body || call->body.n > 0;
+}
+
+ssize_t call_body(struct http_call *call, char *p, size_t n)
+{
+    ssize_t got;
+
+    if (call->body_ended)
+        return -1;
+    if (call->read_body) {
+        size_t left = call->body_length >= 0 ? (size_t)call->body_length - call->body_at : n;
+        if (left == 0) {
+            call->body_ended = true;
+            return -1;
+        }
+        call->body_begun = true;
+        call->refs++;
+        got = call->read_body(call->user, p, n < left ? n : left);
+        bool alive = !call->over;
+        if (got < 0)
+            call->body_ended = true;
+        else
+            call->body_at += (size_t)got;
+        call_unref(call);
+        return alive ? got : -2;
+    }
+    struct str piece = str_take(str_skip(call->body, call->body_at), n);
+    if (piece.n > 0)
+        memcpy(p, piece.p, piece.n);
+    call->body_at += piece.n;
+    call->body_ended = call->body_at == call->body.n;
+    return piece.n > 0 ? (ssize_t)piece.n : -1;
+}
+
+void http_call_resume(struct http_call *call)
+{
+    struct client_conn *cc = call->on;
+
+    if (!call->over && cc && cc->proto)
+        cc->proto->resume(cc, call);
 }
 
 static struct str lower(struct arena *a, struct str s)
@@ -191,10 +242,13 @@ struct http_call *http_client_call(struct http_client *c, const struct http_requ
     if (c->config.user_agent)
         add_header(call, STR("user-agent"), str_of(c->config.user_agent));
     if (c->config.bearer_token)
-        add_header(call, STR("authorization"), str_of(arena_printf(&call->arena, "Bearer %s", c->config.bearer_token)));
+        add_header(call, STR("authorization"),
+                   str_of(arena_printf(&call->arena, "Bearer %s", c->config.bearer_token)));
     if (r->content_type.n > 0)
         add_header(call, STR("content-type"), r->content_type);
     call->body = r->body.p ? arena_str(&call->arena, r->body) : STR_NONE;
+    call->read_body = r->read_body;
+    call->body_length = r->read_body ? r->body_length : (int64_t)r->body.n;
     call->stream = r->stream;
     call->head = r->head;
     call->data = r->data;
@@ -306,8 +360,14 @@ static void opening_received(struct conn *conn, struct str data)
     (void)conn;
     (void)data;
 }
-static void opening_fill(struct conn *conn) { (void)conn; }
-static void opening_eof(struct conn *conn) { conn_fail(conn, ERROR_UNAVAILABLE, "closed by the peer"); }
+static void opening_fill(struct conn *conn)
+{
+    (void)conn;
+}
+static void opening_eof(struct conn *conn)
+{
+    conn_fail(conn, ERROR_UNAVAILABLE, "closed by the peer");
+}
 
 static void opening_gone(struct conn *conn, const struct error *err)
 {
@@ -322,7 +382,8 @@ static void opening_gone(struct conn *conn, const struct error *err)
         connect_failed(cc, err);
 }
 
-static const struct conn_ops opening_ops = {opening_opened, opening_received, opening_eof, opening_fill, opening_gone};
+static const struct conn_ops opening_ops = {opening_opened, opening_received, opening_eof,
+                                            opening_fill, opening_gone};
 
 void client_abandon(struct client_conn *cc)
 {
@@ -331,7 +392,8 @@ void client_abandon(struct client_conn *cc)
     conn_close(cc->conn);
 }
 
-static bool start_connect(struct client_conn *cc, const struct sockaddr *sa, socklen_t n, struct error *err)
+static bool start_connect(struct client_conn *cc, const struct sockaddr *sa, socklen_t n,
+                          struct error *err)
 {
     struct http_client *c = cc->client;
     int one = 1, idle = 30, timeout = 60000;
@@ -349,8 +411,8 @@ static bool start_connect(struct client_conn *cc, const struct sockaddr *sa, soc
     int r = connect(fd, sa, n);
     if (r != 0 && errno != EINPROGRESS)
         return error_errno(err, errno, "connect");
-    cc->conn = conn_new(c->config.loop, TAKE_FD(fd), c->tls, true, r != 0, c->config.host, cc->h1_only, &opening_ops, cc,
-                        err);
+    cc->conn = conn_new(c->config.loop, TAKE_FD(fd), c->tls, true, r != 0, c->config.host,
+                        cc->h1_only, &opening_ops, cc, err);
     return cc->conn != NULL;
 }
 
@@ -435,7 +497,8 @@ static struct client_conn *usable(struct http_client *c)
 {
     list_each(n, &c->conns) {
         struct client_conn *cc = list_entry(n, struct client_conn, node);
-        if (cc->proto && !cc->retired && !cc->reserved && cc->conn && conn_alive(cc->conn) && cc->proto->capacity(cc) > 0)
+        if (cc->proto && !cc->retired && !cc->reserved && cc->conn && conn_alive(cc->conn)
+            && cc->proto->capacity(cc) > 0)
             return cc;
     }
     return NULL;
@@ -544,7 +607,8 @@ struct http_client *http_client_new(const struct http_client_config *config)
         c->authority = xasprintf("[%s]:%u", c->config.host, c->config.port);
     else
         c->authority = xasprintf("%s:%u", c->config.host, c->config.port);
-    c->mode = config->http1_only || (!config->tls && !config->unix_path) ? CLIENT_H1 : CLIENT_UNKNOWN;
+    c->mode =
+        config->http1_only || (!config->tls && !config->unix_path) ? CLIENT_H1 : CLIENT_UNKNOWN;
     list_init(&c->pending);
     list_init(&c->conns);
     return c;

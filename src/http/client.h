@@ -28,6 +28,10 @@ struct http_request {
     const struct http_header *headers;
     size_t n_headers;
     struct str body;            /* copied */
+    /* A body too large for memory, instead of `body`: fills p with up to n bytes and returns how many; 0: none now,
+     * http_call_resume() when there are; -1: the end. Such a call is never repeated on another connection. */
+    ssize_t (*read_body)(void *user, char *p, size_t n);
+    int64_t body_length;        /* with read_body: exactly so many bytes, or < 0: unknown */
     struct str content_type;
     int64_t timeout_ns;         /* whole call; 0: 60 s; < 0: none (watches) */
     bool stream;                /* deliver the body by `data` as it arrives instead of in `done` */
@@ -40,4 +44,5 @@ struct http_request {
 };
 /* Callbacks never come before this has returned. NULL only inside a callback of http_client_free(). */
 struct http_call *http_client_call(struct http_client *c, const struct http_request *r);
+void http_call_resume(struct http_call *call); /* read_body has more */
 void http_call_cancel(struct http_call *call); /* no callback follows */

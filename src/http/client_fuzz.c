@@ -46,7 +46,8 @@ static void talk(const uint8_t *p, size_t n, int fds[static 8], size_t *n_fds)
 {
     for (int i = 0; i < 3; i++)
         loop_turn(loop, 0);
-    for (int fd; *n_fds < 8 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
+    for (int fd;
+         *n_fds < 8 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
         fds[(*n_fds)++] = fd;
         send(fd, p, n / 2, MSG_NOSIGNAL);
         loop_turn(loop, 0);

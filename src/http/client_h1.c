@@ -35,12 +35,16 @@ static void ch1_start(struct client_conn *cc, struct http_call *call)
     h->call = call;
     h->state = CH1_HEAD;
     h->scanned = 0;
-    buf_addf(&b, "%s " STR_FMT " HTTP/1.1\r\nhost: %s\r\n", http_method_name(call->method), STR_ARG(call->path),
-             cc->client->authority);
+    buf_addf(&b, "%s " STR_FMT " HTTP/1.1\r\nhost: %s\r\n", http_method_name(call->method),
+             STR_ARG(call->path), cc->client->authority);
     for (size_t i = 0; i < call->n_headers; i++)
-        buf_addf(&b, STR_FMT ": " STR_FMT "\r\n", STR_ARG(call->headers[i].name), STR_ARG(call->headers[i].value));
-    if (call->body.p || call->method == HTTP_POST || call->method == HTTP_PUT || call->method == HTTP_PATCH)
-        buf_addf(&b, "content-length: %zu\r\n", call->body.n);
+        buf_addf(&b, STR_FMT ": " STR_FMT "\r\n", STR_ARG(call->headers[i].name),
+                 STR_ARG(call->headers[i].value));
+    if (call->read_body && call->body_length < 0)
+        buf_adds(&b, "transfer-encoding: chunked\r\n");
+    else if (call_has_body(call) || call->method == HTTP_POST || call->method == HTTP_PUT
+             || call->method == HTTP_PATCH)
+        buf_addf(&b, "content-length: %lld\r\n", (long long)call->body_length);
     buf_adds(&b, "\r\n");
     conn_put(cc->conn, b.p, b.n);
 }
@@ -62,19 +66,41 @@ static size_t ch1_capacity(const struct client_conn *cc)
     return h->call ? 0 : 1;
 }
 
-static const struct client_proto ch1_proto = {ch1_start, ch1_cancel, ch1_capacity};
-
 static void ch1_fill(struct conn *c)
 {
     struct ch1 *h = c->user;
-    size_t room = conn_room(c);
+    char piece[16384];
 
-    if (!h->call || h->call->body_at >= h->call->body.n || room == 0)
-        return;
-    struct str piece = str_take(str_skip(h->call->body, h->call->body_at), room);
-    h->call->body_at += piece.n;
-    conn_put(c, piece.p, piece.n);
+    while (h->call && !h->call->body_ended && conn_room(c) > 0) {
+        struct http_call *call = h->call;
+        bool chunked = call->read_body && call->body_length < 0;
+        ssize_t n = call_body(call, piece, sizeof piece);
+        if (n == 0 || n == -2)
+            return;
+        if (n < 0) {
+            if (chunked)
+                conn_put(c, "0\r\n\r\n", 5);
+            else if ((int64_t)call->body_at < call->body_length)
+                conn_fail(c, ERROR_INVALID, "the request's body is shorter than announced");
+            return;
+        }
+        char size[24];
+        int len = snprintf(size, sizeof size, "%zx\r\n", (size_t)n);
+        if (chunked)
+            conn_put(c, size, (size_t)len);
+        conn_put(c, piece, (size_t)n);
+        if (chunked)
+            conn_put(c, "\r\n", 2);
+    }
 }
+
+static void ch1_resume(struct client_conn *cc, struct http_call *call)
+{
+    (void)call;
+    conn_kick(cc->conn);
+}
+
+static const struct client_proto ch1_proto = {ch1_start, ch1_cancel, ch1_capacity, ch1_resume};
 
 /* The response has wholly arrived. */
 static void ch1_finish(struct ch1 *h)
@@ -86,7 +112,8 @@ static void ch1_finish(struct ch1 *h)
     h->call = NULL;
     h->state = CH1_IDLE;
     list_remove(&call->node);
-    if (!h->keep_alive || h->in.n > 0 || call->body_at < call->body.n || cc->reserved) {
+    if (!h->keep_alive || h->in.n > 0 || (call_has_body(call) && !call->body_ended)
+        || cc->reserved) {
         cc->retired = true;
         conn_close(h->conn);
     } else {
@@ -228,7 +255,10 @@ static void ch1_gone(struct conn *c, const struct error *err)
     client_conn_gone(cc);
 }
 
-static void ch1_opened(struct conn *c) { (void)c; }
+static void ch1_opened(struct conn *c)
+{
+    (void)c;
+}
 
 static const struct conn_ops ch1_ops = {ch1_opened, ch1_received, ch1_eof, ch1_fill, ch1_gone};
 

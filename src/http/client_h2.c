@@ -9,9 +9,9 @@
 #include <nghttp2/nghttp2.h>
 
 #define STREAM_WINDOW (1 << 20)
-#define CONN_WINDOW   (8 << 20)
-#define MAX_STREAMS   1000
-#define TICK_NS       SECONDS(15)
+#define CONN_WINDOW (8 << 20)
+#define MAX_STREAMS 1000
+#define TICK_NS SECONDS(15)
 #define PING_AFTER_NS SECONDS(30)
 
 struct ch2 {
@@ -19,9 +19,9 @@ struct ch2 {
     struct conn *conn;
     nghttp2_session *session;
     size_t n_calls;
-    struct buf text;  /* names and values of the header block that arrives now */
+    struct buf text;    /* names and values of the header block that arrives now */
     VEC(uint32_t) ends; /* of each in `text`: name, value, name, value … */
-    struct buf first; /* until it is certain that the server speaks HTTP/2 */
+    struct buf first;   /* until it is certain that the server speaks HTTP/2 */
     bool certain;
     bool pinged;
     int64_t heard_ns, idle_since_ns;
@@ -50,8 +50,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_n,
-                     const uint8_t *value, size_t value_n, uint8_t flags, void *user)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
     struct ch2 *h = user;
 
@@ -106,7 +106,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                   void *user)
 {
     struct http_call *call = find(user, id);
 
@@ -133,13 +134,14 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *u
         call_succeed(call);
         return 0;
     }
-    error_set(&err, ERROR_UNAVAILABLE, "stream reset by the server: %s", nghttp2_http2_strerror(code));
+    error_set(&err, ERROR_UNAVAILABLE, "stream reset by the server: %s",
+              nghttp2_http2_strerror(code));
     call_retry(call, code == NGHTTP2_REFUSED_STREAM, &err);
     return 0;
 }
 
-static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_t n, uint32_t *flags,
-                         nghttp2_data_source *source, void *user)
+static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_t n,
+                         uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct http_call *call = find(user, id);
 
@@ -147,18 +149,20 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_
     (void)source;
     if (!call) /* cancelled: its reset is on the way */
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    struct str piece = str_take(str_skip(call->body, call->body_at), n);
-    memcpy(p, piece.p, piece.n);
-    call->body_at += piece.n;
-    if (call->body_at == call->body.n)
+    ssize_t got = call_body(call, (char *)p, n);
+    if (got == -2)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (got == 0)
+        return NGHTTP2_ERR_DEFERRED;
+    if (call->body_ended)
         *flags |= NGHTTP2_DATA_FLAG_EOF;
-    return (ssize_t)piece.n;
+    return got < 0 ? 0 : got;
 }
 
 static nghttp2_nv field(struct str name, struct str value)
 {
-    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n, value.n,
-                        NGHTTP2_NV_FLAG_NONE};
+    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n,
+                        value.n, NGHTTP2_NV_FLAG_NONE};
 }
 
 static void ch2_start(struct client_conn *cc, struct http_call *call)
@@ -175,13 +179,17 @@ static void ch2_start(struct client_conn *cc, struct http_call *call)
     nv[n++] = field(STR(":authority"), str_of(cc->client->authority));
     nv[n++] = field(STR(":path"), call->path);
     for (size_t i = 0; i < call->n_headers; i++)
-        if (!str_is(call->headers[i].name, "connection") && !str_is(call->headers[i].name, "upgrade"))
+        if (!str_is(call->headers[i].name, "connection")
+            && !str_is(call->headers[i].name, "upgrade"))
             nv[n++] = field(call->headers[i].name, call->headers[i].value);
-    if (call->body.n > 0)
-        nv[n++] = field(STR("content-length"), str_n(length, (size_t)snprintf(length, sizeof length, "%zu", call->body.n)));
+    if (call_has_body(call) && call->body_length >= 0)
+        nv[n++] = field(STR("content-length"),
+                        str_n(length, (size_t)snprintf(length, sizeof length, "%lld",
+                                                       (long long)call->body_length)));
     call->response_ended = false;
     h->n_calls++;
-    call->id = nghttp2_submit_request(h->session, NULL, nv, n, call->body.n > 0 ? &body : NULL, call);
+    call->id =
+        nghttp2_submit_request(h->session, NULL, nv, n, call_has_body(call) ? &body : NULL, call);
     if (call->id < 0) { /* stream identifiers are used up */
         h->n_calls--;
         cc->retired = true;
@@ -205,7 +213,8 @@ static void ch2_cancel(struct client_conn *cc, struct http_call *call)
 static size_t ch2_capacity(const struct client_conn *cc)
 {
     const struct ch2 *h = cc->impl;
-    size_t max = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    size_t max =
+        nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 
     if (!h->certain)
         max = 1; /* cheap to repeat, should it turn out to be HTTP/1.1 */
@@ -214,7 +223,15 @@ static size_t ch2_capacity(const struct client_conn *cc)
     return h->n_calls < max ? max - h->n_calls : 0;
 }
 
-static const struct client_proto ch2_proto = {ch2_start, ch2_cancel, ch2_capacity};
+static void ch2_resume(struct client_conn *cc, struct http_call *call)
+{
+    struct ch2 *h = cc->impl;
+
+    nghttp2_session_resume_data(h->session, call->id);
+    conn_kick(cc->conn);
+}
+
+static const struct client_proto ch2_proto = {ch2_start, ch2_cancel, ch2_capacity, ch2_resume};
 
 static void ch2_fill(struct conn *c)
 {
@@ -304,7 +321,10 @@ static void ch2_gone(struct conn *c, const struct error *err)
     client_conn_gone(cc);
 }
 
-static void ch2_opened(struct conn *c) { (void)c; }
+static void ch2_opened(struct conn *c)
+{
+    (void)c;
+}
 
 static const struct conn_ops ch2_ops = {ch2_opened, ch2_received, ch2_eof, ch2_fill, ch2_gone};
 

@@ -95,8 +95,8 @@ static void handle(struct exchange *x, void *data)
         w.ws = websocket_accept(x, "v5.channel.k8s.io", &server_ws_ops, NULL);
     } else if (str_is(x->path, "/who")) {
         buf_addf(&b, "%s %s %d %d", x->peer->cert_cn ? x->peer->cert_cn : "-",
-                 x->peer->cert_orgs && x->peer->cert_orgs[0] ? x->peer->cert_orgs[0] : "-", x->http2,
-                 x->peer->local && x->peer->uid == getuid() && x->peer->pid == getpid());
+                 x->peer->cert_orgs && x->peer->cert_orgs[0] ? x->peer->cert_orgs[0] : "-",
+                 x->http2, x->peer->local && x->peer->uid == getuid() && x->peer->pid == getpid());
         exchange_respond(x, 200, "text/plain", buf_str(&b));
     } else {
         exchange_respond(x, 404, "text/plain", STR("no\n"));
@@ -143,7 +143,8 @@ static int setup(void **state)
 {
     AUTO(error_clear) struct error err = {0};
     AUTO(cert_pair_done) struct cert_pair ca = {0}, server = {0}, client = {0};
-    static const char *const ips[] = {"127.0.0.1", "::1", NULL}, *const orgs[] = {"system:masters", NULL};
+    static const char *const ips[] = {"127.0.0.1", "::1", NULL}, *const orgs[] = {"system:masters",
+                                                                                  NULL};
 
     (void)state;
     memset(&w, 0, sizeof w);
@@ -152,15 +153,24 @@ static int setup(void **state)
     snprintf(w.dir, sizeof w.dir, "/tmp/http-test-XXXXXX");
     assert_non_null(mkdtemp(w.dir));
     snprintf(w.path, sizeof w.path, "%s/s", w.dir);
-    struct cert_request rs = {.common_name = "s", .ip_addresses = ips, .server = true, .now_unix_s = now, .valid_s = 999};
-    struct cert_request rc = {.common_name = "admin", .organizations = orgs, .client = true, .now_unix_s = now, .valid_s = 999};
+    struct cert_request rs = {
+        .common_name = "s", .ip_addresses = ips, .server = true, .now_unix_s = now, .valid_s = 999};
+    struct cert_request rc = {.common_name = "admin",
+                              .organizations = orgs,
+                              .client = true,
+                              .now_unix_s = now,
+                              .valid_s = 999};
     must(cert_make_ca("ca", now, 9999, &ca, &err), &err);
     must(cert_issue(&ca, &rs, &server, &err) && cert_issue(&ca, &rc, &client, &err), &err);
     int64_t expiry = 0;
     must(cert_expiry(client.cert_pem, &expiry, &err), &err);
     assert_int_equal(expiry, now + 999);
-    struct http_tls_config ts = {.cert_pem = server.cert_pem, .key_pem = server.key_pem, .ca_pem = ca.cert_pem, .server = true};
-    struct http_tls_config tc = {.cert_pem = client.cert_pem, .key_pem = client.key_pem, .ca_pem = ca.cert_pem};
+    struct http_tls_config ts = {.cert_pem = server.cert_pem,
+                                 .key_pem = server.key_pem,
+                                 .ca_pem = ca.cert_pem,
+                                 .server = true};
+    struct http_tls_config tc = {
+        .cert_pem = client.cert_pem, .key_pem = client.key_pem, .ca_pem = ca.cert_pem};
     struct http_tls_config ta = {.ca_pem = ca.cert_pem};
     must((w.server_tls = http_tls_new(&ts, &err)) != NULL, &err);
     must((w.client_tls = http_tls_new(&tc, &err)) != NULL, &err);
@@ -191,7 +201,9 @@ static struct http_client *client_by(enum way way)
 
     c.port = way == PLAIN ? w.plain_port : w.tls_port;
     c.http1_only = way == TLS_H1 || way == UNIX_H1;
-    c.tls = way == TLS_H2 || way == TLS_H1 ? w.client_tls : way == ANONYMOUS ? w.anonymous_tls : NULL;
+    c.tls = way == TLS_H2 || way == TLS_H1 ? w.client_tls
+            : way == ANONYMOUS             ? w.anonymous_tls
+                                           : NULL;
     if (way == UNIX_H2 || way == UNIX_H1) {
         c.host = NULL;
         c.unix_path = w.path;
@@ -205,7 +217,8 @@ struct reply {
     struct error err;
     size_t streamed;
     struct http_call *call;
-    bool cancel_in_data;
+    bool cancel_in_data, hungry;
+    size_t to_send, asked;
 };
 
 static void reply_done(struct reply *r)
@@ -264,14 +277,20 @@ static void get(struct http_client *c, const char *path, struct reply *r)
 
 static void watch(struct http_client *c, struct reply *r)
 {
-    struct http_request q = {.path = STR("/watch"), .timeout_ns = -1, .stream = true, .data = on_data, .done = on_done, .user = r};
+    struct http_request q = {.path = STR("/watch"),
+                             .timeout_ns = -1,
+                             .stream = true,
+                             .data = on_data,
+                             .done = on_done,
+                             .user = r};
     r->call = http_client_call(c, &q);
 }
 
 static void every_way_knows_its_peer(void **state)
 {
-    static const char *const want[N_WAYS] = {"- - 0 0",     "admin system:masters 1 0", "admin system:masters 0 0",
-                                             "- - 1 0",     "- - 1 1",                  "- - 0 1"};
+    static const char *const want[N_WAYS] = {
+        "- - 0 0", "admin system:masters 1 0", "admin system:masters 0 0", "- - 1 0", "- - 1 1",
+        "- - 0 1"};
     (void)state;
     for (int i = 0; i < N_WAYS; i++) {
         AUTO(reply_done) struct reply r = {0};
@@ -296,8 +315,14 @@ static void bodies_go_both_ways(void **state)
         AUTO(reply_done) struct reply r = {0}, big = {0}, large = {0};
         struct http_client *c = client_by((enum way)i);
         struct http_header h = {STR("X-Ask"), STR("why\r\nX-Evil: 1")};
-        struct http_request q = {.method = HTTP_POST, .path = STR("/echo"), .headers = &h, .n_headers = 1,
-                                 .body = buf_str(&sent), .head = on_head, .done = on_done, .user = &r};
+        struct http_request q = {.method = HTTP_POST,
+                                 .path = STR("/echo"),
+                                 .headers = &h,
+                                 .n_headers = 1,
+                                 .body = buf_str(&sent),
+                                 .head = on_head,
+                                 .done = on_done,
+                                 .user = &r};
         http_client_call(c, &q);
         get(c, "/big", &big);
         PUMP_UNTIL(r.done && big.done);
@@ -315,6 +340,50 @@ static void bodies_go_both_ways(void **state)
         PUMP_UNTIL(large.done);
         assert_int_equal(large.status, 413);
         free(too_much);
+        http_client_free(c);
+    }
+}
+
+static ssize_t read_some(void *user, char *p, size_t n)
+{
+    struct reply *r = user;
+
+    if (r->to_send == 0)
+        return -1;
+    if (++r->asked % 3 == 0) { /* now and then there is nothing at once */
+        r->hungry = true;
+        return 0;
+    }
+    size_t some = r->to_send < n ? r->to_send : n;
+    some = some > 3000 ? 3000 : some;
+    memset(p, 'u', some);
+    r->to_send -= some;
+    return (ssize_t)some;
+}
+
+static void uploads_are_read_as_they_go(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * N_WAYS; i++) {
+        AUTO(reply_done) struct reply r = {.to_send = 1000000};
+        struct http_client *c = client_by((enum way)(i / 2));
+        struct http_request q = {.method = HTTP_PUT,
+                                 .path = STR("/echo"),
+                                 .read_body = read_some,
+                                 .body_length = i % 2 ? 1000000 : -1,
+                                 .done = on_done,
+                                 .user = &r};
+        r.call = http_client_call(c, &q);
+        for (int turns = 0; !r.done && turns < 10000; turns++) {
+            loop_turn(w.loop, MILLIS(5));
+            if (r.hungry && !r.done) {
+                r.hungry = false;
+                http_call_resume(r.call);
+            }
+        }
+        assert_string_equal(error_text(&r.err), error_text(&(struct error){0}));
+        assert_int_equal(r.status, 201);
+        assert_int_equal(r.body.n, 1000000);
         http_client_free(c);
     }
 }
@@ -409,7 +478,8 @@ static void failures_explain_themselves(void **state)
     http_client_free(c);
 
     c = client_by(UNIX_H2);
-    struct http_request q = {.path = STR("/never"), .timeout_ns = MILLIS(50), .done = on_done, .user = &late};
+    struct http_request q = {
+        .path = STR("/never"), .timeout_ns = MILLIS(50), .done = on_done, .user = &late};
     http_client_call(c, &q);
     get(c, "/a b", &path);
     PUMP_UNTIL(late.done && path.done);
@@ -418,7 +488,8 @@ static void failures_explain_themselves(void **state)
     PUMP_UNTIL(w.closed == 1);
     http_client_free(c);
 
-    struct http_client_config other = {.loop = w.loop, .host = "localhost", .port = w.tls_port, .tls = w.client_tls};
+    struct http_client_config other = {
+        .loop = w.loop, .host = "localhost", .port = w.tls_port, .tls = w.client_tls};
     c = http_client_new(&other); /* the certificate names only addresses */
     get(c, "/who", &name);
     PUMP_UNTIL(name.done);
@@ -463,8 +534,9 @@ static void old_reads(struct loop_io *io, uint32_t events)
     char b[4096];
     ssize_t n = read(io->fd, b, sizeof b);
     bool preface = n > 3 && memcmp(b, "PRI", 3) == 0;
-    const char *answer = preface ? "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-                                 : "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nold";
+    const char *answer =
+        preface ? "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                : "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nold";
 
     (void)events;
     o->prefaces += preface;
@@ -582,7 +654,10 @@ static void talk_message(struct websocket *ws, struct str data, bool binary)
     buf_addstr(&t->got, data);
 }
 
-static void talk_writable(struct websocket *ws) { ((struct talk *)websocket_user(ws))->writable = true; }
+static void talk_writable(struct websocket *ws)
+{
+    ((struct talk *)websocket_user(ws))->writable = true;
+}
 
 static void talk_closed(struct websocket *ws, unsigned code, struct str reason)
 {
@@ -594,7 +669,10 @@ static void talk_closed(struct websocket *ws, unsigned code, struct str reason)
     t->ws = NULL;
 }
 
-static void talk_connected(struct websocket *ws) { ((struct talk *)websocket_user(ws))->connected = true; }
+static void talk_connected(struct websocket *ws)
+{
+    ((struct talk *)websocket_user(ws))->connected = true;
+}
 
 static void talk_failed(void *user, const struct error *err, int status, struct str body)
 {
@@ -612,8 +690,13 @@ static const struct websocket_ops talk_ops = {talk_message, talk_writable, talk_
 static void talk_start(struct talk *t, struct http_client *c, const char *path)
 {
     static const char *const protocols[] = {"v4.channel.k8s.io", "v5.channel.k8s.io", NULL};
-    struct websocket_connect q = {.client = c, .path = path, .subprotocols = protocols, .ops = &talk_ops, .user = t,
-                                  .connected = talk_connected, .failed = talk_failed};
+    struct websocket_connect q = {.client = c,
+                                  .path = path,
+                                  .subprotocols = protocols,
+                                  .ops = &talk_ops,
+                                  .user = t,
+                                  .connected = talk_connected,
+                                  .failed = talk_failed};
     t->ws = websocket_connect(&q);
 }
 
@@ -699,6 +782,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_way_knows_its_peer, setup, teardown),
         cmocka_unit_test_setup_teardown(bodies_go_both_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(uploads_are_read_as_they_go, setup, teardown),
         cmocka_unit_test_setup_teardown(watches_stream_and_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(many_streams_share_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(a_slow_reader_is_heard_of, setup, teardown),

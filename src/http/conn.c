@@ -10,12 +10,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define OUT_SIZE         (64u << 10)  /* what fill may buffer */
-#define READ_SIZE        (16u << 10)  /* one TLS record */
-#define ROUNDS           8            /* reads or writes in one turn: others get theirs */
-#define STALL_NS         SECONDS(60)  /* a peer that takes nothing for so long is cut off */
-#define LINGER_NS        SECONDS(2)
-#define LINGER_BYTES     (4u << 20)
+#define OUT_SIZE (64u << 10)  /* what fill may buffer */
+#define READ_SIZE (16u << 10) /* one TLS record */
+#define ROUNDS 8              /* reads or writes in one turn: others get theirs */
+#define STALL_NS SECONDS(60)  /* a peer that takes nothing for so long is cut off */
+#define LINGER_NS SECONDS(2)
+#define LINGER_BYTES (4u << 20)
 
 static void io_ready(struct loop_io *io, uint32_t events);
 static void flush_deferred(struct loop_defer *d);
@@ -40,8 +40,9 @@ void peer_unref(struct peer *p)
     free(p);
 }
 
-struct conn *conn_new(struct loop *l, int take_fd, const struct http_tls *tls, bool client, bool connecting,
-                      const char *server_name, bool h1_only, const struct conn_ops *ops, void *user, struct error *err)
+struct conn *conn_new(struct loop *l, int take_fd, const struct http_tls *tls, bool client,
+                      bool connecting, const char *server_name, bool h1_only,
+                      const struct conn_ops *ops, void *user, struct error *err)
 {
     AUTO_CLOSE int fd = take_fd;
     SSL *ssl = NULL;
@@ -63,7 +64,8 @@ struct conn *conn_new(struct loop *l, int take_fd, const struct http_tls *tls, b
     c->peer->refs = 1;
     c->state = connecting ? CONN_CONNECTING : CONN_HANDSHAKE;
     buf_init(&c->out, 4 * OUT_SIZE);
-    loop_io_start(l, &c->io, c->fd, EPOLLIN | EPOLLRDHUP | (connecting || client ? EPOLLOUT : 0u), io_ready);
+    loop_io_start(l, &c->io, c->fd, EPOLLIN | (connecting || client ? EPOLLOUT : 0u),
+                  io_ready);
     if (!connecting)
         conn_kick(c); /* a plain connection is open at once; a TLS client speaks first */
     return c;
@@ -85,7 +87,10 @@ struct str conn_alpn(const struct conn *c)
     return p ? str_n((const char *)p, n) : STR_NONE;
 }
 
-size_t conn_pending(const struct conn *c) { return c->out.n - c->out_at; }
+size_t conn_pending(const struct conn *c)
+{
+    return c->out.n - c->out_at;
+}
 
 size_t conn_room(const struct conn *c)
 {
@@ -122,8 +127,6 @@ static void want_events(struct conn *c)
         return;
     if (!c->saw_eof && !(c->paused && c->state == CONN_OPEN))
         events |= EPOLLIN;
-    if (!c->saw_eof)
-        events |= EPOLLRDHUP;
     if (c->blocked || c->want_read_out || c->state == CONN_CONNECTING)
         events |= EPOLLOUT;
     if (events != c->io.events)
@@ -137,7 +140,7 @@ void conn_pause(struct conn *c, bool paused)
     c->paused = paused;
     if (c->parked && !paused) {
         c->parked = false;
-        loop_io_start(c->loop, &c->io, c->fd, EPOLLIN | EPOLLRDHUP, io_ready);
+        loop_io_start(c->loop, &c->io, c->fd, EPOLLIN, io_ready);
     }
     want_events(c);
     if (!paused) /* TLS may hold bytes that epoll does not know of */
@@ -354,7 +357,8 @@ static ssize_t read_some(struct conn *c, char *p, size_t n)
         c->want_read_out = e == SSL_ERROR_WANT_WRITE;
         if (e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE)
             return 0;
-        if (e != SSL_ERROR_ZERO_RETURN && ERR_GET_REASON(ERR_peek_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        if (e != SSL_ERROR_ZERO_RETURN
+            && ERR_GET_REASON(ERR_peek_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING)
             conn_fail(c, ERROR_UNAVAILABLE, "connection lost");
         ERR_clear_error();
         return -1;
@@ -385,8 +389,8 @@ static void read_all(struct conn *c, bool hung_up)
     char piece[READ_SIZE];
 
     for (int round = 0; round < ROUNDS; round++) {
-        if (c->saw_eof || (c->state != CONN_OPEN && c->state != CONN_LINGER) ||
-            (c->paused && c->state == CONN_OPEN && !c->closing))
+        if (c->saw_eof || (c->state != CONN_OPEN && c->state != CONN_LINGER)
+            || (c->paused && c->state == CONN_OPEN && !c->closing))
             return;
         ssize_t r = read_some(c, piece, sizeof piece);
         if (r == 0)
@@ -395,10 +399,10 @@ static void read_all(struct conn *c, bool hung_up)
             if (c->state == CONN_CLOSED)
                 return;
             c->saw_eof = true;
+            if (c->state == CONN_OPEN && !c->closing)
+                c->ops->eof(c);
             if (c->state == CONN_LINGER || hung_up)
                 conn_close(c);
-            else if (!c->closing)
-                c->ops->eof(c);
             return;
         }
         take(c, str_n(piece, (size_t)r));

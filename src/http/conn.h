@@ -17,8 +17,8 @@ struct conn;
 struct conn_ops {
     void (*opened)(struct conn *c);                    /* connected and TLS established */
     void (*received)(struct conn *c, struct str data); /* takes the whole piece */
-    void (*eof)(struct conn *c);                       /* the peer sends no more, but may still read */
-    void (*fill)(struct conn *c);                      /* conn_put() while conn_room() says so */
+    void (*eof)(struct conn *c);  /* the peer sends no more, but may still read */
+    void (*fill)(struct conn *c); /* conn_put() while conn_room() says so */
     void (*gone)(struct conn *c, const struct error *err);
 };
 
@@ -42,12 +42,12 @@ struct conn {
     enum conn_state state;
     struct buf out;
     size_t out_at;
-    unsigned busy;    /* callbacks of ours on the stack */
-    bool paused;      /* reading is off: backpressure */
+    unsigned busy; /* callbacks of ours on the stack */
+    bool paused;   /* reading is off: backpressure */
     bool saw_eof;
-    bool closing;     /* closes once everything is written */
-    bool blocked;     /* the socket took less than we had */
-    bool parked;      /* hung up while paused: epoll would spin */
+    bool closing;       /* closes once everything is written */
+    bool blocked;       /* the socket took less than we had */
+    bool parked;        /* hung up while paused: epoll would spin */
     bool want_read_out; /* TLS must write before it can read */
     size_t lingered;
     struct error err; /* why it ended */
@@ -57,18 +57,25 @@ struct conn {
 };
 
 /* Takes the descriptor. `connecting`: a non-blocking connect() is under way. tls NULL: plain. */
-struct conn *conn_new(struct loop *l, int take_fd, const struct http_tls *tls, bool client, bool connecting,
-                      const char *server_name, bool h1_only, const struct conn_ops *ops, void *user, struct error *err);
+struct conn *conn_new(struct loop *l, int take_fd, const struct http_tls *tls, bool client,
+                      bool connecting, const char *server_name, bool h1_only,
+                      const struct conn_ops *ops, void *user, struct error *err);
 void conn_set_ops(struct conn *c, const struct conn_ops *ops, void *user);
 struct str conn_alpn(const struct conn *c); /* absent when none was agreed */
 /* Bytes that `fill` should add; 0 when enough is buffered. */
 size_t conn_room(const struct conn *c);
 void conn_put(struct conn *c, const void *p, size_t n);
-size_t conn_pending(const struct conn *c); /* bytes written by conn_put() and not yet by the socket */
-void conn_kick(struct conn *c);            /* there is output: call fill soon */
+size_t
+conn_pending(const struct conn *c); /* bytes written by conn_put() and not yet by the socket */
+void conn_kick(struct conn *c);     /* there is output: call fill soon */
 void conn_pause(struct conn *c, bool paused);
-void conn_finish(struct conn *c);          /* close when all output is written, lingering for what still comes in */
-void conn_close(struct conn *c);           /* close now; gone follows from the loop */
+void conn_finish(
+    struct conn *c); /* close when all output is written, lingering for what still comes in */
+void conn_close(struct conn *c); /* close now; gone follows from the loop */
 void conn_fail(struct conn *c, enum error_kind kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
-void conn_destroy(struct conn *c);         /* close, gone and free before it returns; not from its own callbacks */
-static inline bool conn_alive(const struct conn *c) { return c->state != CONN_CLOSED; }
+void conn_destroy(
+    struct conn *c); /* close, gone and free before it returns; not from its own callbacks */
+static inline bool conn_alive(const struct conn *c)
+{
+    return c->state != CONN_CLOSED;
+}

@@ -7,15 +7,19 @@
 
 #include <assert.h>
 
-#define GZIP_FROM    (128u << 10)
-#define APPEND_SIZE  2048u /* small writes share a segment of this size */
+#define GZIP_FROM (128u << 10)
+#define APPEND_SIZE 2048u /* small writes share a segment of this size */
 
 static const char *const method_names[] = {
-    [HTTP_GET] = "GET",     [HTTP_HEAD] = "HEAD",     [HTTP_POST] = "POST",       [HTTP_PUT] = "PUT",
-    [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE", [HTTP_OPTIONS] = "OPTIONS", [HTTP_CONNECT] = "CONNECT",
+    [HTTP_GET] = "GET",         [HTTP_HEAD] = "HEAD",       [HTTP_POST] = "POST",
+    [HTTP_PUT] = "PUT",         [HTTP_PATCH] = "PATCH",     [HTTP_DELETE] = "DELETE",
+    [HTTP_OPTIONS] = "OPTIONS", [HTTP_CONNECT] = "CONNECT",
 };
 
-const char *http_method_name(enum http_method m) { return method_names[m]; }
+const char *http_method_name(enum http_method m)
+{
+    return method_names[m];
+}
 
 const char *http_status_text(int status)
 {
@@ -23,17 +27,45 @@ const char *http_status_text(int status)
         int status;
         const char *text;
     } known[] = {
-        {100, "Continue"}, {101, "Switching Protocols"}, {200, "OK"}, {201, "Created"}, {202, "Accepted"},
-        {204, "No Content"}, {206, "Partial Content"}, {301, "Moved Permanently"}, {302, "Found"},
-        {304, "Not Modified"}, {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"},
-        {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
-        {406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"},
-        {411, "Length Required"}, {412, "Precondition Failed"}, {413, "Request Entity Too Large"},
-        {414, "URI Too Long"}, {415, "Unsupported Media Type"}, {416, "Range Not Satisfiable"},
-        {417, "Expectation Failed"}, {421, "Misdirected Request"}, {422, "Unprocessable Entity"},
-        {426, "Upgrade Required"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
-        {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
+        {100, "Continue"},
+        {101, "Switching Protocols"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
+        {413, "Request Entity Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
+        {417, "Expectation Failed"},
+        {421, "Misdirected Request"},
+        {422, "Unprocessable Entity"},
+        {426, "Upgrade Required"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(known); i++)
@@ -79,7 +111,8 @@ void block_unref(struct block *b)
 
 /* Streams */
 
-struct stream *stream_new(struct loop *l, struct peer *peer, const struct stream_ops *ops, void *owner)
+struct stream *stream_new(struct loop *l, struct peer *peer, const struct stream_ops *ops,
+                          void *owner)
 {
     struct stream *s = NEW(struct stream);
     s->x.arena.first = 1024; /* an idle watch keeps it all its life */
@@ -162,7 +195,8 @@ void stream_add_request_header(struct stream *s, struct str name, struct str val
         x->headers = bigger;
         s->headers_cap = cap;
     }
-    x->headers[x->n_headers++] = (struct http_header){arena_str(&x->arena, name), arena_str(&x->arena, value)};
+    x->headers[x->n_headers++] =
+        (struct http_header){arena_str(&x->arena, name), arena_str(&x->arena, value)};
 }
 
 static int hex_digit(char c)
@@ -231,7 +265,8 @@ bool stream_set_target(struct stream *s, struct str target, struct error *err)
     }
     str_cut(x->target, '?', &raw, &query);
     x->query = query;
-    if (str_has(x->target, '#') || !percent_decode(&x->arena, raw, false, &x->path) || !path_is_safe(x->path))
+    if (str_has(x->target, '#') || !percent_decode(&x->arena, raw, false, &x->path)
+        || !path_is_safe(x->path))
         return error_set(err, ERROR_BAD_REQUEST, "bad request target");
     return true;
 }
@@ -314,8 +349,14 @@ size_t stream_pull(struct stream *s, char *p, size_t n)
     return done;
 }
 
-bool stream_idle(const struct stream *s) { return s->queued == 0 && !s->gzip; }
-bool stream_at_end(const struct stream *s) { return s->ended && stream_idle(s); }
+bool stream_idle(const struct stream *s)
+{
+    return s->queued == 0 && !s->gzip;
+}
+bool stream_at_end(const struct stream *s)
+{
+    return s->ended && stream_idle(s);
+}
 
 void stream_pulled(struct stream *s)
 {
@@ -336,7 +377,8 @@ struct str exchange_header(const struct exchange *x, const char *lower_name)
     return STR_NONE;
 }
 
-bool exchange_query_next(struct exchange *x, size_t *at, struct str *ret_name, struct str *ret_value)
+bool exchange_query_next(struct exchange *x, size_t *at, struct str *ret_name,
+                         struct str *ret_value)
 {
     while (*at < x->query.n) {
         struct str piece, rest, name, value, plain_name, plain_value;
@@ -346,7 +388,8 @@ bool exchange_query_next(struct exchange *x, size_t *at, struct str *ret_name, s
             continue;
         if (!str_cut(piece, '=', &name, &value))
             value = STR("");
-        if (!percent_decode(&x->arena, name, true, &plain_name) || !percent_decode(&x->arena, value, true, &plain_value))
+        if (!percent_decode(&x->arena, name, true, &plain_name)
+            || !percent_decode(&x->arena, value, true, &plain_value))
             continue;
         *ret_name = plain_name;
         *ret_value = plain_value;
@@ -410,8 +453,8 @@ static bool wants_gzip(const struct stream *s, const char *content_type, size_t 
 {
     struct str accept = exchange_header(&s->x, "accept-encoding"), part, name, q;
 
-    if (n <= GZIP_FROM || !content_type || !str_starts(str_of(content_type), STR("application/json")) ||
-        s->x.method == HTTP_HEAD)
+    if (n <= GZIP_FROM || !content_type
+        || !str_starts(str_of(content_type), STR("application/json")) || s->x.method == HTTP_HEAD)
         return false;
     while (str_next(&accept, ',', &part)) {
         str_cut(part, ';', &name, &q);
@@ -422,7 +465,8 @@ static bool wants_gzip(const struct stream *s, const char *content_type, size_t 
     return false;
 }
 
-void exchange_respond_block(struct exchange *x, int status, const char *content_type, struct block *take_body)
+void exchange_respond_block(struct exchange *x, int status, const char *content_type,
+                            struct block *take_body)
 {
     struct stream *s = stream_of(x);
 
@@ -494,7 +538,10 @@ size_t exchange_write_block(struct exchange *x, struct block *b)
     return wrote(s);
 }
 
-size_t exchange_queued(const struct exchange *x) { return stream_of(x)->queued; }
+size_t exchange_queued(const struct exchange *x)
+{
+    return stream_of(x)->queued;
+}
 
 void exchange_end(struct exchange *x)
 {

@@ -12,9 +12,9 @@
 #include <assert.h>
 #include <time.h>
 
-#define IN_SIZE       (LIMIT_HTTP_HEADERS)
-#define BODY_TIMEOUT  SECONDS(120) /* of a whole request body of at most a few MiB */
-#define CHUNK_MAX     (16u << 10)
+#define IN_SIZE (LIMIT_HTTP_HEADERS)
+#define BODY_TIMEOUT SECONDS(120) /* of a whole request body of at most a few MiB */
+#define CHUNK_MAX (16u << 10)
 
 enum h1_state { H1_HEAD, H1_BODY, H1_BUSY };
 
@@ -63,7 +63,8 @@ static void put_head(struct h1 *h, struct stream *s)
     if (gmtime_r(&now, &tm) && strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm) > 0)
         buf_addf(&b, "date: %s\r\n", date);
     for (size_t i = 0; i < s->reply.n; i++)
-        buf_addf(&b, STR_FMT ": " STR_FMT "\r\n", STR_ARG(s->reply.p[i].name), STR_ARG(s->reply.p[i].value));
+        buf_addf(&b, STR_FMT ": " STR_FMT "\r\n", STR_ARG(s->reply.p[i].name),
+                 STR_ARG(s->reply.p[i].value));
     h->chunked = false;
     if (s->length >= 0 && s->status != 204 && s->status != 304) {
         buf_addf(&b, "content-length: %lld\r\n", (long long)s->length);
@@ -101,7 +102,8 @@ static void finish(struct h1 *h)
         conn_finish(h->conn);
         return;
     }
-    h1_timer(h, h->in.n > 0 ? h->sc->server->config.header_timeout_ns : h->sc->server->config.idle_timeout_ns);
+    h1_timer(h, h->in.n > 0 ? h->sc->server->config.header_timeout_ns
+                            : h->sc->server->config.idle_timeout_ns);
     conn_pause(h->conn, false);
     if (h->in.n > 0)
         loop_defer(h->conn->loop, &h->next, run_deferred);
@@ -139,7 +141,8 @@ static void h1_stream_ready(struct stream *s)
 {
     struct h1 *h = s->owner;
 
-    if (h->eof && s->streaming && !s->ended) { /* see the top: no reader that we could notice leaving */
+    if (h->eof && s->streaming
+        && !s->ended) { /* see the top: no reader that we could notice leaving */
         loop_defer(h->conn->loop, &h->next, run_deferred);
         return;
     }
@@ -354,7 +357,10 @@ static void h1_gone(struct conn *c, const struct error *err)
     server_conn_gone(sc);
 }
 
-static void h1_opened(struct conn *c) { (void)c; }
+static void h1_opened(struct conn *c)
+{
+    (void)c;
+}
 
 static const struct conn_ops h1_ops = {h1_opened, h1_received, h1_eof, h1_fill, h1_gone};
 
@@ -381,7 +387,8 @@ void h1_start(struct server_conn *sc, struct str first)
 
     h->sc = sc;
     h->conn = sc->conn;
-    buf_init(&h->in, LIMIT_HTTP_HEADERS + (64u << 10)); /* reading stops at IN_SIZE, a turn's reads past it */
+    buf_init(&h->in, LIMIT_HTTP_HEADERS
+                         + (64u << 10)); /* reading stops at IN_SIZE, a turn's reads past it */
     sc->proto = &h1_proto;
     sc->impl = h;
     conn_set_ops(sc->conn, &h1_ops, h);
@@ -390,7 +397,10 @@ void h1_start(struct server_conn *sc, struct str first)
         h1_received(sc->conn, first);
 }
 
-bool h1_is(const struct stream *s) { return s->ops == &h1_stream_ops; }
+bool h1_is(const struct stream *s)
+{
+    return s->ops == &h1_stream_ops;
+}
 
 struct server_conn *h1_take_over(struct stream *s, struct buf *ret_first)
 {

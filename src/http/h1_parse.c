@@ -9,7 +9,10 @@ static bool is_token(char c)
     return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 static int hex_value(char c)
 {
@@ -172,8 +175,8 @@ static bool interpret(struct h1_head *h, bool request, int *ret_status, struct e
 
 static bool read_version(struct str text, bool *ret_http10, int *ret_status, struct error *err)
 {
-    if (text.n != 8 || !str_starts(text, STR("HTTP/")) || !is_digit(text.p[5]) || text.p[6] != '.' ||
-        !is_digit(text.p[7]))
+    if (text.n != 8 || !str_starts(text, STR("HTTP/")) || !is_digit(text.p[5]) || text.p[6] != '.'
+        || !is_digit(text.p[7]))
         return error_set(err, ERROR_BAD_REQUEST, "malformed HTTP version");
     if (text.p[5] != '1') {
         *ret_status = 505;
@@ -183,12 +186,14 @@ static bool read_version(struct str text, bool *ret_http10, int *ret_status, str
     return true;
 }
 
-static bool read_request_line(struct str line, struct h1_head *h, int *ret_status, struct error *err)
+static bool read_request_line(struct str line, struct h1_head *h, int *ret_status,
+                              struct error *err)
 {
     struct str method, rest, version;
     int m;
 
-    if (!str_cut(line, ' ', &method, &rest) || !str_cut(rest, ' ', &h->target, &version) || h->target.n == 0)
+    if (!str_cut(line, ' ', &method, &rest) || !str_cut(rest, ' ', &h->target, &version)
+        || h->target.n == 0)
         return error_set(err, ERROR_BAD_REQUEST, "malformed request line");
     for (size_t i = 0; i < h->target.n; i++)
         if (h->target.p[i] <= 0x20 || h->target.p[i] >= 0x7f)
@@ -216,13 +221,15 @@ bool h1_parse_request(char *text, size_t n, struct h1_head *ret, int *ret_status
 
     *ret_status = 400;
     ret->n_headers = 0;
-    ret->chunked = ret->has_length = ret->close = ret->keep_alive = ret->upgrade = ret->expect_continue = false;
+    ret->chunked = ret->has_length = ret->close = ret->keep_alive = ret->upgrade =
+        ret->expect_continue = false;
     ret->length = 0;
     ret->upgrade_to = STR_NONE;
     if (!next_line(&at, text + n, &line, &line_n))
         return error_set(err, ERROR_BAD_REQUEST, "malformed request line");
-    return read_request_line(str_n(line, line_n), ret, ret_status, err) &&
-           parse_fields(at, text + n, ret, ret_status, err) && interpret(ret, true, ret_status, err);
+    return read_request_line(str_n(line, line_n), ret, ret_status, err)
+           && parse_fields(at, text + n, ret, ret_status, err)
+           && interpret(ret, true, ret_status, err);
 }
 
 bool h1_parse_response(char *text, size_t n, struct h1_head *ret, struct error *err)
@@ -233,20 +240,33 @@ bool h1_parse_response(char *text, size_t n, struct h1_head *ret, struct error *
     struct str version, rest;
 
     ret->n_headers = 0;
-    ret->chunked = ret->has_length = ret->close = ret->keep_alive = ret->upgrade = ret->expect_continue = false;
+    ret->chunked = ret->has_length = ret->close = ret->keep_alive = ret->upgrade =
+        ret->expect_continue = false;
     ret->length = 0;
     ret->upgrade_to = STR_NONE;
-    if (!next_line(&at, text + n, &line, &line_n) || !str_cut(str_n(line, line_n), ' ', &version, &rest) ||
-        !read_version(version, &ret->http10, &ignored, err) || rest.n < 3 || !is_digit(rest.p[0]) ||
-        !is_digit(rest.p[1]) || !is_digit(rest.p[2]) || (rest.n > 3 && rest.p[3] != ' ') || rest.p[0] == '0')
+    if (!next_line(&at, text + n, &line, &line_n)
+        || !str_cut(str_n(line, line_n), ' ', &version, &rest)
+        || !read_version(version, &ret->http10, &ignored, err) || rest.n < 3 || !is_digit(rest.p[0])
+        || !is_digit(rest.p[1]) || !is_digit(rest.p[2]) || (rest.n > 3 && rest.p[3] != ' ')
+        || rest.p[0] == '0')
         return error_set(err, ERROR_UNAVAILABLE, "malformed status line");
     ret->status = (rest.p[0] - '0') * 100 + (rest.p[1] - '0') * 10 + (rest.p[2] - '0');
     return parse_fields(at, text + n, ret, &ignored, err) && interpret(ret, false, &ignored, err);
 }
 
 /* Chunked bodies: size [;extension] CRLF data CRLF … 0 CRLF [trailers] CRLF */
-enum { CHUNK_SIZE, CHUNK_EXT, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF, CHUNK_LINE, CHUNK_TRAILER,
-       CHUNK_TRAILER_LF, CHUNK_END_LF };
+enum {
+    CHUNK_SIZE,
+    CHUNK_EXT,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_DATA_CR,
+    CHUNK_DATA_LF,
+    CHUNK_LINE,
+    CHUNK_TRAILER,
+    CHUNK_TRAILER_LF,
+    CHUNK_END_LF
+};
 
 void h1_body_init(struct h1_body *b, enum h1_body_kind kind, uint64_t length)
 {

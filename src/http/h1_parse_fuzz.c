@@ -13,7 +13,8 @@ static void parse(const uint8_t *p, size_t n, bool request)
     AUTO(error_clear) struct error err = {0};
     struct h1_head head;
     int status = 0;
-    bool ok = request ? h1_parse_request(text, n, &head, &status, &err) : h1_parse_response(text, n, &head, &err);
+    bool ok = request ? h1_parse_request(text, n, &head, &status, &err)
+                      : h1_parse_response(text, n, &head, &err);
 
     assert(ok == (err.kind == ERROR_NONE));
     if (!ok) {
@@ -62,6 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     parse(p, n, true);
     parse(p, n, false);
     bool a = decode(p, n, n, &whole, &done_whole), b = decode(p, n, 1, &bytes, &done_bytes);
-    assert(a == b && (!a || (done_whole == done_bytes && str_eq(buf_str(&whole), buf_str(&bytes)))));
+    assert(a == b
+           && (!a || (done_whole == done_bytes && str_eq(buf_str(&whole), buf_str(&bytes)))));
     return 0;
 }

@@ -34,13 +34,15 @@ static void reads_responses(void **state)
         {"HTTP/1.1 200 OK\r\n\r\n", true, 200, false, false, -1},
         {"HTTP/1.1 204\r\n\r\n", true, 204, false, false, -1},
         {"HTTP/1.0 200 \r\nContent-Length: 7\r\n\r\n", true, 200, false, false, 7},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nConnection: foo, Close\r\n\r\n", true, 200, true, true, -1},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nConnection: foo, Close\r\n\r\n", true,
+         200, true, true, -1},
         {"HTTP/1.1 2000 OK\r\n\r\n", false, 0, false, false, 0},
         {"HTTP/1.1 20 OK\r\n\r\n", false, 0, false, false, 0},
         {"HTTP/1.1 099 OK\r\n\r\n", false, 0, false, false, 0},
         {"HTTP/2 200\r\n\r\n", false, 0, false, false, 0},
         {"ICY 200 OK\r\n\r\n", false, 0, false, false, 0},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", false, 0, false, false, 0},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", false, 0, false,
+         false, 0},
     };
 
     (void)state;

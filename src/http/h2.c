@@ -15,16 +15,17 @@
 #include <nghttp2/nghttp2.h>
 #include <time.h>
 
-#define STREAM_WINDOW     (256 * 1024)
-#define CONN_WINDOW       (1024 * 1024)
-#define CONN_BODIES       (32u << 20)
+#define STREAM_WINDOW (256 * 1024)
+#define CONN_WINDOW (1024 * 1024)
+#define CONN_BODIES (32u << 20)
 #define MAX_HEADER_FIELDS 256
 #define MAX_CONTROL_QUEUE 1000
-#define RESET_BURST       1000 /* streams reset by the client … */
-#define RESET_RATE        33   /* … and per second */
-#define NOISE_BURST       2000 /* frames that do no work */
-#define NOISE_RATE        200
-#define BODY_TIMEOUT      SECONDS(120)
+#define RESET_BURST 1000 /* streams reset by the client … */
+#define RESET_RATE 33    /* … and per second */
+#define NOISE_BURST 2000 /* frames that do no work */
+#define NOISE_RATE 200
+#define BODY_TIMEOUT SECONDS(120)
+#define SEND_TIMEOUT SECONDS(60)
 
 struct h2 {
     struct server_conn *sc;
@@ -36,6 +37,7 @@ struct h2 {
     VEC(int32_t) relieved; /* streams that said full and were pulled from */
     int64_t noise_left, noise_at_ns;
     bool dead, got_settings, ticking;
+    struct loop_timer stall; /* while output waits: does each stream's reader take any? */
 };
 
 static void h2_timeout(struct loop_timer *t);
@@ -72,9 +74,10 @@ static bool noise_allowed(struct h2 *h)
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
     struct h2 *h = user;
-    bool work = hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_WINDOW_UPDATE || hd->type == NGHTTP2_RST_STREAM ||
-                hd->type == NGHTTP2_CONTINUATION ||
-                (hd->type == NGHTTP2_DATA && (hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM)));
+    bool work =
+        hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_WINDOW_UPDATE
+        || hd->type == NGHTTP2_RST_STREAM || hd->type == NGHTTP2_CONTINUATION
+        || (hd->type == NGHTTP2_DATA && (hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM)));
 
     if (!work && !noise_allowed(h))
         nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
@@ -95,7 +98,9 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     buf_init(&s->body, h->sc->server->config.body_limit);
     list_add_tail(&h->streams, &s->node);
     h->n_incomplete++;
-    return nghttp2_session_set_stream_user_data(session, s->id, s) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+    return nghttp2_session_set_stream_user_data(session, s->id, s) == 0
+               ? 0
+               : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 static void set_method(struct stream *s, struct str name)
@@ -109,8 +114,8 @@ static void set_method(struct stream *s, struct str name)
     s->refuse = 501;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_n,
-                     const uint8_t *value, size_t value_n, uint8_t flags, void *user)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
     struct stream *s = find(user, frame->hd.stream_id);
     struct str n = str_n((const char *)name, name_n), v = str_n((const char *)value, value_n);
@@ -152,12 +157,14 @@ static void head_complete(struct h2 *h, struct stream *s)
     s->head_done = true;
     if (s->refuse == 0 && (!s->x.target.p || !stream_set_target(s, s->x.target, &err)))
         s->refuse = 400;
-    if (s->refuse == 0 && length.p && !parse_u64(length, h->sc->server->config.body_limit, &n, &err))
+    if (s->refuse == 0 && length.p
+        && !parse_u64(length, h->sc->server->config.body_limit, &n, &err))
         s->refuse = 413;
     if (s->refuse == 0 && n > 0 && (server_over_budget(h->sc) || h->body_bytes > CONN_BODIES))
         s->refuse = 503;
     if (s->refuse == 0 && str_eq_nocase(exchange_header(&s->x, "expect"), STR("100-continue"))) {
-        nghttp2_nv nv = {(uint8_t *)(uintptr_t)":status", (uint8_t *)(uintptr_t)"100", 7, 3, NGHTTP2_NV_FLAG_NONE};
+        nghttp2_nv nv = {(uint8_t *)(uintptr_t) ":status", (uint8_t *)(uintptr_t) "100", 7, 3,
+                         NGHTTP2_NV_FLAG_NONE};
         nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, &nv, 1, NULL);
     }
     if (s->refuse != 0)
@@ -184,7 +191,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                   void *user)
 {
     struct h2 *h = user;
     struct stream *s = find(h, id);
@@ -193,10 +201,12 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     (void)flags;
     if (!s || s->complete) /* refused: what still comes is dropped */
         return 0;
-    h->body_bytes += n;
-    if (!stream_add_body(s, str_n((const char *)p, n)))
+    if (!stream_add_body(s, str_n((const char *)p, n))) {
         refuse(h, s, 413);
-    else if (h->body_bytes > CONN_BODIES || server_over_budget(h->sc))
+        return 0;
+    }
+    h->body_bytes += n;
+    if (h->body_bytes > CONN_BODIES || server_over_budget(h->sc))
         refuse(h, s, 503);
     return 0;
 }
@@ -221,21 +231,23 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *u
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     (void)user;
-    if ((frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
-        (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
-        nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
-        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+    if ((frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS)
+        && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
+        && nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                  NGHTTP2_NO_ERROR);
     return 0;
 }
 
-static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_t n, uint32_t *flags,
-                         nghttp2_data_source *source, void *user)
+static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_t n,
+                         uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct h2 *h = user;
     struct stream *s = source->ptr;
     size_t done = stream_pull(s, (char *)p, n);
 
     (void)session;
+    s->since_ns = stream_idle(s) ? 0 : loop_now_ns(h->conn->loop);
     if (stream_at_end(s))
         *flags |= NGHTTP2_DATA_FLAG_EOF;
     else if (done == 0)
@@ -249,15 +261,16 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_
 
 static nghttp2_nv field(struct str name, struct str value)
 {
-    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n, value.n,
-                        NGHTTP2_NV_FLAG_NONE};
+    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n,
+                        value.n, NGHTTP2_NV_FLAG_NONE};
 }
 
 /* Fields that belong to a connection have no place in HTTP/2 (RFC 9113 §8.2.2). */
 static bool is_hop_by_hop(struct str name)
 {
-    return str_is(name, "connection") || str_is(name, "transfer-encoding") || str_is(name, "keep-alive") ||
-           str_is(name, "upgrade") || str_is(name, "content-length");
+    return str_is(name, "connection") || str_is(name, "transfer-encoding")
+           || str_is(name, "keep-alive") || str_is(name, "upgrade")
+           || str_is(name, "content-length");
 }
 
 static void submit_head(struct h2 *h, struct stream *s)
@@ -269,19 +282,46 @@ static void submit_head(struct h2 *h, struct stream *s)
     struct tm tm;
     size_t n = 0;
 
-    nv[n++] = field(STR(":status"), str_n(status, (size_t)snprintf(status, sizeof status, "%d", s->status)));
+    nv[n++] = field(STR(":status"),
+                    str_n(status, (size_t)snprintf(status, sizeof status, "%d", s->status)));
     if (gmtime_r(&now, &tm))
-        nv[n++] = field(STR("date"), str_n(date, strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm)));
+        nv[n++] = field(STR("date"),
+                        str_n(date, strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm)));
     for (size_t i = 0; i < s->reply.n; i++)
         if (!is_hop_by_hop(s->reply.p[i].name))
             nv[n++] = field(s->reply.p[i].name, s->reply.p[i].value);
     if (s->length >= 0 && s->status != 204 && s->status != 304)
-        nv[n++] = field(STR("content-length"),
-                        str_n(length, (size_t)snprintf(length, sizeof length, "%lld", (long long)s->length)));
+        nv[n++] = field(
+            STR("content-length"),
+            str_n(length, (size_t)snprintf(length, sizeof length, "%lld", (long long)s->length)));
     bool empty = s->ended && stream_idle(s);
     s->head_sent = true;
-    if (nghttp2_submit_response(h->session, s->id, nv, n, empty || !stream_has_body(s) ? NULL : &body) != 0)
+    if (nghttp2_submit_response(h->session, s->id, nv, n,
+                                empty || !stream_has_body(s) ? NULL : &body)
+        != 0)
         nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
+}
+
+/* A window that the client never opens would hold a response for ever. */
+static void stalled(struct loop_timer *t)
+{
+    struct h2 *h = container_of(t, struct h2, stall);
+    int64_t now = loop_now_ns(h->conn->loop);
+    bool waiting = false;
+
+    list_each(n, &h->streams) {
+        struct stream *s = list_entry(n, struct stream, node);
+        if (s->status == 0 || stream_idle(s))
+            continue;
+        waiting = true;
+        if (s->since_ns == 0) /* it has only now something to send */
+            s->since_ns = now;
+        if (now - s->since_ns >= SEND_TIMEOUT)
+            nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
+    }
+    conn_kick(h->conn);
+    if (waiting)
+        loop_timer_start(h->conn->loop, &h->stall, SEND_TIMEOUT / 2, stalled);
 }
 
 static void h2_ready(struct stream *s)
@@ -290,6 +330,10 @@ static void h2_ready(struct stream *s)
 
     if (h->dead || s->id == 0)
         return;
+    if (!loop_timer_active(&h->stall))
+        loop_timer_start(h->conn->loop, &h->stall, SEND_TIMEOUT / 2, stalled);
+    if (!s->head_sent)
+        s->since_ns = loop_now_ns(h->conn->loop);
     if (s->head_sent)
         nghttp2_session_resume_data(h->session, s->id);
     else
@@ -334,14 +378,15 @@ static void settle(struct h2 *h)
 {
     while (!list_empty(&h->closed)) {
         struct stream *s = list_entry(h->closed.next, struct stream, node);
-        h->body_bytes -= h->body_bytes < s->body_charged ? h->body_bytes : s->body_charged;
+        if (!s->dispatched)
+            h->body_bytes -= s->body_charged;
         stream_lost(s);
     }
     while (!list_empty(&h->ready) && conn_alive(h->conn)) {
         struct stream *s = list_entry(h->ready.next, struct stream, node);
         list_remove(&s->node);
         list_add_tail(&h->streams, &s->node);
-        h->body_bytes -= h->body_bytes < s->body.n ? h->body_bytes : s->body.n;
+        h->body_bytes -= s->body_charged;
         if (s->refuse != 0)
             stream_refuse(s, s->refuse, http_status_text(s->refuse));
         else
@@ -349,7 +394,9 @@ static void settle(struct h2 *h)
     }
     if (!conn_alive(h->conn))
         return;
-    conn_pause(h->conn, h->conn->blocked && nghttp2_session_get_outbound_queue_size(h->session) > MAX_CONTROL_QUEUE);
+    conn_pause(h->conn,
+               h->conn->blocked
+                   && nghttp2_session_get_outbound_queue_size(h->session) > MAX_CONTROL_QUEUE);
     if (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) {
         loop_timer_stop(&h->sc->timer);
         conn_finish(h->conn);
@@ -395,8 +442,14 @@ static void h2_fill(struct conn *c)
         settle(h);
 }
 
-static void h2_eof(struct conn *c) { conn_close(c); }
-static void h2_opened(struct conn *c) { (void)c; }
+static void h2_eof(struct conn *c)
+{
+    conn_close(c);
+}
+static void h2_opened(struct conn *c)
+{
+    (void)c;
+}
 
 static void lose_all(struct list *streams)
 {
@@ -411,6 +464,7 @@ static void h2_gone(struct conn *c, const struct error *err)
 
     (void)err;
     h->dead = true;
+    loop_timer_stop(&h->stall);
     lose_all(&h->closed);
     lose_all(&h->ready);
     lose_all(&h->streams);
@@ -426,8 +480,9 @@ static void h2_drain(struct server_conn *sc)
 {
     struct h2 *h = sc->impl;
 
-    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->session),
-                          NGHTTP2_NO_ERROR, NULL, 0);
+    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
+                          nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR,
+                          NULL, 0);
     conn_kick(h->conn);
 }
 

@@ -40,7 +40,8 @@ static void job_unref(struct job *j)
 
 static void look_up(struct job *j, int flags)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV}, *list = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV},
+                    *list = NULL;
 
     j->result = getaddrinfo(j->host, j->port, &hints, &list);
     if (j->result != 0)
@@ -74,7 +75,8 @@ static void ready(struct loop_io *io, uint32_t events)
     r->done(r->user);
 }
 
-struct resolve *resolve_start(struct loop *l, const char *host, unsigned port, void (*done)(void *user), void *user)
+struct resolve *resolve_start(struct loop *l, const char *host, unsigned port,
+                              void (*done)(void *user), void *user)
 {
     struct resolve *r = NEW(struct resolve);
     struct job *j = NEW(struct job);
@@ -110,7 +112,10 @@ struct resolve *resolve_start(struct loop *l, const char *host, unsigned port, v
     return r;
 }
 
-size_t resolve_count(const struct resolve *r) { return r->job->n; }
+size_t resolve_count(const struct resolve *r)
+{
+    return r->job->n;
+}
 
 const struct sockaddr *resolve_address(const struct resolve *r, size_t i, socklen_t *ret_n)
 {

@@ -9,7 +9,8 @@
 
 struct resolve;
 /* done(user) comes from the loop, never at once, unless resolve_free() is called first. */
-struct resolve *resolve_start(struct loop *l, const char *host, unsigned port, void (*done)(void *user), void *user);
+struct resolve *resolve_start(struct loop *l, const char *host, unsigned port,
+                              void (*done)(void *user), void *user);
 size_t resolve_count(const struct resolve *r);
 const struct sockaddr *resolve_address(const struct resolve *r, size_t i, socklen_t *ret_n);
 const char *resolve_error(const struct resolve *r); /* NULL: none */

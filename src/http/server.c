@@ -16,12 +16,12 @@
 #include <unistd.h>
 
 #define DEFAULT_HEADER_TIMEOUT SECONDS(10)
-#define DEFAULT_IDLE_TIMEOUT   SECONDS(300)
-#define DEFAULT_CONNECTIONS    4096
-#define ACCEPTS_PER_TURN       64
-#define ACCEPT_PAUSE           MILLIS(100) /* when descriptors have run out */
-#define KEEPALIVE_S            30
-#define USER_TIMEOUT_MS        60000
+#define DEFAULT_IDLE_TIMEOUT SECONDS(300)
+#define DEFAULT_CONNECTIONS 4096
+#define ACCEPTS_PER_TURN 64
+#define ACCEPT_PAUSE MILLIS(100) /* when descriptors have run out */
+#define KEEPALIVE_S 30
+#define USER_TIMEOUT_MS 60000
 
 static const char h2_preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -75,9 +75,15 @@ void http_server_free(struct http_server *s)
     free(s);
 }
 
-size_t http_server_connections(const struct http_server *s) { return s->n_conns; }
+size_t http_server_connections(const struct http_server *s)
+{
+    return s->n_conns;
+}
 
-bool server_over_budget(const struct server_conn *sc) { return sc->server->body_bytes > SERVER_BODY_BUDGET; }
+bool server_over_budget(const struct server_conn *sc)
+{
+    return sc->server->body_bytes > SERVER_BODY_BUDGET;
+}
 
 void server_dispatch(struct server_conn *sc, struct stream *s)
 {
@@ -151,8 +157,14 @@ static void sniff_received(struct conn *c, struct str data)
         h1_start(sc, buf_str(&first));
 }
 
-static void sniff_eof(struct conn *c) { conn_close(c); }
-static void sniff_fill(struct conn *c) { (void)c; }
+static void sniff_eof(struct conn *c)
+{
+    conn_close(c);
+}
+static void sniff_fill(struct conn *c)
+{
+    (void)c;
+}
 
 static void sniff_gone(struct conn *c, const struct error *err)
 {
@@ -160,7 +172,8 @@ static void sniff_gone(struct conn *c, const struct error *err)
     server_conn_gone(c->user);
 }
 
-static const struct conn_ops sniff_ops = {sniff_opened, sniff_received, sniff_eof, sniff_fill, sniff_gone};
+static const struct conn_ops sniff_ops = {sniff_opened, sniff_received, sniff_eof, sniff_fill,
+                                          sniff_gone};
 
 static void set_peer(struct http_peer *p, int fd, bool tls)
 {
@@ -216,7 +229,8 @@ static bool make_room(struct http_server *s)
     return false;
 }
 
-bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err)
+bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls,
+                     struct error *err)
 {
     AUTO_CLOSE int fd = take_fd;
     struct http_peer info = {0};
@@ -226,7 +240,8 @@ bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *
     set_peer(&info, fd, tls != NULL);
     struct server_conn *sc = NEW(struct server_conn);
     sc->server = s;
-    sc->conn = conn_new(s->config.loop, TAKE_FD(fd), tls, false, false, NULL, false, &sniff_ops, sc, err);
+    sc->conn =
+        conn_new(s->config.loop, TAKE_FD(fd), tls, false, false, NULL, false, &sniff_ops, sc, err);
     if (!sc->conn) {
         free(sc);
         return false;
@@ -267,7 +282,8 @@ static void accept_ready(struct loop_io *io, uint32_t events)
     }
 }
 
-bool http_server_listen(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err)
+bool http_server_listen(struct http_server *s, int take_fd, const struct http_tls *tls,
+                        struct error *err)
 {
     AUTO_CLOSE int fd = take_fd;
     int flags = 1;
@@ -284,7 +300,8 @@ bool http_server_listen(struct http_server *s, int take_fd, const struct http_tl
     return true;
 }
 
-void http_server_replace_tls(struct http_server *s, const struct http_tls *old_tls, const struct http_tls *new_tls)
+void http_server_replace_tls(struct http_server *s, const struct http_tls *old_tls,
+                             const struct http_tls *new_tls)
 {
     list_each(n, &s->listeners) {
         struct listener *l = list_entry(n, struct listener, node);
@@ -328,20 +345,24 @@ void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void 
 bool http_listen_tcp(const char *address, int *ret_fd, struct error *err)
 {
     struct str host, port;
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *ai;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+                             .ai_socktype = SOCK_STREAM},
+                    *ai;
     int one = 1;
 
     if (!str_rcut(str_of(address), ':', &host, &port))
-        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s' is not ADDRESS:PORT", address);
+        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s' is not ADDRESS:PORT",
+                         address);
     if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
         host = str_n(host.p + 1, host.n - 2);
     AUTO_FREE char *host_z = str_dup(host), *port_z = str_dup(port);
     int r = getaddrinfo(host.n > 0 ? host_z : NULL, port_z, &hints, &ai);
     if (r != 0)
-        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s': %s", address, gai_strerror(r));
+        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s': %s", address,
+                         gai_strerror(r));
     AUTO_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-              bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, 1024) == 0;
+    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0
+              && bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, 1024) == 0;
     int e = errno;
     freeaddrinfo(ai);
     if (!ok)

@@ -40,7 +40,7 @@ struct server_conn {
 /* Take the connection over; `first` was read already. The timer runs towards the header timeout. */
 void h1_start(struct server_conn *sc, struct str first);
 void h2_start(struct server_conn *sc, struct str first);
-void server_conn_gone(struct server_conn *sc);  /* by the protocol's `gone`: frees sc */
+void server_conn_gone(struct server_conn *sc); /* by the protocol's `gone`: frees sc */
 void server_dispatch(struct server_conn *sc, struct stream *s); /* calls the handler */
 bool server_over_budget(const struct server_conn *sc);
 

@@ -67,7 +67,8 @@ static int setup_with(struct loop *l)
     memset(&w, 0, sizeof w);
     w.loop = l;
     w.peer = -1;
-    struct http_server_config c = {.loop = w.loop, .handle = handle, .body_limit = 100000, .max_connections = 50};
+    struct http_server_config c = {
+        .loop = w.loop, .handle = handle, .body_limit = 100000, .max_connections = 50};
     w.server = http_server_new(&c);
     return 0;
 }
@@ -145,7 +146,10 @@ static void put(const void *p, size_t n)
     }
 }
 
-static void puts_raw(const char *text) { put(text, strlen(text)); }
+static void puts_raw(const char *text)
+{
+    put(text, strlen(text));
+}
 
 static void drop_dates(struct buf *b)
 {
@@ -166,22 +170,40 @@ static void answers_http1_exactly(void **state)
         bool closes;
     } t[] = {
         {"GET /a%20b?x=1+2&y=%41&z HTTP/1.1\r\n" H "\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 29\r\n\r\nGET /a b x=1 2 y=A z= [] cn=-", false},
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 29\r\n\r\nGET /a b x=1 2 "
+         "y=A z= [] cn=-",
+         false},
         {"\r\nGET http://a/p?q=1 HTTP/1.1\r\n" H "\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 19\r\n\r\nGET /p q=1 [] cn=-", false},
-        {"HEAD /x HTTP/1.1\r\n" H "\r\n", "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 16\r\n\r\n", false},
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 19\r\n\r\nGET /p q=1 [] "
+         "cn=-",
+         false},
+        {"HEAD /x HTTP/1.1\r\n" H "\r\n",
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 16\r\n\r\n", false},
         {"GET /x HTTP/1.0\r\n\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\nconnection: close\r\n\r\nGET /x [] cn=-", true},
-        {"POST /x HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabcGET /y HTTP/1.1\r\n" H "Connection: close\r\n\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 19\r\n\r\nPOST /x [abc] cn=-"
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\nconnection: close\r\n\r\nGET /y [] cn=-", true},
-        {"PUT /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3;e=1\r\nabc\r\n0a\r\n0123456789\r\n0\r\nT: 1\r\n\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 28\r\n\r\nPUT /x [abc0123456789] cn=-", false},
-        {"POST /x HTTP/1.1\r\n" H "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", false},
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\nconnection: "
+         "close\r\n\r\nGET /x [] cn=-",
+         true},
+        {"POST /x HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabcGET /y HTTP/1.1\r\n" H
+         "Connection: close\r\n\r\n",
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 19\r\n\r\nPOST /x [abc] "
+         "cn=-"
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\nconnection: "
+         "close\r\n\r\nGET /y [] cn=-",
+         true},
+        {"PUT /x HTTP/1.1\r\n" H
+         "Transfer-Encoding: chunked\r\n\r\n3;e=1\r\nabc\r\n0a\r\n0123456789\r\n0\r\nT: 1\r\n\r\n",
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 28\r\n\r\nPUT /x "
+         "[abc0123456789] cn=-",
+         false},
+        {"POST /x HTTP/1.1\r\n" H "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+         "HTTP/1.1 100 Continue\r\n\r\n", false},
         {"POST /exec HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 27\r\n\r\nPOST /exec [] upgrade cn=-", false},
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 27\r\n\r\nPOST /exec [] "
+         "upgrade cn=-",
+         false},
         {"GET /x HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
-         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nGET /x [] cn=-", false},
+         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nGET /x [] cn=-",
+         false},
     };
 
     (void)state;
@@ -195,7 +217,8 @@ static void answers_http1_exactly(void **state)
         assert_int_equal(closed, t[i].closes);
         const char *want = t[i].out;
         for (const char *a = plain, *b = want; *a || *b; a++, b++) {
-            if (strncmp(a, "content-length: ", 16) == 0 && strncmp(b, "content-length: ", 16) == 0) {
+            if (strncmp(a, "content-length: ", 16) == 0
+                && strncmp(b, "content-length: ", 16) == 0) {
                 a = strchr(a, '\n');
                 b = strchr(b, '\n');
             }
@@ -234,7 +257,9 @@ static void refuses_what_is_ambiguous(void **state)
         {"GET /a%f HTTP/1.1\r\n" H "\r\n", 400},
         {"GET /a%ff HTTP/1.1\r\n" H "\r\n", 400},
         {"GET /a#b HTTP/1.1\r\n" H "\r\n", 400},
-        {"POST /x HTTP/1.1\r\n" H "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+        {"POST /x HTTP/1.1\r\n" H
+         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+         400},
         {"POST /x HTTP/1.1\r\n" H "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400},
         {"POST /x HTTP/1.1\r\n" H "Content-Length: 3, 3\r\n\r\nabc", 400},
         {"POST /x HTTP/1.1\r\n" H "Content-Length: +3\r\n\r\nabc", 400},
@@ -242,7 +267,9 @@ static void refuses_what_is_ambiguous(void **state)
         {"POST /x HTTP/1.1\r\n" H "Content-Length: 99999999999999999999\r\n\r\n", 400},
         {"POST /x HTTP/1.1\r\n" H "Content-Length: 100001\r\n\r\n", 413},
         {"POST /x HTTP/1.1\r\n" H "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
-        {"POST /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+        {"POST /x HTTP/1.1\r\n" H
+         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+         400},
         {"POST /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
         {"POST /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", 400},
         {"POST /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n 3\r\nabc\r\n0\r\n\r\n", 400},
@@ -263,7 +290,8 @@ static void refuses_what_is_ambiguous(void **state)
         puts_raw("GET /smuggled HTTP/1.1\r\n" H "\r\n");
         bool closed = settle();
         snprintf(want, sizeof want, "HTTP/1.1 %d ", t[i].status);
-        if (!w.got.p || strncmp(w.got.p, want, strlen(want)) != 0 || strstr(w.got.p + 1, "HTTP/1.1") || !closed)
+        if (!w.got.p || strncmp(w.got.p, want, strlen(want)) != 0 || strstr(w.got.p + 1, "HTTP/1.1")
+            || !closed)
             fail_msg("case %zu (%s): closed %d, got\n%s", i, t[i].in, closed, w.got.p);
         assert_int_equal(w.served, before);
     }
@@ -381,45 +409,16 @@ static void slow_clients_are_cut_off(void **state)
     assert_int_equal(http_server_connections(w.server), 0);
 }
 
-static void idle_connections_make_room(void **state)
-{
-    int fds[60];
-    char b[512];
-
-    (void)state;
-    for (int i = 0; i < 50; i++) {
-        fds[i] = connect_pair();
-        if (i < 5) { /* these have been served and are idle */
-            assert_true(write(fds[i], "GET / HTTP/1.1\r\n" H "\r\n", 27) > 0);
-            for (int k = 0; k < 5; k++)
-                loop_turn(w.loop, 0);
-            assert_true(read(fds[i], b, sizeof b) > 0);
-        }
-    }
-    for (int i = 50; i < 55; i++) {
-        fds[i] = connect_pair();
-        for (int k = 0; k < 5; k++)
-            loop_turn(w.loop, 0);
-    }
-    AUTO(error_clear) struct error err = {0};
-    int sv[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
-    assert_false(http_server_add(w.server, sv[0], NULL, &err));
-    close(sv[1]);
-    assert_int_equal(http_server_connections(w.server), 50);
-    for (int i = 0; i < 55; i++)
-        close(fds[i]);
-}
-
 /* HTTP/2, by hand */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
 
 static void frame(struct buf *b, int type, int flags, uint32_t id, const void *p, size_t n)
 {
-    const unsigned char head[9] = {(unsigned char)(n >> 16), (unsigned char)(n >> 8), (unsigned char)n,
-                                   (unsigned char)type, (unsigned char)flags, (unsigned char)(id >> 24),
-                                   (unsigned char)(id >> 16), (unsigned char)(id >> 8), (unsigned char)id};
+    const unsigned char head[9] = {
+        (unsigned char)(n >> 16),  (unsigned char)(n >> 8),  (unsigned char)n,
+        (unsigned char)type,       (unsigned char)flags,     (unsigned char)(id >> 24),
+        (unsigned char)(id >> 16), (unsigned char)(id >> 8), (unsigned char)id};
     buf_add(b, head, sizeof head);
     if (n > 0)
         buf_add(b, p, n);
@@ -473,6 +472,58 @@ static void begin_h2(void)
     put(preface, sizeof preface - 1);
 }
 
+static void windows_that_stay_shut_hold_nothing_for_ever(void **state)
+{
+    AUTO(buf_done) struct buf b = {0}, h = {0};
+
+    (void)state;
+    request_block(&h, "GET", "/big"); /* larger than the window of 65,535 bytes */
+    begin_h2();
+    frame(&b, 1, 5, 1, h.p, h.n);
+    buf_clear(&h);
+    request_block(&h, "GET", "/watch");
+    frame(&b, 1, 5, 3, h.p, h.n);
+    put(b.p, b.n);
+    settle();
+    assert_int_equal(count_frames(3), 0);
+    for (int i = 0; i < 10; i++) {
+        loop_fake_advance(w.loop, SECONDS(20));
+        settle();
+    }
+    assert_int_equal(count_frames(3), 1); /* the idle watch stays */
+    assert_int_equal(w.closed, 0);
+}
+
+static void idle_connections_make_room(void **state)
+{
+    int fds[60];
+    char b[512];
+
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        fds[i] = connect_pair();
+        if (i < 5) { /* these have been served and are idle */
+            assert_true(write(fds[i], "GET / HTTP/1.1\r\n" H "\r\n", 27) > 0);
+            for (int k = 0; k < 5; k++)
+                loop_turn(w.loop, 0);
+            assert_true(read(fds[i], b, sizeof b) > 0);
+        }
+    }
+    for (int i = 50; i < 55; i++) {
+        fds[i] = connect_pair();
+        for (int k = 0; k < 5; k++)
+            loop_turn(w.loop, 0);
+    }
+    AUTO(error_clear) struct error err = {0};
+    int sv[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+    assert_false(http_server_add(w.server, sv[0], NULL, &err));
+    close(sv[1]);
+    assert_int_equal(http_server_connections(w.server), 50);
+    for (int i = 0; i < 55; i++)
+        close(fds[i]);
+}
+
 static void resets_in_a_flood_cost_little(void **state)
 {
     AUTO(buf_done) struct buf b = {0}, h = {0};
@@ -498,9 +549,9 @@ static void noise_is_cut_off(void **state)
         const char *p;
         size_t n;
     } t[] = {
-        {6, 0, 0, "12345678", 8},            /* PING */
-        {4, 0, 0, "", 0},                    /* SETTINGS */
-        {2, 0, 3, "\0\0\0\0\1", 5},          /* PRIORITY */
+        {6, 0, 0, "12345678", 8},   /* PING */
+        {4, 0, 0, "", 0},           /* SETTINGS */
+        {2, 0, 3, "\0\0\0\0\1", 5}, /* PRIORITY */
     };
 
     (void)state;
@@ -611,8 +662,14 @@ static void start_listeners(void)
     AUTO(cert_pair_done) struct cert_pair ca = {0}, server = {0}, client = {0};
     static const char *const ips[] = {"127.0.0.1", NULL}, *const names[] = {"localhost", NULL};
     int64_t now = loop_unix_ns(w.loop) / SECONDS(1);
-    struct cert_request rs = {.common_name = "s", .ip_addresses = ips, .dns_names = names, .server = true, .now_unix_s = now, .valid_s = 999};
-    struct cert_request rc = {.common_name = "curl", .client = true, .now_unix_s = now, .valid_s = 999};
+    struct cert_request rs = {.common_name = "s",
+                              .ip_addresses = ips,
+                              .dns_names = names,
+                              .server = true,
+                              .now_unix_s = now,
+                              .valid_s = 999};
+    struct cert_request rc = {
+        .common_name = "curl", .client = true, .now_unix_s = now, .valid_s = 999};
     struct sockaddr_in in;
     socklen_t n = sizeof in;
     int fd, dir;
@@ -620,11 +677,16 @@ static void start_listeners(void)
     snprintf(w.dir, sizeof w.dir, "/tmp/http-test-XXXXXX");
     assert_non_null(mkdtemp(w.dir));
     assert_true(file_open_dir(AT_FDCWD, w.dir, &dir, &err));
-    assert_true(cert_make_ca("ca", now, 9999, &ca, &err) && cert_issue(&ca, &rs, &server, &err) && cert_issue(&ca, &rc, &client, &err));
-    assert_true(file_write(dir, "ca", str_of(ca.cert_pem), 0600, &err) && file_write(dir, "cert", str_of(client.cert_pem), 0600, &err) &&
-                file_write(dir, "key", str_of(client.key_pem), 0600, &err));
+    assert_true(cert_make_ca("ca", now, 9999, &ca, &err) && cert_issue(&ca, &rs, &server, &err)
+                && cert_issue(&ca, &rc, &client, &err));
+    assert_true(file_write(dir, "ca", str_of(ca.cert_pem), 0600, &err)
+                && file_write(dir, "cert", str_of(client.cert_pem), 0600, &err)
+                && file_write(dir, "key", str_of(client.key_pem), 0600, &err));
     close(dir);
-    struct http_tls_config ts = {.cert_pem = server.cert_pem, .key_pem = server.key_pem, .ca_pem = ca.cert_pem, .server = true};
+    struct http_tls_config ts = {.cert_pem = server.cert_pem,
+                                 .key_pem = server.key_pem,
+                                 .ca_pem = ca.cert_pem,
+                                 .server = true};
     w.tls = http_tls_new(&ts, &err);
     assert_non_null(w.tls);
     assert_true(http_listen_tcp("127.0.0.1:0", &fd, &err));
@@ -680,19 +742,23 @@ static void curl_is_served(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
         AUTO_FREE char *with_cert = xasprintf("%s --cacert ca --cert cert --key key", ways[i]);
         AUTO_FREE char *anonymous = xasprintf("%s --cacert ca", ways[i]);
-        AUTO_FREE char *big = xasprintf("%s --compressed -w '%%{http_version} %%{size_download}' -o out", anonymous);
+        AUTO_FREE char *big =
+            xasprintf("%s --compressed -w '%%{http_version} %%{size_download}' -o out", anonymous);
         AUTO_FREE char *post = xasprintf("%s -d hello -w ' %%{http_version}'", anonymous);
-        AUTO_FREE char *who = xasprintf("%s/who", tls), *list = xasprintf("%s/big", tls), *echo = xasprintf("%s/echo", tls);
+        AUTO_FREE char *who = xasprintf("%s/who", tls), *list = xasprintf("%s/big", tls),
+                       *echo = xasprintf("%s/echo", tls);
         curl(with_cert, who);
         assert_string_equal(w.got.p, "GET /who [] cn=curl");
         curl(anonymous, who);
         assert_string_equal(w.got.p, "GET /who [] cn=-");
         curl(post, echo);
-        assert_string_equal(w.got.p, i == 0 ? "POST /echo [hello] cn=- 1.1" : "POST /echo [hello] cn=- 2");
+        assert_string_equal(w.got.p,
+                            i == 0 ? "POST /echo [hello] cn=- 1.1" : "POST /echo [hello] cn=- 2");
         curl(big, list); /* curl counts what came over the wire: far less than 320,000 */
         assert_int_equal(strncmp(w.got.p, i == 0 ? "1.1 " : "2 ", i == 0 ? 4 : 2), 0);
         assert_true(strlen(w.got.p) <= 9);
-        AUTO_FREE char *size = xasprintf("-o /dev/null -w '%%{size_download}' file://%s/out", w.dir);
+        AUTO_FREE char *size =
+            xasprintf("-o /dev/null -w '%%{size_download}' file://%s/out", w.dir);
         curl(size, "file:///dev/null");
         assert_int_equal(strncmp(w.got.p, "320000", 6), 0);
     }
@@ -702,7 +768,8 @@ static void curl_is_served(void **state)
     AUTO_FREE char *parallel = xasprintf("%s/p[1-100]", tls);
     curl("-Z --parallel-immediate --http2 --cacert ca", parallel);
     assert_true(w.got.n >= 100 * strlen("GET /p1 [] cn=-"));
-    curl("--http2 -T -", prior); /* Upgrade: h2c and a chunked upload, which we serve over HTTP/1.1 */
+    curl("--http2 -T -",
+         prior); /* Upgrade: h2c and a chunked upload, which we serve over HTTP/1.1 */
     assert_string_equal(w.got.p, "PUT /x a=b [] cn=-");
     AUTO_FREE char *clean = xasprintf("rm -rf %s", w.dir);
     http_tls_free(w.tls);
@@ -718,6 +785,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(half_closed_peers_get_their_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(slow_clients_are_cut_off, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(idle_connections_make_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(windows_that_stay_shut_hold_nothing_for_ever, setup_fake,
+                                        teardown),
         cmocka_unit_test_setup_teardown(resets_in_a_flood_cost_little, setup, teardown),
         cmocka_unit_test_setup_teardown(noise_is_cut_off, setup, teardown),
         cmocka_unit_test_setup_teardown(endless_header_blocks_are_cut_off, setup, teardown),

@@ -12,7 +12,8 @@
 struct stream;
 struct stream_ops {
     void (*ready)(struct stream *s); /* response head, data or end were added */
-    void (*abort)(struct stream *s); /* the handler gave up: cut it; calls stream_done() sooner or later */
+    void (*abort)(
+        struct stream *s); /* the handler gave up: cut it; calls stream_done() sooner or later */
 };
 
 struct segment { /* output that waits, a view into a shared block */
@@ -28,7 +29,7 @@ struct stream {
     const struct stream_ops *ops;
     void *owner; /* struct h1 or struct h2; NULL: orphaned */
     struct list node;
-    int32_t id;          /* HTTP/2 */
+    int32_t id; /* HTTP/2 */
     struct peer *peer;
     size_t headers_cap;
     struct buf body;     /* of the request */
@@ -36,26 +37,27 @@ struct stream {
     size_t body_charged;
     VEC(struct http_header) reply; /* in the arena */
     VEC(struct segment) out;
-    size_t out_first;    /* out.p[0 … out_first) are done */
+    size_t out_first; /* out.p[0 … out_first) are done */
     size_t queued;
-    struct gzip *gzip;   /* compresses a whole body as it is sent */
-    int status;          /* 0: no response yet */
-    int64_t length;      /* of the whole response body; -1: unknown until it ends */
-    bool dispatched;     /* the handler has seen it */
-    bool ended;          /* respond/end/abort: the handler has let go */
+    struct gzip *gzip; /* compresses a whole body as it is sent */
+    int status;        /* 0: no response yet */
+    int64_t length;    /* of the whole response body; -1: unknown until it ends */
+    bool dispatched;   /* the handler has seen it */
+    bool ended;        /* respond/end/abort: the handler has let go */
     bool aborted;
-    bool streaming;      /* exchange_start() was called */
+    bool streaming; /* exchange_start() was called */
     bool said_full;
     bool head_sent;
-    int64_t since_ns;    /* HTTP/2: when its head began */
+    int64_t since_ns; /* HTTP/2: when its head began, or output was last taken; 0: nothing waits */
     size_t head_bytes;
     bool head_done, complete; /* HTTP/2: the request's head, all of it */
-    int refuse;          /* HTTP/2: status that a flaw in the head deserves; 0: none */
+    int refuse;               /* HTTP/2: status that a flaw in the head deserves; 0: none */
 };
 
 #define STREAM_HIGH_WATER EXCHANGE_HIGH_WATER
 
-struct stream *stream_new(struct loop *l, struct peer *peer, const struct stream_ops *ops, void *owner);
+struct stream *stream_new(struct loop *l, struct peer *peer, const struct stream_ops *ops,
+                          void *owner);
 /* The protocol is through with a stream whose handler is too (or has never seen it). */
 void stream_done(struct stream *s);
 /* The peer is gone or the server stops: tells the handler, unless it is through already. */
@@ -70,7 +72,7 @@ void stream_refuse(struct stream *s, int status, const char *text);
 bool stream_has_body(const struct stream *s); /* the response may carry one (not HEAD, 204, 304) */
 /* Moves up to n bytes of output to p. */
 size_t stream_pull(struct stream *s, char *p, size_t n);
-bool stream_at_end(const struct stream *s);   /* ended and nothing left to pull */
-bool stream_idle(const struct stream *s);     /* nothing to pull now */
+bool stream_at_end(const struct stream *s); /* ended and nothing left to pull */
+bool stream_idle(const struct stream *s);   /* nothing to pull now */
 /* After pulling, outside of library callbacks: calls `writable` when it is due. */
 void stream_pulled(struct stream *s);

@@ -77,23 +77,33 @@ void tls_error(const SSL *ssl, struct error *err, const char *what)
     ERR_clear_error();
 }
 
-static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigned char *in, unsigned in_n,
-                       void *arg)
+static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
+                       const unsigned char *in, unsigned in_n, void *arg)
 {
     static const unsigned char ours[] = "\x02h2\x08http/1.1";
     unsigned char *chosen;
 
     (void)ssl;
     (void)arg;
-    if (SSL_select_next_proto(&chosen, out_n, ours, sizeof ours - 1, in, in_n) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_n, ours, sizeof ours - 1, in, in_n)
+        != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_NOACK; /* a client that names others gets HTTP/1.1 */
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
 }
 
-static void free_bio(BIO **b) { BIO_free(*b); }
-static void free_x509(X509 **x) { X509_free(*x); }
-static void free_key(EVP_PKEY **k) { EVP_PKEY_free(*k); }
+static void free_bio(BIO **b)
+{
+    BIO_free(*b);
+}
+static void free_x509(X509 **x)
+{
+    X509_free(*x);
+}
+static void free_key(EVP_PKEY **k)
+{
+    EVP_PKEY_free(*k);
+}
 
 static bool use_chain(SSL_CTX *ctx, const char *cert_pem, const char *key_pem, struct error *err)
 {
@@ -140,20 +150,23 @@ static bool configure(struct http_tls *t, const struct http_tls_config *c, struc
     int verify = SSL_VERIFY_NONE;
 
     SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION);
-    SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                 SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE
+                                 | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
     SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(t->ctx, 0); /* a resumed session would outlive a client certificate's trust */
+    SSL_CTX_set_num_tickets(t->ctx,
+                            0); /* a resumed session would outlive a client certificate's trust */
     if (c->cert_pem && c->key_pem && !use_chain(t->ctx, c->cert_pem, c->key_pem, err))
         return false;
     if (c->ca_pem && !trust(t->ctx, c->ca_pem, c->server, err))
         return false;
     if (c->server) {
         if (!c->cert_pem || !c->key_pem)
-            return error_set(err, ERROR_BAD_REQUEST, "a TLS server needs a certificate and its key");
+            return error_set(err, ERROR_BAD_REQUEST,
+                             "a TLS server needs a certificate and its key");
         if (c->require_peer && !c->ca_pem)
-            return error_set(err, ERROR_BAD_REQUEST, "client certificates are required but no authority is given");
+            return error_set(err, ERROR_BAD_REQUEST,
+                             "client certificates are required but no authority is given");
         if (c->ca_pem)
             verify = SSL_VERIFY_PEER | (c->require_peer ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
         SSL_CTX_set_alpn_select_cb(t->ctx, choose_alpn, NULL);
@@ -205,17 +218,20 @@ void http_tls_free(struct http_tls *t)
 static bool set_peer_name(SSL *ssl, const char *name, bool verify, struct error *err)
 {
     unsigned char address[16];
-    bool numeric = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+    bool numeric =
+        inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
 
     if (!numeric && SSL_set_tlsext_host_name(ssl, name) != 1)
         return error_set(err, ERROR_BAD_REQUEST, "'%s' is no host name", name);
     if (!verify)
         return true;
-    int ok = numeric ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) : SSL_set1_host(ssl, name);
+    int ok = numeric ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name)
+                     : SSL_set1_host(ssl, name);
     return ok == 1 || error_set(err, ERROR_BAD_REQUEST, "'%s' is no host name", name);
 }
 
-SSL *tls_session_new(const struct http_tls *t, int fd, const char *server_name, bool h1_only, struct error *err)
+SSL *tls_session_new(const struct http_tls *t, int fd, const char *server_name, bool h1_only,
+                     struct error *err)
 {
     static const unsigned char both[] = "\x02h2\x08http/1.1";
     const char *name = t->server_name ? t->server_name : server_name;
@@ -250,7 +266,8 @@ static char *entry_text(const X509_NAME_ENTRY *entry)
 {
     unsigned char *utf8 = NULL;
     int n = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(entry));
-    char *text = n > 0 && !memchr(utf8, 0, (size_t)n) ? str_dup(str_n((char *)utf8, (size_t)n)) : NULL;
+    char *text =
+        n > 0 && !memchr(utf8, 0, (size_t)n) ? str_dup(str_n((char *)utf8, (size_t)n)) : NULL;
 
     OPENSSL_free(utf8);
     return text;
@@ -262,7 +279,8 @@ void tls_session_peer(SSL *ssl, struct http_peer *peer)
     size_t n = 0;
 
     peer->tls = true;
-    if (!cert || SSL_get_verify_result(ssl) != X509_V_OK || !(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
+    if (!cert || SSL_get_verify_result(ssl) != X509_V_OK
+        || !(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
         return;
     const X509_NAME *subject = X509_get_subject_name(cert);
     peer->cert_orgs = xcalloc(MAX_ORGS + 1, sizeof *peer->cert_orgs);

@@ -5,7 +5,8 @@
 #include <openssl/ssl.h>
 
 /* fd is borrowed. server_name: the client's default for SNI and verification. */
-SSL *tls_session_new(const struct http_tls *t, int fd, const char *server_name, bool h1_only, struct error *err);
+SSL *tls_session_new(const struct http_tls *t, int fd, const char *server_name, bool h1_only,
+                     struct error *err);
 /* Copies the verified certificate's subject into the peer. */
 void tls_session_peer(SSL *ssl, struct http_peer *peer);
 /* The reasons in OpenSSL's queue and verification result as one text; empties the queue. */

@@ -12,30 +12,30 @@
 #include <openssl/evp.h>
 #include <wslay/wslay.h>
 
-#define HIGH_WATER    (256u << 10)
-#define LOW_WATER     (64u << 10)
+#define HIGH_WATER (256u << 10)
+#define LOW_WATER (64u << 10)
 #define CLOSE_WAIT_NS SECONDS(5)
-#define FRAME_SIZE    14 /* the longest head of a frame */
+#define FRAME_SIZE 14 /* the longest head of a frame */
 
 struct websocket {
     const struct websocket_ops *ops;
     void *user;
     struct loop *loop;
-    struct conn *conn;        /* NULL until connected */
-    struct server_conn *sc;   /* one of these two */
+    struct conn *conn;      /* NULL until connected */
+    struct server_conn *sc; /* one of these two */
     struct client_conn *cc;
-    struct http_call *call;   /* while connecting */
-    char *key;                /* what we sent as Sec-WebSocket-Key */
+    struct http_call *call; /* while connecting */
+    char *key;              /* what we sent as Sec-WebSocket-Key */
     char *subprotocol;
     char **offered;
     void (*connected)(struct websocket *ws);
     void (*failed)(void *user, const struct error *err, int status, struct str body);
     struct wslay_event_context *wslay;
-    struct str feed;          /* being read by wslay */
-    struct buf waiting;       /* received while paused or not yet started */
-    size_t queued;            /* about: frames accepted and not yet put to the connection */
+    struct str feed;    /* being read by wslay */
+    struct buf waiting; /* received while paused or not yet started */
+    size_t queued;      /* about: frames accepted and not yet put to the connection */
     bool paused, said_full, started, reading;
-    unsigned close_code;      /* of the peer; 0: none yet */
+    unsigned close_code; /* of the peer; 0: none yet */
     char close_reason[124];
     struct loop_timer close_timer;
     struct loop_defer run;
@@ -64,7 +64,8 @@ static ssize_t recv_fed(wslay_event_context_ptr ctx, uint8_t *p, size_t n, int f
     return (ssize_t)take;
 }
 
-static ssize_t send_out(wslay_event_context_ptr ctx, const uint8_t *p, size_t n, int flags, void *user)
+static ssize_t send_out(wslay_event_context_ptr ctx, const uint8_t *p, size_t n, int flags,
+                        void *user)
 {
     struct websocket *ws = user;
     size_t room = conn_room(ws->conn);
@@ -89,7 +90,8 @@ static int make_mask(wslay_event_context_ptr ctx, uint8_t *p, size_t n, void *us
     return 0;
 }
 
-static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg, void *user)
+static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg,
+                       void *user)
 {
     struct websocket *ws = user;
 
@@ -102,8 +104,10 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
         if (n > 0)
             memcpy(ws->close_reason, arg->msg + 2, n);
         ws->close_reason[n] = '\0';
-    } else if (!wslay_is_ctrl_frame(arg->opcode) && conn_alive(ws->conn) && !loop_timer_active(&ws->close_timer)) {
-        ws->ops->message(ws, str_n((const char *)arg->msg, arg->msg_length), arg->opcode == WSLAY_BINARY_FRAME);
+    } else if (!wslay_is_ctrl_frame(arg->opcode) && conn_alive(ws->conn)
+               && !loop_timer_active(&ws->close_timer)) {
+        ws->ops->message(ws, str_n((const char *)arg->msg, arg->msg_length),
+                         arg->opcode == WSLAY_BINARY_FRAME);
     }
 }
 
@@ -205,8 +209,9 @@ static void ws_fill(struct conn *c)
         if (ws->ops->writable)
             ws->ops->writable(ws);
     }
-    bool over = wslay_event_get_close_sent(ws->wslay) &&
-                (wslay_event_get_close_received(ws->wslay) || !wslay_event_get_read_enabled(ws->wslay));
+    bool over =
+        wslay_event_get_close_sent(ws->wslay)
+        && (wslay_event_get_close_received(ws->wslay) || !wslay_event_get_read_enabled(ws->wslay));
     if (conn_alive(c) && over && !wslay_event_want_write(ws->wslay))
         conn_finish(c);
 }
@@ -221,14 +226,18 @@ static void ws_eof(struct conn *c)
         conn_close(c);
 }
 
-static void ws_opened(struct conn *c) { (void)c; }
+static void ws_opened(struct conn *c)
+{
+    (void)c;
+}
 
 static void ws_gone(struct conn *c, const struct error *err)
 {
     struct websocket *ws = c->user;
 
     (void)err;
-    ws->ops->closed(ws, ws->close_code ? ws->close_code : WSLAY_CODE_ABNORMAL_CLOSURE, str_of(ws->close_reason));
+    ws->ops->closed(ws, ws->close_code ? ws->close_code : WSLAY_CODE_ABNORMAL_CLOSURE,
+                    str_of(ws->close_reason));
     if (ws->sc) {
         server_conn_gone(ws->sc);
     } else {
@@ -250,7 +259,8 @@ static void start(struct websocket *ws, struct conn *c, bool server)
     ws->conn = c;
     conn_set_ops(c, &ws_conn_ops, ws);
     conn_pause(c, false);
-    loop_defer(c->loop, &ws->run, run_deferred); /* what came with the head waits for our caller to return */
+    loop_defer(c->loop, &ws->run,
+               run_deferred); /* what came with the head waits for our caller to return */
 }
 
 /* Handshake */
@@ -294,15 +304,17 @@ static const char *flaw(const struct exchange *x)
     AUTO(buf_done) struct buf key = {0};
     AUTO(error_clear) struct error ignored = {0};
 
-    if (x->http2 || x->method != HTTP_GET || !header_has(x, "connection", "upgrade") ||
-        !header_has(x, "upgrade", "websocket"))
+    if (x->http2 || x->method != HTTP_GET || !header_has(x, "connection", "upgrade")
+        || !header_has(x, "upgrade", "websocket"))
         return "a WebSocket handshake over HTTP/1.1 is needed";
-    if (!buf_add_base64_decoded(&key, exchange_header(x, "sec-websocket-key"), &ignored) || key.n != 16)
+    if (!buf_add_base64_decoded(&key, exchange_header(x, "sec-websocket-key"), &ignored)
+        || key.n != 16)
         return "bad Sec-WebSocket-Key";
     return NULL;
 }
 
-struct websocket *websocket_accept(struct exchange *x, const char *subprotocol, const struct websocket_ops *ops, void *user)
+struct websocket *websocket_accept(struct exchange *x, const char *subprotocol,
+                                   const struct websocket_ops *ops, void *user)
 {
     struct stream *s = container_of(x, struct stream, x);
     AUTO(buf_done) struct buf head = {0};
@@ -321,7 +333,8 @@ struct websocket *websocket_accept(struct exchange *x, const char *subprotocol, 
     ws->ops = ops;
     ws->user = user;
     ws->loop = x->loop;
-    buf_adds(&head, "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ");
+    buf_adds(&head, "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: "
+                    "Upgrade\r\nsec-websocket-accept: ");
     accept_key(exchange_header(x, "sec-websocket-key"), &head);
     if (subprotocol && websocket_offers(x, subprotocol)) {
         ws->subprotocol = xstrdup(subprotocol);
@@ -348,16 +361,18 @@ static bool check_answer(struct websocket *ws, const struct h1_head *head, struc
     struct str chosen = find_header(head, "sec-websocket-protocol");
 
     accept_key(str_of(ws->key), &want);
-    if (!head->upgrade || !h1_has_token(head->upgrade_to, "websocket") ||
-        !str_eq(find_header(head, "sec-websocket-accept"), buf_str(&want)))
+    if (!head->upgrade || !h1_has_token(head->upgrade_to, "websocket")
+        || !str_eq(find_header(head, "sec-websocket-accept"), buf_str(&want)))
         return error_set(err, ERROR_UNAVAILABLE, "the server answered no WebSocket handshake");
     if (find_header(head, "sec-websocket-extensions").p)
-        return error_set(err, ERROR_UNAVAILABLE, "the server uses an extension that was not offered");
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "the server uses an extension that was not offered");
     for (char **o = ws->offered; chosen.p && o && *o; o++)
         if (str_is(chosen, *o))
             ws->subprotocol = xstrdup(*o);
     if (chosen.p && !ws->subprotocol)
-        return error_set(err, ERROR_UNAVAILABLE, "the server chose subprotocol '" STR_FMT "', which was not offered",
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "the server chose subprotocol '" STR_FMT "', which was not offered",
                          STR_ARG(chosen));
     return true;
 }
@@ -369,12 +384,14 @@ static void client_failed(void *user, int status, struct str body, const struct 
 
     ws->call = NULL;
     if (err->kind == ERROR_NONE)
-        error_set(&refused, ERROR_UNAVAILABLE, "the server refused the WebSocket: %d %s", status, http_status_text(status));
+        error_set(&refused, ERROR_UNAVAILABLE, "the server refused the WebSocket: %d %s", status,
+                  http_status_text(status));
     ws->failed(ws->user, err->kind == ERROR_NONE ? &refused : err, status, body);
     ws_free(ws);
 }
 
-static void client_upgraded(struct http_call *call, struct client_conn *cc, const struct h1_head *head, struct str first)
+static void client_upgraded(struct http_call *call, struct client_conn *cc,
+                            const struct h1_head *head, struct str first)
 {
     struct websocket *ws = call->user;
     AUTO(error_clear) struct error err = {0};
@@ -444,8 +461,14 @@ struct websocket *websocket_connect(const struct websocket_connect *c)
 
 /* What users call */
 
-void *websocket_user(struct websocket *ws) { return ws->user; }
-const char *websocket_subprotocol(const struct websocket *ws) { return ws->subprotocol; }
+void *websocket_user(struct websocket *ws)
+{
+    return ws->user;
+}
+const char *websocket_subprotocol(const struct websocket *ws)
+{
+    return ws->subprotocol;
+}
 
 size_t websocket_send(struct websocket *ws, struct str data, bool binary)
 {
@@ -482,7 +505,8 @@ void websocket_close(struct websocket *ws, unsigned code, const char *reason)
         loop_defer(ws->loop, &ws->run, run_deferred);
         return;
     }
-    if (!conn_alive(ws->conn) || wslay_event_get_close_sent(ws->wslay) || loop_timer_active(&ws->close_timer))
+    if (!conn_alive(ws->conn) || wslay_event_get_close_sent(ws->wslay)
+        || loop_timer_active(&ws->close_timer))
         return;
     if (wslay_event_queue_close(ws->wslay, (uint16_t)code, (const uint8_t *)r.p, r.n) != 0)
         fail_connection(ws);

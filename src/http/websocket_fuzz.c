@@ -39,8 +39,9 @@ static void handle(struct exchange *x, void *data)
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-    static const char head[] = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    static const char head[] =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     struct http_server_config c = {.handle = handle};
     AUTO(error_clear) struct error err = {0};
     char b[4096];
@@ -53,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     c.loop = loop;
     opened = ended = 0;
     struct http_server *s = http_server_new(&c);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sv) != 0 || !http_server_add(s, sv[0], NULL, &err))
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sv) != 0
+        || !http_server_add(s, sv[0], NULL, &err))
         abort();
     if (send(sv[1], head, sizeof head - 1, MSG_NOSIGNAL) < 0)
         abort();
