@@ -1,0 +1,19 @@
+/* subresources/internal */
+#pragma once
+#include "base/map.h"
+#include "subresources/decide.h"
+#include "subresources/subresources.h"
+
+struct subresources {
+    struct subresources_config config;
+    char *version;
+    struct arena arena;
+    const char *discovery;
+};
+
+/* stream.c: relays a client's WebSocket to the node agent's, or to a TCP port of the VM. The exchange is consumed. */
+void stream_agent(struct subresources *s, struct exchange *x, const struct json *vmi, const char *action);
+void stream_port(struct subresources *s, struct exchange *x, const struct json *vmi, struct str port, struct str protocol);
+
+/* An answer with a Status of this code. */
+void answer_status(struct exchange *x, int code, const char *message);
