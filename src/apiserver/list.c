@@ -1,0 +1,318 @@
+/* apiserver/list - lists: which revision, which page, which objects, in which form. */
+#include "apiserver/internal.h"
+
+struct page {
+    int64_t revision;      /* 0: the newest */
+    int64_t limit;
+    struct str start;      /* key, absent: the first */
+    bool continued;
+};
+
+static void forbidden_option(struct request *r, const char *message)
+{
+    answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueForbidden", "resourceVersionMatch", message);
+}
+
+static bool read_revision(struct request *r, struct str rv, int64_t *ret)
+{
+    AUTO(error_clear) struct error err = {0};
+    uint64_t v = 0;
+
+    *ret = -1;
+    if (str_empty(rv))
+        return true;
+    if (!parse_u64(rv, INT64_MAX, &v, &err)) {
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(&r->arena,
+                                   "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
+                                   "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
+                                   STR_ARG(rv), STR_ARG(rv)),
+                      NULL);
+        return false;
+    }
+    *ret = (int64_t)v;
+    if (*ret > store_revision(r->s->store)) {
+        const struct json *cause = json_object(&r->arena, "reason", json_new_z(&r->arena, "ResourceVersionTooLarge"),
+                                               "message", json_new_z(&r->arena, "Too large resource version"), NULL);
+
+        answer_status(r, 504, "Timeout",
+                      arena_printf(&r->arena, "Timeout: Too large resource version: %lld, current: %lld",
+                                   (long long)*ret, (long long)store_revision(r->s->store)),
+                      json_object(&r->arena, "causes", json_array(&r->arena, cause, NULL), "retryAfterSeconds",
+                                  json_new_i64(&r->arena, 1), NULL));
+        return false;
+    }
+    return true;
+}
+
+/* {"v":"meta.k8s.io/v1","rv":366,"start":"/list-1\u0000"} */
+static bool read_continue(struct request *r, struct str token, struct str prefix, struct page *ret)
+{
+    AUTO(buf_done) struct buf b = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v;
+    struct str start;
+
+    buf_init(&b, 64u << 10);
+    if (!buf_add_base64url_decoded(&b, token, &err) || !json_parse(buf_str(&b), &r->arena, &v, &err)) {
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(&r->arena, "invalid continue token: continue key is not valid: %s", error_text(&err)),
+                      NULL);
+        return false;
+    }
+    start = json_str_at(v, "start");
+    if (!str_is(json_str_at(v, "v"), "meta.k8s.io/v1") || str_empty(start)) {
+        answer_status(r, 400, "BadRequest", "invalid continue token: continue key is not valid", NULL);
+        return false;
+    }
+    if (start.p[0] == '/')
+        start = str_skip(start, 1);
+    ret->revision = json_i64_at(v, "rv", -1);
+    if (ret->revision < 0)
+        ret->revision = 0;
+    ret->continued = true;
+    {
+        char *key = arena_alloc_bytes(&r->arena, prefix.n + start.n + 1);
+
+        memcpy(key, prefix.p, prefix.n);
+        memcpy(key + prefix.n, start.p, start.n);
+        key[prefix.n + start.n] = '\0';
+        ret->start = str_n(key, prefix.n + start.n);
+    }
+    return true;
+}
+
+static bool read_page(struct request *r, struct str prefix, struct page *ret)
+{
+    struct str match = query_get(r, "resourceVersionMatch"), rv = query_get(r, "resourceVersion"),
+               token = query_get(r, "continue"), limit = query_get(r, "limit");
+    AUTO(error_clear) struct error err = {0};
+    int64_t revision;
+
+    *ret = (struct page){0};
+    if (!str_empty(limit) && !parse_i64(limit, 0, INT64_MAX, &ret->limit, &err)) {
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(&r->arena, "limit: Invalid value: \"" STR_FMT "\"", STR_ARG(limit)), NULL);
+        return false;
+    }
+    if (!str_empty(match) && str_empty(rv)) {
+        forbidden_option(r, "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided");
+        return false;
+    }
+    if (!str_empty(match) && !str_empty(token)) {
+        forbidden_option(r, "Forbidden: resourceVersionMatch is forbidden when continue is provided");
+        return false;
+    }
+    if (!str_empty(match) && !str_is(match, "Exact") && !str_is(match, "NotOlderThan")) {
+        answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueNotSupported", "resourceVersionMatch",
+                           arena_printf(&r->arena,
+                                        "Unsupported value: \"" STR_FMT
+                                        "\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+                                        STR_ARG(match)));
+        return false;
+    }
+    if (str_is(match, "Exact") && str_is(rv, "0")) {
+        forbidden_option(r, "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+        return false;
+    }
+    if (!str_empty(token)) {
+        if (!str_empty(rv) && !str_is(rv, "0")) {
+            answer_status(r, 400, "BadRequest", "specifying resource version is not allowed when using continue", NULL);
+            return false;
+        }
+        return read_continue(r, token, prefix, ret);
+    }
+    if (!read_revision(r, rv, &revision))
+        return false;
+    if (revision == 0)
+        ret->limit = 0;
+    if (revision > 0 && (str_is(match, "Exact") || (str_empty(match) && ret->limit > 0)))
+        ret->revision = revision;
+    return true;
+}
+
+static const char *continue_token(struct request *r, int64_t revision, struct str prefix, struct str last_key, bool slash)
+{
+    struct arena *a = &r->arena;
+    AUTO(buf_done) struct buf b = {0}, text = {0}, start = {0};
+    const struct json *v;
+
+    if (slash)
+        buf_addc(&start, '/');
+    buf_addstr(&start, str_skip(last_key, prefix.n));
+    buf_addc(&start, '\0');
+    v = json_object(a, "v", json_new_z(a, "meta.k8s.io/v1"), "rv", json_new_i64(a, revision), "start",
+                    json_new_str(a, buf_str(&start)), NULL);
+    json_write(&text, v);
+    buf_add_base64url(&b, text.p, text.n);
+    return arena_strdup(a, buf_str(&b));
+}
+
+static void answer_expired(struct request *r, const struct page *page, struct str prefix)
+{
+    struct arena *a = &r->arena;
+    const struct json *status;
+
+    if (!page->continued) {
+        answer_status(r, 410, "Expired", "The resourceVersion for the provided list is too old.", NULL);
+        return;
+    }
+    status = status_value(a, 410, "Expired",
+                          "The provided continue parameter is too old to display a consistent list result. You can "
+                          "start a new list without the continue parameter, or use the continue token in this response "
+                          "to retrieve the remainder of the results. Continuing with the provided token results in an "
+                          "inconsistent list - objects that were created, modified, or deleted between the time the "
+                          "first chunk was returned and now may show up in the list.",
+                          NULL);
+    status = json_with_at(a, status, "metadata/continue",
+                          json_new_z(a, continue_token(r, -1, prefix, str_take(page->start, page->start.n - 1), false)));
+    answer_json(r, 410, status);
+}
+
+/* The selector needs the object's tree; a small arena serves one object after the other. */
+struct filter {
+    const struct selection *sel;
+    const struct request *r;
+    struct arena arena;
+};
+
+static bool filter_match(const struct store_object *o, void *data)
+{
+    struct filter *f = data;
+    const struct json *v;
+    bool ok;
+
+    v = store_object_json(o, &f->arena);
+    ok = selection_matches(f->sel, present_as(f->r->kind->info, f->r->version, v, &f->arena));
+    arena_clear(&f->arena);
+    return ok;
+}
+
+static const struct json *list_meta(struct request *r, const struct page *page, const struct store_list *l,
+                                    struct str prefix, bool filtered)
+{
+    struct arena *a = &r->arena;
+    const char *token = NULL;
+
+    if (l->next_key && l->n)
+        token = continue_token(r, l->revision, prefix, store_object_key(l->p[l->n - 1]), true);
+    (void)page;
+    return json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)l->revision), "continue",
+                       json_new_z(a, token), "remainingItemCount",
+                       token && !filtered && l->remaining > 0 ? json_new_i64(a, l->remaining) : NULL, NULL);
+}
+
+/* Items as text, straight from the store: nothing is parsed. Core kinds' items have no kind and apiVersion. */
+static void answer_texts(struct request *r, const struct json *meta, const struct store_list *l)
+{
+    const struct kind_info *k = r->kind->info;
+    const char *stored = k->storage_version ? k->storage_version : k->version;
+    struct arena *a = &r->arena;
+    const char *head = arena_printf(a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
+                                    group_version(k->group, stored, a));
+    const char *shown = (k->flags & KIND_CRD) || r->kind->dynamic
+                            ? arena_printf(a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
+                                           group_version(k->group, r->version, a))
+                            : "{";
+    AUTO(buf_done) struct buf b = {0}, one = {0};
+
+    buf_init(&b, 1u << 30);
+    buf_addf(&b, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":", k->list_kind,
+             group_version(k->group, r->version, a));
+    json_write(&b, meta);
+    buf_adds(&b, ",\"items\":[");
+    for (size_t i = 0; i < l->n; i++) {
+        buf_clear(&one);
+        store_object_text(l->p[i], &one);
+        if (i)
+            buf_addc(&b, ',');
+        if (str_starts(buf_str(&one), str_of(head))) {
+            buf_adds(&b, shown);
+            buf_addstr(&b, str_skip(buf_str(&one), strlen(head)));
+        } else {
+            buf_addstr(&b, buf_str(&one));
+        }
+    }
+    buf_adds(&b, "]}\n");
+    answer_api_text(r, 200, &b);
+}
+
+static void answer_list(struct request *r, const struct json *meta, const struct store_list *l)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    const struct json **items;
+    bool bare = !(k->flags & KIND_CRD) && !r->kind->dynamic;
+
+    if (r->x && r->accept.form == FORM_OBJECT && !r->accept.yaml && !r->pretty
+        && !kind_is(k, "events.k8s.io", "events")) {
+        answer_texts(r, meta, l);
+        return;
+    }
+    items = ARENA_ARRAY(a, const struct json *, l->n + 1);
+    for (size_t i = 0; i < l->n; i++) {
+        items[i] = present(r, store_object_json(l->p[i], a));
+        if (r->accept.form == FORM_PARTIAL)
+            items[i] = partial_object(items[i], r->accept.v1beta1, a);
+        else if (bare && !r->is_local && r->accept.form == FORM_OBJECT)
+            items[i] = json_with(a, json_with(a, items[i], "kind", NULL), "apiVersion", NULL);
+    }
+    if (r->accept.form == FORM_TABLE) {
+        answer_json(r, 200,
+                    table_value(r->s, k, meta, items, l->n, query_get(r, "includeObject"), r->accept.v1beta1, a));
+        return;
+    }
+    if (r->accept.form == FORM_PARTIAL) {
+        answer_json(r, 200,
+                    json_object(a, "kind", json_new_z(a, "PartialObjectMetadataList"), "apiVersion",
+                                json_new_z(a, r->accept.v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"), "metadata",
+                                meta, "items", json_array_n(a, items, l->n), NULL));
+        return;
+    }
+    answer_json(r, 200,
+                json_object(a, "kind", json_new_z(a, k->list_kind), "apiVersion",
+                            json_new_z(a, group_version(k->group, r->version, a)), "metadata", meta, "items",
+                            json_array_n(a, items, l->n), NULL));
+}
+
+void rest_list(struct request *r)
+{
+    struct str prefix = kind_prefix(r->kind->info, r->ns, &r->arena);
+    struct selection *sel = selection_new(r);
+    AUTO(store_list_done) struct store_list list = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct filter filter = {.sel = sel, .r = r};
+    struct page page;
+    bool filtered, ok;
+
+    if (!sel || !read_page(r, prefix, &page))
+        return;
+    filtered = !selection_is_empty(sel);
+    /* One object by name needs no walk over all of them. */
+    if (filtered && selection_name(sel).p && (r->ns.p || !kind_namespaced(r->kind->info)) && !page.continued
+        && page.revision == 0) {
+        struct store_object *o = store_get(r->s->store, kind_key(r->kind->info, r->ns, selection_name(sel), &r->arena));
+
+        list.revision = store_revision(r->s->store);
+        if (o && filter_match(o, &filter)) {
+            list.p = xcalloc(1, sizeof *list.p);
+            list.p[0] = o;
+            list.n = list.cap = 1;
+        } else {
+            store_object_unref(o);
+        }
+        ok = true;
+    } else {
+        ok = store_list(r->s->store, prefix, page.start, (size_t)page.limit, page.revision,
+                        filtered ? filter_match : NULL, &filter, &list, &err);
+    }
+    arena_done(&filter.arena);
+    if (!ok) {
+        if (err.kind == ERROR_GONE)
+            answer_expired(r, &page, prefix);
+        else
+            answer_error(r, &err);
+        return;
+    }
+    answer_list(r, list_meta(r, &page, &list, prefix, filtered), &list);
+}

@@ -1,0 +1,190 @@
+/* apiserver/namespaces - their lifecycle: what each one is born with, and how it empties itself before it goes. */
+#include "api/meta.h"
+#include "apiserver/internal.h"
+#include "base/log.h"
+
+#define LOOK_AGAIN MILLIS(100)
+#define LOOK_SLOWLY SECONDS(1)
+
+struct nsctl {
+    struct apiserver *s;
+    struct store_watch *watch;
+    struct map dying; /* name → owned count of looks */
+    struct loop_timer timer;
+};
+
+static void ignore(void *user, const struct client_response *r)
+{
+    const char *what = user;
+
+    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND && r->err->kind != ERROR_CONFLICT
+        && r->err->kind != ERROR_EXISTS && r->err->kind != ERROR_FORBIDDEN)
+        log_warning(what, "%s", error_text(r->err));
+}
+
+static bool exists(struct nsctl *n, const char *plural, struct str ns, const char *name)
+{
+    struct arena a = {0};
+    bool yes = apiserver_peek(n->s, "", plural, ns, str_of(name), &a) != NULL;
+
+    arena_done(&a);
+    return yes;
+}
+
+static void create(struct nsctl *n, const char *plural, struct str ns, const struct json *body)
+{
+    struct client_request q = {.verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = plural, .ns = ns, .body = body};
+
+    client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
+}
+
+/* The service account "default", and the authority that pods trust. */
+static void furnish(struct nsctl *n, struct str ns)
+{
+    struct arena a = {0};
+
+    if (!exists(n, "serviceaccounts", ns, "default"))
+        create(n, "serviceaccounts", ns,
+               json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "ServiceAccount"), "metadata",
+                           json_object(&a, "name", json_new_z(&a, "default"), NULL), NULL));
+    if (n->s->config.ca_cert_pem && !exists(n, "configmaps", ns, "kube-root-ca.crt"))
+        create(n, "configmaps", ns,
+               json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "ConfigMap"), "metadata",
+                           json_object(&a, "name", json_new_z(&a, "kube-root-ca.crt"), "annotations",
+                                       json_object(&a, "kubernetes.io/description",
+                                                   json_new_z(&a, "Certificate authority of this API server."), NULL),
+                                       NULL),
+                           "data", json_object(&a, "ca.crt", json_new_z(&a, n->s->config.ca_cert_pem), NULL), NULL));
+    arena_done(&a);
+}
+
+/* Asks everything of one kind to go; returns how many are still there. */
+static size_t clear_kind(struct nsctl *n, const struct kind_info *k, struct str ns)
+{
+    struct arena a = {0};
+    AUTO(store_list_done) struct store_list list = {0};
+    AUTO(error_clear) struct error err = {0};
+    size_t left = 0;
+
+    if (store_list(n->s->store, kind_prefix(k, ns, &a), STR_NONE, 0, 0, NULL, NULL, &list, &err)) {
+        left = list.n;
+        for (size_t i = 0; i < list.n; i++) {
+            const struct json *o = store_object_json(list.p[i], &a);
+            struct client_request q = {
+                .verb = CLIENT_DELETE, .group = k->group, .version = k->versions ? k->versions[0] : k->version,
+                .plural = k->plural, .ns = ns, .name = meta_name(o),
+            };
+
+            if (!meta_deleting(o))
+                client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
+        }
+    }
+    arena_done(&a);
+    return left;
+}
+
+static void finalize(struct nsctl *n, struct str ns)
+{
+    struct arena a = {0};
+    struct client_request q = {
+        .verb = CLIENT_PATCH_MERGE, .group = "", .version = "v1", .plural = "namespaces", .name = ns, .subresource = "finalize",
+        .body = json_object(&a, "spec", json_object(&a, "finalizers", json_null(), NULL), NULL),
+    };
+
+    client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
+    arena_done(&a);
+}
+
+static void look(struct nsctl *n, struct str ns)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < n->s->kinds.n; i++) {
+        const struct kind_info *k = n->s->kinds.p[i]->info;
+
+        /* Both groups of Event are one set. */
+        if (kind_namespaced(k) && !(k->flags & KIND_NO_STORE) && !kind_is(k, "events.k8s.io", "events"))
+            left += clear_kind(n, k, ns);
+    }
+    if (left == 0)
+        finalize(n, ns);
+}
+
+static void due(struct loop_timer *t)
+{
+    struct nsctl *n = container_of(t, struct nsctl, timer);
+    int64_t next = LOOK_SLOWLY;
+    struct str name;
+    void *count;
+    size_t at = 0;
+
+    while (map_next(&n->dying, &at, &name, &count)) {
+        unsigned *looks = count;
+
+        if ((*looks)++ < 50)
+            next = LOOK_AGAIN;
+        look(n, name);
+    }
+    if (n->dying.n)
+        loop_timer_start(n->s->loop, &n->timer, next, due);
+}
+
+static void see(struct nsctl *n, const struct json *o)
+{
+    struct str name = meta_name(o);
+
+    if (!meta_deleting(o)) {
+        furnish(n, name);
+        return;
+    }
+    if (map_get(&n->dying, name))
+        return;
+    map_set(&n->dying, name, NEW(unsigned));
+    loop_timer_start(n->s->loop, &n->timer, 0, due);
+}
+
+static bool ns_changed(void *user, const struct store_event *e)
+{
+    struct nsctl *n = user;
+    struct arena a = {0};
+    const struct json *o = store_object_json(e->object, &a);
+
+    if (e->type == STORE_DELETED)
+        free(map_del(&n->dying, meta_name(o)));
+    else
+        see(n, o);
+    arena_done(&a);
+    return true;
+}
+
+struct nsctl *nsctl_new(struct apiserver *s)
+{
+    struct nsctl *n = NEW(struct nsctl);
+    AUTO(store_list_done) struct store_list list = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct str prefix = STR("/registry/core/namespaces/");
+
+    n->s = s;
+    if (store_list(s->store, prefix, STR_NONE, 0, 0, NULL, NULL, &list, &err)) {
+        for (size_t i = 0; i < list.n; i++) {
+            struct arena a = {0};
+
+            see(n, store_object_json(list.p[i], &a));
+            arena_done(&a);
+        }
+        n->watch = store_watch_start(s->store, prefix, list.revision, ns_changed, n, &err);
+    }
+    if (!n->watch)
+        log_error("namespaces", "%s", error_text(&err));
+    return n;
+}
+
+void nsctl_free(struct nsctl *n)
+{
+    if (!n)
+        return;
+    store_watch_stop(n->watch);
+    loop_timer_stop(&n->timer);
+    map_done_with(&n->dying, free);
+    free(n);
+}

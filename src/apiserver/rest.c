@@ -1,0 +1,522 @@
+/* apiserver/rest - the verbs on stored kinds: dispatch, reading bodies, writing objects. */
+#include "apiserver/internal.h"
+#include "apiserver/local_call.h"
+#include "base/ident.h"
+#include "json/yaml.h"
+
+/* A write that is being flushed; outlives the request when the server goes first. */
+struct pending {
+    struct request *r;
+    struct list node;
+};
+
+const char *now_text(struct apiserver *s, bool micro, struct arena *a)
+{
+    char text[TIME_TEXT_LEN + 1];
+
+    ident_time(loop_unix_ns(s->loop), micro, text);
+    return arena_strdup(a, str_of(text));
+}
+
+bool kind_has_generation(const struct kind_info *k, bool dynamic)
+{
+    return dynamic || (k->flags & KIND_CRD) || kind_is(k, "", "pods") || kind_is(k, "policy", "poddisruptionbudgets")
+           || kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
+}
+
+static bool options_ok(struct request *r)
+{
+    struct str dry = query_get(r, "dryRun"), fv = query_get(r, "fieldValidation");
+    const char *what = r->verb == VERB_PATCH    ? "PatchOptions"
+                       : r->verb == VERB_CREATE ? "CreateOptions"
+                       : r->verb == VERB_UPDATE ? "UpdateOptions"
+                                                : "DeleteOptions";
+
+    if (dry.p && !str_is(dry, "All")) {
+        answer_invalid_one(r, what, "meta.k8s.io", "", "FieldValueNotSupported", "dryRun",
+                           arena_printf(&r->arena, "Unsupported value: \"" STR_FMT "\": supported values: \"All\"",
+                                        STR_ARG(dry)));
+        return false;
+    }
+    r->dry_run = dry.p != NULL;
+    if (fv.p && fv.n && !str_is(fv, "Ignore") && !str_is(fv, "Warn") && !str_is(fv, "Strict")) {
+        answer_invalid_one(r, what, "meta.k8s.io", "", "FieldValueNotSupported", "fieldValidation",
+                           arena_printf(&r->arena,
+                                        "Unsupported value: \"" STR_FMT
+                                        "\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"",
+                                        STR_ARG(fv)));
+        return false;
+    }
+    return true;
+}
+
+static void rest_get(struct request *r)
+{
+    struct store_object *o = store_get(r->s->store, kind_key(r->kind->info, r->ns, r->name, &r->arena));
+    struct str rv = query_get(r, "resourceVersion");
+    uint64_t wanted = 0;
+    AUTO(error_clear) struct error err = {0};
+
+    if (!str_empty(rv)) {
+        if (!parse_u64(rv, INT64_MAX, &wanted, &err)) {
+            answer_status(r, 400, "BadRequest",
+                          arena_printf(&r->arena,
+                                       "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
+                                       "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
+                                       STR_ARG(rv), STR_ARG(rv)),
+                          NULL);
+            store_object_unref(o);
+            return;
+        }
+        if ((int64_t)wanted > store_revision(r->s->store)) {
+            answer_status(r, 504, "Timeout",
+                          arena_printf(&r->arena, "Timeout: Too large resource version: %llu, current: %lld",
+                                       (unsigned long long)wanted, (long long)store_revision(r->s->store)),
+                          NULL);
+            store_object_unref(o);
+            return;
+        }
+    }
+    if (!o) {
+        answer_not_found(r);
+        return;
+    }
+    answer_object(r, 200, o);
+    store_object_unref(o);
+}
+
+static bool subresource_is(const struct request *r, const char *name)
+{
+    return str_is(r->subresource, name);
+}
+
+/* Subresources of single kinds; true when handled. */
+static bool special(struct request *r)
+{
+    const struct kind_info *k = r->kind->info;
+
+    if (kind_is(k, "", "pods")) {
+        if (subresource_is(r, "binding") && r->verb == VERB_CREATE)
+            pods_binding(r);
+        else if (subresource_is(r, "eviction") && r->verb == VERB_CREATE)
+            pods_eviction(r);
+        else if (subresource_is(r, "log") && r->verb == VERB_GET)
+            pods_log(r);
+        else if (subresource_is(r, "exec") || subresource_is(r, "attach") || subresource_is(r, "portforward"))
+            answer_status(r, 501, "NotImplemented",
+                          "pods of this server run virtual machines: use virtctl console, ssh or port-forward", NULL);
+        else
+            return false;
+        return true;
+    }
+    if (kind_is(k, "", "serviceaccounts") && subresource_is(r, "token") && r->verb == VERB_CREATE) {
+        tokens_request(r);
+        return true;
+    }
+    if (k->flags & KIND_SCALE && subresource_is(r, "scale")) {
+        rest_scale(r);
+        return true;
+    }
+    return false;
+}
+
+void rest_handle(struct request *r)
+{
+    const struct kind_info *k = r->kind->info;
+    bool write = r->verb == VERB_CREATE || r->verb == VERB_UPDATE || r->verb == VERB_PATCH || r->verb == VERB_DELETE
+                 || r->verb == VERB_DELETE_ALL;
+
+    if (!r->accept.ok) {
+        answer_status(r, 406, "NotAcceptable",
+                      "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml",
+                      json_object(&r->arena, NULL));
+        return;
+    }
+    if (write && !options_ok(r))
+        return;
+    if (r->subresource.p && special(r))
+        return;
+    if (r->subresource.p
+        && !(subresource_is(r, "status") && (k->flags & KIND_STATUS))
+        && !(subresource_is(r, "finalize") && kind_is(k, "", "namespaces"))) {
+        answer_unknown_resource(r);
+        return;
+    }
+    if (r->subresource.p && r->verb != VERB_GET && r->verb != VERB_UPDATE && r->verb != VERB_PATCH) {
+        answer_method(r);
+        return;
+    }
+    if (!r->subresource.p && !served_has_verb(r->kind, verb_name(r->verb))) {
+        answer_method(r);
+        return;
+    }
+    if (k->flags & KIND_NO_STORE) {
+        reviews_create(r);
+        return;
+    }
+    if (kind_namespaced(k) && !r->ns.p && write && r->verb != VERB_DELETE_ALL && !r->is_local) {
+        answer_method(r);
+        return;
+    }
+    switch (r->verb) {
+    case VERB_GET:
+        rest_get(r);
+        return;
+    case VERB_LIST:
+        rest_list(r);
+        return;
+    case VERB_WATCH:
+        rest_watch(r);
+        return;
+    case VERB_CREATE:
+        rest_create(r);
+        return;
+    case VERB_UPDATE:
+        rest_update(r);
+        return;
+    case VERB_PATCH:
+        rest_patch(r);
+        return;
+    case VERB_DELETE:
+        rest_delete(r);
+        return;
+    case VERB_DELETE_ALL:
+        rest_delete_all(r);
+        return;
+    case VERB_CONNECT:
+        answer_method(r);
+        return;
+    }
+}
+
+/* Bodies. */
+
+bool body_parse(struct request *r, const struct kind_info *k, const struct json **ret, struct json_dups *dups)
+{
+    AUTO(error_clear) struct error err = {0};
+    struct arena *a = &r->arena;
+
+    if (r->body_json) {
+        *ret = json_copy(a, r->body_json);
+        return true;
+    }
+    if (str_empty(r->content_type) || media_is(r->content_type, "application/json")) {
+        if (json_parse_strict(r->body, a, dups, ret, &err))
+            return true;
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(a,
+                                   "the object provided is unrecognized (must be of type %s): couldn't get "
+                                   "version/kind; json parse error: %s (" STR_FMT ")",
+                                   k->kind, r->body.n ? error_text(&err) : "unexpected end of JSON input",
+                                   STR_ARG(r->body.n ? str_take(r->body, 100) : STR("<empty>"))),
+                      NULL);
+        return false;
+    }
+    if (media_is(r->content_type, "application/yaml") || media_is(r->content_type, "text/yaml")
+        || media_is(r->content_type, "application/x-yaml")) {
+        if (yaml_parse_one(r->body, a, ret, &err))
+            return true;
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(a, "error converting YAML to JSON: yaml: %s", error_text(&err)), NULL);
+        return false;
+    }
+    answer_status(r, 415, "UnsupportedMediaType",
+                  "the body of the request was in an unknown format - accepted media types include: "
+                  "application/json, application/yaml",
+                  NULL);
+    return false;
+}
+
+/* apiVersion and kind of a body against the kind of its path. */
+static bool kind_matches(struct request *r, const struct json *v)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    struct str kind = json_str_at(v, "kind"), gv = json_str_at(v, "apiVersion");
+    const char *want = group_version(k->group, r->version, a);
+
+    if (!json_is(v, JSON_OBJECT)) {
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(a, "%s in version \"%s\" cannot be handled as a %s: json: cannot unmarshal into "
+                                      "Go value of type %s: an object is wanted",
+                                   k->kind, r->version, k->kind, k->kind),
+                      NULL);
+        return false;
+    }
+    if (!str_empty(kind) && !str_is(kind, k->kind)) {
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(a, STR_FMT " in version \"%s\" cannot be handled as a %s: converting (%s." STR_FMT
+                                              ") to (%s.%s): unknown conversion",
+                                   STR_ARG(kind), r->version, k->kind, r->version, STR_ARG(kind),
+                                   *k->group ? k->group : "core", k->kind),
+                      NULL);
+        return false;
+    }
+    if (!str_empty(gv) && !str_is(gv, want)) {
+        struct str group, version;
+
+        if (!str_cut(gv, '/', &group, &version)) {
+            version = group;
+            group = STR("");
+        }
+        if (!str_is(group, k->group) || !served_has_version(r->kind, version)) {
+            answer_status(r, 400, "BadRequest",
+                          arena_printf(a, "the API version in the data (" STR_FMT
+                                          ") does not match the expected API version (%s)",
+                                       STR_ARG(gv), want),
+                          NULL);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* null is what Go's decoder makes of an absent field; lists keep theirs. */
+static const struct json *without_nulls(struct arena *a, const struct json *v)
+{
+    if (json_is(v, JSON_OBJECT)) {
+        struct json_member *m = ARENA_ARRAY(a, struct json_member, v->n + 1);
+        size_t n = 0;
+        bool changed = false;
+
+        for (size_t i = 0; i < v->n; i++) {
+            const struct json *w;
+
+            if (json_is(&v->members[i].value, JSON_NULL)) {
+                changed = true;
+                continue;
+            }
+            w = without_nulls(a, &v->members[i].value);
+            changed |= w != &v->members[i].value;
+            m[n].key = v->members[i].key;
+            m[n++].value = *w;
+        }
+        return changed ? json_object_n(a, m, n) : v;
+    }
+    if (json_is(v, JSON_ARRAY)) {
+        const struct json **p = ARENA_ARRAY(a, const struct json *, v->n + 1);
+        bool changed = false;
+
+        for (size_t i = 0; i < v->n; i++) {
+            p[i] = without_nulls(a, &v->items[i]);
+            changed |= p[i] != &v->items[i];
+        }
+        return changed ? json_array_n(a, p, v->n) : v;
+    }
+    return v;
+}
+
+/* Unknown and duplicate fields: an error, warnings or nothing, as fieldValidation says. */
+static bool fields_known(struct request *r, const struct json_dups *dups, const struct json_dups *unknown)
+{
+    struct str fv = query_get(r, "fieldValidation");
+    AUTO(buf_done) struct buf b = {0};
+
+    if (str_is(fv, "Ignore") || (!dups->n && !unknown->n))
+        return true;
+    if (!str_is(fv, "Strict")) {
+        for (size_t i = 0; i < unknown->n; i++)
+            request_warn(r, "unknown field \"%s\"", unknown->paths[i]);
+        for (size_t i = 0; i < dups->n; i++)
+            request_warn(r, "duplicate field \"%s\"", dups->paths[i]);
+        return true;
+    }
+    for (size_t i = 0; i < unknown->n; i++)
+        buf_addf(&b, "%sunknown field \"%s\"", b.n ? ", " : "", unknown->paths[i]);
+    for (size_t i = 0; i < dups->n; i++)
+        buf_addf(&b, "%sduplicate field \"%s\"", b.n ? ", " : "", dups->paths[i]);
+    answer_status(r, 400, "BadRequest",
+                  arena_printf(&r->arena, "%s in version \"%s\" cannot be handled as a %s: strict decoding error: "
+                                          STR_FMT,
+                               r->kind->info->kind, r->version, r->kind->info->kind, STR_ARG(buf_str(&b))),
+                  NULL);
+    return false;
+}
+
+bool object_typed(struct request *r, const struct json *in, const struct json_dups *dups, bool stored,
+                  const struct json **ret)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    struct json_dups unknown = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v = in, *meta;
+
+    if (!kind_matches(r, v))
+        return false;
+    if (!r->kind->dynamic)
+        v = without_nulls(a, v);
+    meta = json_get(v, "metadata");
+    if (meta)
+        v = json_with(a, v, "metadata", without_nulls(a, meta));
+    if (!(k->flags & KIND_CRD) && !r->kind->dynamic && k->type->view_size) {
+        void *view = arena_alloc(a, k->type->view_size);
+
+        if (!schema_decode(k->type, v, a, view, &err)) {
+            answer_status(r, 400, "BadRequest",
+                          arena_printf(a, "%s in version \"%s\" cannot be handled as a %s: %s", k->kind, r->version,
+                                       k->kind, error_text(&err)),
+                          NULL);
+            return false;
+        }
+    }
+    v = schema_prune(k->type, v, a, &unknown);
+    if (!stored && !fields_known(r, dups, &unknown))
+        return false;
+    v = schema_default(k->type, v, a);
+    if (kind_is(k, "events.k8s.io", "events"))
+        v = event_to_core(a, v);
+    *ret = v;
+    return true;
+}
+
+bool body_object(struct request *r, const struct json **ret)
+{
+    struct json_dups dups = {0};
+    const struct json *v;
+
+    if (!body_parse(r, r->kind->info, &v, &dups))
+        return false;
+    return object_typed(r, v, &dups, false, ret);
+}
+
+/* Order of members as kube-apiserver's structs have it, so that texts read alike. */
+static const char *const meta_keys[] = {
+    "name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
+    "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+    "managedFields",
+};
+
+static bool is_empty(const struct json *v)
+{
+    return json_is(v, JSON_NULL) || ((json_is(v, JSON_OBJECT) || json_is(v, JSON_ARRAY)) && v->n == 0)
+           || (json_is(v, JSON_STRING) && v->n == 0);
+}
+
+const struct json *object_order(struct arena *a, const struct kind_info *k, const struct json *object)
+{
+    const struct json *meta = json_get(object, "metadata");
+    struct json_member m[ARRAY_SIZE(meta_keys)], *top = ARENA_ARRAY(a, struct json_member, json_len(object) + 4);
+    size_t n = 0, t = 0;
+    const char *group = k->group, *version = k->storage_version ? k->storage_version : k->version;
+
+    if (kind_is(k, "events.k8s.io", "events"))
+        group = "";
+    for (size_t i = 0; i < ARRAY_SIZE(meta_keys); i++) {
+        const struct json *v = json_get(meta, meta_keys[i]);
+
+        if (v && !is_empty(v))
+            m[n++] = json_member_of(a, str_of(meta_keys[i]), v);
+    }
+    top[t++] = json_member_of(a, STR("kind"), json_new_z(a, k->kind));
+    top[t++] = json_member_of(a, STR("apiVersion"), json_new_z(a, group_version(group, version, a)));
+    top[t++] = json_member_of(a, STR("metadata"), json_object_n(a, m, n));
+    json_each_member(it, object)
+    {
+        struct str key = json_str(&it->key);
+
+        if (!str_is(key, "kind") && !str_is(key, "apiVersion") && !str_is(key, "metadata"))
+            top[t++] = *it;
+    }
+    return json_object_n(a, top, t);
+}
+
+/* Writing. */
+
+static void written(void *user, struct store_object *o, const struct error *err)
+{
+    struct pending *p = user;
+    struct request *r = p->r;
+
+    free(p);
+    if (!r)
+        return;
+    r->pending = NULL;
+    if (err && err->kind != ERROR_NONE) {
+        answer_error(r, err);
+    } else if (r->answer_status) {
+        const struct kind_info *k = r->kind->info;
+
+        answer_status(r, 200, NULL, NULL,
+                      json_object(&r->arena, "name", json_new_str(&r->arena, r->name), "group",
+                                  *k->group ? json_new_z(&r->arena, k->group) : NULL, "kind",
+                                  json_new_z(&r->arena, k->plural), "uid",
+                                  json_new_str(&r->arena, store_object_uid(o)), NULL));
+    } else if (r->answer_plain) {
+        answer_status(r, r->success_code, NULL, NULL, NULL);
+    } else if (r->answer_with) {
+        r->answer_with(r, o);
+    } else if (r->deleted) {
+        answer_value(r, r->success_code, r->deleted);
+    } else {
+        answer_object(r, r->success_code, o);
+    }
+}
+
+void pending_forget(struct pending *p)
+{
+    if (p)
+        p->r = NULL;
+}
+
+void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision, int code)
+{
+    AUTO(error_clear) struct error err = {0};
+    struct pending *p;
+    struct store_write w;
+
+    r->success_code = code;
+    if (r->dry_run) {
+        if (r->answer_status)
+            answer_status(r, 200, NULL, NULL, NULL);
+        else if (r->answer_plain)
+            answer_status(r, code, NULL, NULL, NULL);
+        else
+            answer_value(r, code, value ? value : r->deleted);
+        return;
+    }
+    p = NEW(struct pending);
+    p->r = r;
+    r->pending = p;
+    w = (struct store_write){.key = key, .value = value, .if_revision = if_revision, .done = written, .user = p};
+    if (store_put(r->s->store, &w, &err)) {
+        if (value && (kind_is(r->kind->info, "", "events") || kind_is(r->kind->info, "events.k8s.io", "events"))
+            && !store_ttl_set(r->s->store, key, SECONDS(3600), &err))
+            error_clear(&err);
+        return;
+    }
+    r->pending = NULL;
+    free(p);
+    switch (err.kind) {
+    case ERROR_EXISTS:
+        answer_status(r, 409, "AlreadyExists",
+                      arena_printf(&r->arena, "%s%s%s \"" STR_FMT "\" already exists", r->kind->info->plural,
+                                   *r->kind->info->group ? "." : "", r->kind->info->group, STR_ARG(r->name)),
+                      json_object(&r->arena, "name", json_new_str(&r->arena, r->name), "group",
+                                  *r->kind->info->group ? json_new_z(&r->arena, r->kind->info->group) : NULL, "kind",
+                                  json_new_z(&r->arena, r->kind->info->plural), NULL));
+        return;
+    case ERROR_NOT_FOUND:
+        answer_not_found(r);
+        return;
+    case ERROR_CONFLICT:
+        answer_conflict(r);
+        return;
+    case ERROR_NONE:
+    case ERROR_INVALID:
+    case ERROR_BAD_REQUEST:
+    case ERROR_UNAUTHORIZED:
+    case ERROR_FORBIDDEN:
+    case ERROR_NOT_ALLOWED:
+    case ERROR_NOT_ACCEPTABLE:
+    case ERROR_GONE:
+    case ERROR_TOO_LARGE:
+    case ERROR_UNSUPPORTED:
+    case ERROR_TOO_MANY:
+    case ERROR_TIMEOUT:
+    case ERROR_UNAVAILABLE:
+    case ERROR_INTERNAL:
+        answer_error(r, &err);
+        return;
+    }
+}

@@ -1,0 +1,425 @@
+/* apiserver/server - life of the server, and the way of a request from its line to its verb. */
+#include "apiserver/internal.h"
+#include "apiserver/local.h"
+#include "base/log.h"
+
+struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *err)
+{
+    struct apiserver *s = NEW(struct apiserver);
+
+    s->config = *c;
+    s->loop = c->loop;
+    s->store = c->store;
+    list_init(&s->requests);
+    list_init(&s->watchers);
+    s->metrics = metrics_new();
+    catalog_init(s);
+    if (!tokens_init(s, err)) {
+        apiserver_free(s);
+        return NULL;
+    }
+    s->rbac = rbac_new(s);
+    s->self = apiserver_client(s, "system:apiserver", (const char *const[]){"system:masters", NULL});
+    s->crds = crds_new(s);
+    s->gc = gc_new(s);
+    s->nsctl = nsctl_new(s);
+    return s;
+}
+
+void apiserver_free(struct apiserver *s)
+{
+    if (!s)
+        return;
+    s->closing = true;
+    bootstrap_free(s->bootstrap);
+    nsctl_free(s->nsctl);
+    gc_free(s->gc);
+    crds_free(s->crds);
+    client_free(s->self);
+    watchers_close(s);
+    list_each_safe(n, &s->requests)
+    {
+        struct request *r = list_entry(n, struct request, node);
+
+        if (r->x)
+            answer_status(r, 503, "ServiceUnavailable", "the server is shutting down", NULL);
+        else
+            r->local = NULL; /* its write still calls back: the store frees it by an answer */
+    }
+    loop_timer_stop(&s->bookmarks);
+    rbac_free(s->rbac);
+    tokens_free(s->tokens);
+    documents_free(s->documents);
+    for (size_t i = 0; i < s->virtuals.n; i++)
+        free((void *)(uintptr_t)s->virtuals.p[i].group);
+    vec_done(&s->virtuals);
+    vec_done(&s->plugins);
+    map_done_with(&s->health, free);
+    list_each_safe(n, &s->requests) request_free(list_entry(n, struct request, node));
+    catalog_done(s);
+    metrics_free(s->metrics);
+    free(s->ca_pem);
+    free(s);
+}
+
+void apiserver_add_admission(struct apiserver *s, const struct admission_plugin *p)
+{
+    vec_push(&s->plugins, *p);
+}
+
+void apiserver_add_virtual_group(struct apiserver *s, const struct virtual_group *g)
+{
+    struct virtual_group copy = *g;
+
+    copy.group = xstrdup(g->group);
+    vec_push(&s->virtuals, copy);
+    s->kinds_generation++;
+}
+
+const struct json *apiserver_peek(struct apiserver *s, const char *group, const char *plural, struct str ns,
+                                  struct str name, struct arena *a)
+{
+    struct served *k = catalog_find(s, str_of(group), STR_NONE, str_of(plural));
+    struct store_object *o;
+    const struct json *v;
+
+    if (!k)
+        return NULL;
+    o = store_get_pending(s->store, kind_key(k->info, ns, name, a));
+    if (!o)
+        return NULL;
+    v = store_object_json(o, a);
+    store_object_unref(o);
+    return v;
+}
+
+/* The path below /api/v1 or /apis/<group>/<version>, cut into its parts. */
+static bool cut_resource(struct request *r, struct str rest, struct str *ret_extra)
+{
+    struct str part[4] = {STR_NONE, STR_NONE, STR_NONE, STR_NONE}, piece;
+    size_t n = 0;
+
+    *ret_extra = STR_NONE;
+    if (str_starts(rest, STR("namespaces/"))) {
+        struct str after = str_skip(rest, strlen("namespaces/")), ns, more;
+
+        str_cut(after, '/', &ns, &more);
+        if (str_empty(ns))
+            return false;
+        if (!str_empty(more) && !str_is(more, "status") && !str_is(more, "finalize")) {
+            r->ns = ns;
+            rest = more;
+        }
+    }
+    while (n < 3 && rest.p && str_next(&rest, '/', &piece))
+        part[n++] = piece;
+    if (rest.p)
+        *ret_extra = rest;
+    if (n == 0 || str_empty(part[0]) || (n > 1 && str_empty(part[1])) || (n > 2 && str_empty(part[2])))
+        return false;
+    r->resource = part[0];
+    r->name = part[1];
+    r->subresource = part[2];
+    return true;
+}
+
+static bool method_verb(struct request *r, enum http_method m)
+{
+    switch (m) {
+    case HTTP_GET:
+    case HTTP_HEAD:
+        r->verb = r->name.p ? VERB_GET : VERB_LIST;
+        if (query_true(r, "watch") && (!r->subresource.p))
+            r->verb = VERB_WATCH;
+        return true;
+    case HTTP_POST:
+        r->verb = VERB_CREATE;
+        return true;
+    case HTTP_PUT:
+        r->verb = VERB_UPDATE;
+        return true;
+    case HTTP_PATCH:
+        r->verb = VERB_PATCH;
+        return true;
+    case HTTP_DELETE:
+        r->verb = r->name.p ? VERB_DELETE : VERB_DELETE_ALL;
+        return true;
+    case HTTP_OPTIONS:
+    case HTTP_CONNECT:
+        return false;
+    }
+    return false;
+}
+
+static bool allowed_method(const struct request *r)
+{
+    bool named = r->name.p != NULL;
+
+    switch (r->verb) {
+    case VERB_CREATE:
+        return !named || r->subresource.p;
+    case VERB_UPDATE:
+    case VERB_PATCH:
+        return named;
+    case VERB_GET:
+    case VERB_LIST:
+    case VERB_WATCH:
+    case VERB_DELETE:
+    case VERB_DELETE_ALL:
+    case VERB_CONNECT:
+        return true;
+    }
+    return true;
+}
+
+static void answer_forbidden(struct request *r)
+{
+    struct arena *a = &r->arena;
+    AUTO(buf_done) struct buf b = {0};
+    bool core = str_empty(str_of(r->group));
+
+    buf_addf(&b, STR_FMT "%s%s", STR_ARG(r->resource), core ? "" : ".", core ? "" : r->group);
+    if (r->name.p)
+        buf_addf(&b, " \"" STR_FMT "\"", STR_ARG(r->name));
+    buf_addf(&b, " is forbidden: User \"%s\" cannot %s resource \"" STR_FMT, r->who.user, verb_name(r->verb),
+             STR_ARG(r->resource));
+    if (r->subresource.p)
+        buf_addf(&b, "/" STR_FMT, STR_ARG(r->subresource));
+    buf_addf(&b, "\" in API group \"%s\" ", r->group);
+    if (r->ns.p)
+        buf_addf(&b, "in the namespace \"" STR_FMT "\"", STR_ARG(r->ns));
+    else
+        buf_adds(&b, "at the cluster scope");
+    answer_status(r, 403, "Forbidden", arena_strdup(a, buf_str(&b)),
+                  json_object(a, "name", r->name.p ? json_new_str(a, r->name) : NULL, "group",
+                              core ? NULL : json_new_z(a, r->group), "kind", json_new_str(a, r->resource), NULL));
+}
+
+static bool authorized(struct request *r)
+{
+    AUTO_FREE char *sub = str_dup(r->subresource), *resource = str_dup(r->resource);
+
+    return apiserver_authorized(r->s, &r->who, verb_name(r->verb), r->group, resource, sub, r->ns, r->name);
+}
+
+/* subresources.kubevirt.io and its like: handed over with the exchange. */
+static bool virtual_handle(struct request *r, struct str group, struct str version, struct str rest)
+{
+    for (size_t i = 0; i < r->s->virtuals.n; i++) {
+        struct virtual_group *g = &r->s->virtuals.p[i];
+        struct exchange *x = r->x;
+        struct virtual_request *v;
+        struct str extra;
+        bool known = false;
+
+        if (!str_is(group, g->group))
+            continue;
+        for (size_t j = 0; g->versions[j]; j++)
+            known |= str_is(version, g->versions[j]);
+        if (!known || str_empty(rest))
+            return false;
+        r->group = g->group;
+        if (!cut_resource(r, rest, &extra) || !method_verb(r, x->method)) {
+            answer_unknown_resource(r);
+            return true;
+        }
+        if (!authorized(r)) {
+            answer_forbidden(r);
+            return true;
+        }
+        v = ARENA_NEW(&x->arena, struct virtual_request);
+        v->x = x;
+        v->version = arena_str(&x->arena, version);
+        if (r->ns.p) {
+            v->ns = arena_str(&x->arena, r->ns);
+            v->resource = arena_str(&x->arena, r->resource);
+            v->name = r->name.p ? arena_str(&x->arena, r->name) : STR_NONE;
+            v->rest = r->subresource.p ? arena_str(&x->arena, str_n(r->subresource.p,
+                                                       r->subresource.n + (extra.p ? extra.n + 1 : 0)))
+                                       : STR_NONE;
+        } else {
+            v->rest = arena_str(&x->arena, rest);
+        }
+        struct identity *who = ARENA_NEW(&x->arena, struct identity);
+        size_t n = 0;
+        const char **groups;
+
+        while (r->who.groups && r->who.groups[n])
+            n++;
+        groups = ARENA_ARRAY(&x->arena, const char *, n + 1);
+        for (size_t j = 0; j < n; j++)
+            groups[j] = arena_strdup(&x->arena, str_of(r->who.groups[j]));
+        who->user = arena_strdup(&x->arena, str_of(r->who.user));
+        who->uid = r->who.uid ? arena_strdup(&x->arena, str_of(r->who.uid)) : NULL;
+        who->groups = groups;
+        who->extra = r->who.extra ? json_copy(&x->arena, r->who.extra) : NULL;
+        v->who = who;
+        x->user = NULL;
+        x->closed = NULL;
+        r->x = NULL;
+        request_finished(r, 0);
+        request_free(r);
+        g->handle(g->data, v);
+        return true;
+    }
+    return false;
+}
+
+static bool is_anonymous(const struct request *r)
+{
+    return !strcmp(r->who.user, "system:anonymous");
+}
+
+static void resource_request(struct request *r, struct str group, struct str version, struct str rest)
+{
+    struct str extra;
+
+    r->group = arena_strdup(&r->arena, group);
+    r->version = arena_strdup(&r->arena, version);
+    if (!cut_resource(r, rest, &extra) || !method_verb(r, r->x->method)) {
+        answer_unknown_resource(r);
+        return;
+    }
+    if (!authorized(r)) {
+        if (is_anonymous(r) && !r->s->config.anonymous_health)
+            answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
+        else
+            answer_forbidden(r);
+        return;
+    }
+    r->kind = catalog_find(r->s, group, version, r->resource);
+    if (r->kind)
+        served_ref(r->kind);
+    if (!r->kind || extra.p || (kind_namespaced(r->kind->info) ? (r->name.p && !r->ns.p) : r->ns.p != NULL)) {
+        answer_unknown_resource(r);
+        return;
+    }
+    if (!allowed_method(r)) {
+        answer_method(r);
+        return;
+    }
+    rest_handle(r);
+}
+
+static void not_found_page(struct request *r)
+{
+    answer_text(r, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
+}
+
+static void route(struct request *r)
+{
+    struct str path = r->path, rest, group, version;
+
+    if (str_starts(path, STR("/api/v1/")) && path.n > 8) {
+        resource_request(r, STR(""), STR("v1"), str_skip(path, 8));
+        return;
+    }
+    if (str_starts(path, STR("/apis/"))) {
+        rest = str_skip(path, 6);
+        if (str_cut(rest, '/', &group, &rest) && str_cut(rest, '/', &version, &rest) && !str_empty(rest)) {
+            if (virtual_handle(r, group, version, rest))
+                return;
+            resource_request(r, group, version, rest);
+            return;
+        }
+    }
+    if (!authorize_path(r->s, &r->who, r->x->method == HTTP_POST ? "post" : "get", path)) {
+        if (is_anonymous(r) && !r->s->config.anonymous_health) {
+            answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
+            return;
+        }
+        answer_status(r, 403, "Forbidden",
+                      arena_printf(&r->arena, "forbidden: User \"%s\" cannot get path \"" STR_FMT "\"", r->who.user,
+                                   STR_ARG(path)),
+                      json_object(&r->arena, NULL));
+        return;
+    }
+    if (health_handle(r) || discovery_handle(r) || documents_handle(r) || jwks_handle(r))
+        return;
+    not_found_page(r);
+}
+
+static void exchange_closed(struct exchange *x)
+{
+    struct request *r = x->user;
+
+    if (r)
+        r->x = NULL;
+}
+
+void apiserver_handle(struct exchange *x, void *data)
+{
+    struct apiserver *s = data;
+    struct request *r = request_new(s);
+    AUTO(error_clear) struct error err = {0};
+    struct str accept = exchange_header(x, "accept"), agent = exchange_header(x, "user-agent");
+
+    r->x = x;
+    x->user = r;
+    x->closed = exchange_closed;
+    r->path = arena_str(&r->arena, x->path);
+    query_parse(x->query, &r->arena, &r->query, &r->n_query);
+    accept_parse(accept, &r->accept);
+    r->content_type = exchange_header(x, "content-type");
+    if (r->content_type.p)
+        r->content_type = arena_str(&r->arena, r->content_type);
+    r->body = x->body;
+    r->user_agent = agent.p ? arena_str(&r->arena, agent) : STR("");
+    r->pretty = query_get(r, "pretty").p ? query_true(r, "pretty")
+                                         : str_starts(r->user_agent, STR("curl/"))
+                                               || str_starts(r->user_agent, STR("Wget/"));
+    if (s->closing) {
+        answer_status(r, 503, "ServiceUnavailable", "the server is shutting down", NULL);
+        return;
+    }
+    if (!authenticate(r, &err)) {
+        answer_status(r, err.kind == ERROR_FORBIDDEN ? 403 : 401,
+                      err.kind == ERROR_FORBIDDEN ? "Forbidden" : "Unauthorized",
+                      err.kind == ERROR_FORBIDDEN ? arena_strdup(&r->arena, str_of(err.msg)) : "Unauthorized",
+                      err.kind == ERROR_FORBIDDEN ? json_object(&r->arena, NULL) : NULL);
+        return;
+    }
+    if (x->wants_upgrade && str_starts(exchange_header(x, "upgrade"), STR("SPDY"))) {
+        answer_status(r, 501, "NotImplemented",
+                      "SPDY is not served: use a client that upgrades to WebSocket (kubectl 1.31 or newer, or "
+                      "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true and KUBECTL_PORT_FORWARD_WEBSOCKETS=true)",
+                      NULL);
+        return;
+    }
+    route(r);
+}
+
+/* For virtual groups and hooks, which hold an exchange and no request. */
+void apiserver_respond_status(struct exchange *x, int code, const struct json *status)
+{
+    apiserver_respond_json(x, code, status);
+}
+
+void apiserver_respond_json(struct exchange *x, int code, const struct json *object)
+{
+    AUTO(buf_done) struct buf b = {0};
+    struct accept accept;
+
+    accept_parse(exchange_header(x, "accept"), &accept);
+    exchange_set_header(x, "Cache-Control", STR("no-cache, private"));
+    if (accept.yaml) {
+        json_to_yaml(&x->arena, &b, object);
+    } else {
+        json_write(&b, object);
+        buf_addc(&b, '\n');
+    }
+    exchange_respond(x, code, accept.yaml ? "application/yaml" : "application/json", buf_str(&b));
+}
+
+void apiserver_respond_error(struct exchange *x, const struct error *err)
+{
+    int code;
+    const struct json *status = status_of_error(&x->arena, err, &code);
+
+    apiserver_respond_json(x, code, status);
+}
+
+void apiserver_health(struct apiserver *s, const char *check, const char *reason)
+{
+    free(map_set(&s->health, str_of(check), xstrdup(reason ? reason : "")));
+}
