@@ -209,7 +209,8 @@ static void add_nodes(struct qemu_cmd *c, size_t i, const struct vmm_disk *r, co
         cmd_json(c, "-blockdev", file_node(c, below_file, r->backing_fd, r, true, p->direct, false));
         cmd_json(c, "-blockdev", format_node(c, below, r->backing_format, below_file, true, NULL, false));
     }
-    cmd_json(c, "-blockdev", file_node(c, file, r->fd, r, p->read_only, p->direct, p->native));
+    /* The file's node follows the descriptor's mode, which has to match; the guest's view is the format's node. */
+    cmd_json(c, "-blockdev", file_node(c, file, r->fd, r, r->read_only, p->direct, p->native));
     cmd_json(c, "-blockdev", format_node(c, node, r->format, file, p->read_only, below ? json_new_z(c->a, below) : NULL,
                                          !r->preallocated));
 }

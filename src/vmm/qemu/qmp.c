@@ -247,7 +247,10 @@ static bool send_all(struct qmp *q, struct str text, int fd, int64_t deadline, s
                 return error_set(err, ERROR_TIMEOUT, "QEMU does not read");
             poll(&p, 1, 100);
         } else if (errno != EINTR) {
-            die(q);
+            fill(q); /* what it said before it went is still to be heard */
+            sort_all(q);
+            if (!q->dead)
+                die(q);
         }
     }
     return true;
