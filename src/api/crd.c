@@ -8,6 +8,8 @@
 #include "api/types.h"
 #include "base/cleanup.h"
 
+#define PROPERTIES_MAX 4096 /* of one object; lookups among them are linear */
+
 struct builder {
     struct arena *a;
     struct schema_causes *causes; /* NULL: only build */
@@ -206,6 +208,10 @@ static void build_object(struct builder *b, struct schema_type *t, const struct 
     const char **extra = ARENA_ARRAY(b->a, const char *, json_len(must) + 1);
     size_t n = 0, n_extra = 0;
 
+    if (json_len(properties) > PROPERTIES_MAX || json_len(must) > PROPERTIES_MAX) {
+        complain(b, "FieldValueTooMany", path, ".properties", "Too many: must have at most 4096 items");
+        return;
+    }
     json_each_member(m, properties) {
         f[n].name = arena_strdup(b->a, json_str(&m->key));
         build_field(b, &f[n], &m->value, arena_printf(b->a, "%s.properties[%s]", path, f[n].name), branch);

@@ -8,6 +8,7 @@
 
 #define CAUSES_MAX 100
 #define DEPTH_MAX 8
+#define BRANCHES_MAX 200000 /* beyond it nothing passes */
 #define VALUE_SHOWN_MAX 2048
 #define MESSAGE_MAX (64 << 10)
 
@@ -16,7 +17,8 @@ struct validator {
     struct schema_causes *causes;
     struct buf path;
     bool types_only, saw_cel;
-    int depth; /* of branches within branches */
+    int depth;   /* of branches within branches */
+    size_t *steps; /* branches tried for the whole object */
 };
 
 void schema_cause_add(struct schema_causes *c, struct arena *a, const char *reason, const char *field, const char *fmt,
@@ -486,9 +488,9 @@ static void check_map(struct validator *v, const struct schema_type *t, const st
 static bool passes(struct validator *v, const struct schema_type *t, const struct json *value)
 {
     struct schema_causes causes = {0};
-    struct validator inner = {.a = v->a, .causes = &causes, .path = {.limit = 64 << 10}, .depth = v->depth + 1};
+    struct validator inner = {.a = v->a, .causes = &causes, .path = {.limit = 64 << 10}, .depth = v->depth + 1, .steps = v->steps};
 
-    if (inner.depth > DEPTH_MAX)
+    if (inner.depth > DEPTH_MAX || ++*v->steps > BRANCHES_MAX)
         return false;
     buf_addc(&inner.path, '_'); /* never the root, whose metadata is left out */
     check(&inner, t, NULL, value);
@@ -598,8 +600,8 @@ static void check(struct validator *v, const struct schema_type *t, const struct
 
 void schema_validate(const struct schema_type *t, const struct json *v, struct arena *a, struct schema_causes *ret)
 {
-    struct validator val = {.a = a, .causes = ret, .path = {.limit = 64 << 10}};
-    size_t before = ret->n;
+    size_t before = ret->n, steps = 0;
+    struct validator val = {.a = a, .causes = ret, .path = {.limit = 64 << 10}, .steps = &steps};
 
     val.types_only = schema_is_core(t);
     check(&val, t, NULL, v);
