@@ -1,0 +1,293 @@
+#include "controller/controller.h"
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "controller/engine.h"
+#include "controller/vmi_plan.h"
+
+#define PARALLEL 256 /* keys under way per controller: their writes share commits */
+
+/* Views */
+
+const struct json *object_of(struct controllers *c, enum resource_id r, struct str key, struct arena *a)
+{
+    return c->informers[r] ? informer_get(c->informers[r], key, a) : NULL;
+}
+
+bool controllers_synced(const struct controllers *c)
+{
+    for (size_t i = 0; i < RESOURCES; i++)
+        if (c->informers[i] && !informer_synced(c->informers[i]))
+            return false;
+    return c->started;
+}
+
+struct collect {
+    struct informer *informer;
+    struct arena *a;
+    VEC(const struct json *) list;
+};
+
+static bool collect(void *user, struct str key)
+{
+    struct collect *x = user;
+    const struct json *o = informer_get(x->informer, key, x->a);
+
+    if (o)
+        vec_push(&x->list, o);
+    return true;
+}
+
+const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index, struct arena *a)
+{
+    struct collect x = {.informer = c->informers[r], .a = a};
+    const struct json *list;
+
+    if (x.informer && index.p)
+        informer_by_index(x.informer, index, collect, &x);
+    else if (x.informer)
+        informer_each(x.informer, collect, &x);
+    list = json_array_n(a, x.list.p, x.list.n);
+    vec_done(&x.list);
+    return list;
+}
+
+/* Indexes */
+
+static size_t by_owner(const struct json *o, struct str ret[4])
+{
+    ret[0] = json_str_at(meta_controller(o), "uid");
+    return ret[0].n ? 1 : 0;
+}
+
+static size_t vmi_by_node(const struct json *o, struct str ret[4])
+{
+    ret[0] = json_str_at(o, "status/nodeName");
+    return ret[0].n ? 1 : 0;
+}
+
+/* What changed concerns which keys */
+
+static void add_owner(struct engine *e, const struct json *object, const char *kind)
+{
+    const struct json *owner = meta_controller(object);
+    AUTO(arena_done) struct arena a = {0};
+
+    if (str_is(json_str_at(owner, "kind"), kind))
+        engine_add(e, str_of(arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(object)),
+                                          STR_ARG(json_str_at(owner, "name")))));
+}
+
+static void vm_changed(void *user, struct str key, const struct json *object, bool deleted)
+{
+    struct controllers *c = user;
+
+    engine_add(&c->vm, key);
+    if (deleted) {
+        (void)object;
+        engine_add(&c->vmi, key); /* whose finalizer nobody else would take off */
+    }
+}
+
+static void vmi_changed(void *user, struct str key, const struct json *object, bool deleted)
+{
+    struct controllers *c = user;
+
+    engine_add(&c->vmi, key);
+    engine_add(&c->vm, key); /* of the same name, also when it is not the owner: it is in its way */
+    if (deleted)
+        free(map_del(&c->waiting_for_claim, key));
+    (void)object;
+}
+
+static void pod_changed(void *user, struct str key, const struct json *pod, bool deleted)
+{
+    struct controllers *c = user;
+    AUTO(arena_done) struct arena a = {0};
+
+    add_owner(&c->vmi, pod, "VirtualMachineInstance");
+    if (c->scheduler)
+        scheduler_pod_changed(c->scheduler, key, pod, deleted);
+    if (!c->config.embedded)
+        return;
+    json_each_item (v, json_at(pod, "spec/volumes")) {
+        struct str claim = json_str_at(v, "persistentVolumeClaim/claimName");
+
+        if (claim.n)
+            volume_consumed(c, arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)), STR_ARG(claim)), deleted);
+    }
+}
+
+static void node_changed(void *user, struct str key, const struct json *node, bool deleted)
+{
+    struct controllers *c = user;
+
+    engine_add(&c->node, key);
+    if (c->scheduler)
+        scheduler_node_changed(c->scheduler, key, node, deleted);
+}
+
+static void claim_changed(void *user, struct str key, const struct json *claim, bool deleted)
+{
+    struct controllers *c = user;
+    struct str vmi;
+    size_t at = 0;
+    void *value;
+
+    (void)claim;
+    if (c->config.embedded)
+        engine_add(&c->volume, key);
+    if (deleted)
+        free(map_del(&c->claims_wanted, key));
+    while (map_next(&c->waiting_for_claim, &at, &vmi, &value))
+        engine_add(&c->vmi, vmi);
+    if (c->scheduler)
+        scheduler_volume_changed(c->scheduler);
+}
+
+static void volume_changed(void *user, struct str key, const struct json *volume, bool deleted)
+{
+    struct controllers *c = user;
+    AUTO(arena_done) struct arena a = {0};
+    struct str name = json_str_at(volume, "spec/claimRef/name");
+
+    (void)key;
+    (void)deleted;
+    if (name.n)
+        engine_add(&c->volume, str_of(arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(json_str_at(volume, "spec/claimRef/namespace")),
+                                                   STR_ARG(name))));
+}
+
+static bool add_key(void *user, struct str key)
+{
+    engine_add(user, key);
+    return true;
+}
+
+static void class_changed(void *user, struct str key, const struct json *class, bool deleted)
+{
+    struct controllers *c = user;
+
+    (void)key;
+    (void)class;
+    (void)deleted;
+    if (c->informers[RESOURCE_PVC])
+        informer_each(c->informers[RESOURCE_PVC], add_key, &c->volume);
+}
+
+static void revision_changed(void *user, struct str key, const struct json *revision, bool deleted)
+{
+    struct controllers *c = user;
+
+    (void)key;
+    (void)deleted;
+    add_owner(&c->vm, revision, "VirtualMachine");
+}
+
+/* One KubeVirt object configures everything: the first that is seen, until it is gone. */
+static void kubevirt_changed(void *user, struct str key, const struct json *kubevirt, bool deleted)
+{
+    struct controllers *c = user;
+
+    if (c->kubevirt_key && !str_is(key, c->kubevirt_key))
+        return;
+    kv_config_free(c->kv);
+    c->kv = kv_config_new(deleted ? NULL : kubevirt);
+    free(c->kubevirt_key);
+    c->kubevirt_key = deleted ? NULL : str_dup(key);
+}
+
+/* The first lists have brought keys before the view was whole, and they were dropped: here they all are. */
+static void synced(void *user)
+{
+    struct controllers *c = user;
+
+    if (!controllers_synced(c))
+        return;
+    log_info(NULL, "controllers: %zu virtual machines, %zu instances, %zu pods", informer_count(c->informers[RESOURCE_VM]),
+             informer_count(c->informers[RESOURCE_VMI]), informer_count(c->informers[RESOURCE_POD]));
+    informer_each(c->informers[RESOURCE_VM], add_key, &c->vm);
+    informer_each(c->informers[RESOURCE_VMI], add_key, &c->vmi);
+    informer_each(c->informers[RESOURCE_NODE], add_key, &c->node);
+    if (c->config.embedded)
+        informer_each(c->informers[RESOURCE_PVC], add_key, &c->volume);
+    if (c->scheduler)
+        informer_each(c->informers[RESOURCE_POD], add_key, scheduler_engine(c->scheduler));
+}
+
+/* Life */
+
+struct controllers *controllers_new(const struct controllers_config *config)
+{
+    struct controllers *c = NEW(struct controllers);
+
+    c->config = *config;
+    c->client = config->client;
+    c->loop = config->client->loop;
+    c->config.launcher_image = c->launcher_image = xstrdup(config->launcher_image);
+    c->config.data_volumes_path = c->data_volumes_path = xstrdup(config->data_volumes_path ? config->data_volumes_path : "");
+    c->kv = kv_config_new(NULL);
+    c->recorder = recorder_new(c->client, "virtualmachine-controller", NULL);
+    c->node_recorder = recorder_new(c->client, "node-controller", NULL);
+    engine_init(&c->vm, c, "vm", PARALLEL, c->recorder, vm_make_plan);
+    engine_init(&c->vmi, c, "vmi", PARALLEL, c->recorder, vmi_make_plan);
+    engine_init(&c->node, c, "node", PARALLEL, c->node_recorder, node_make_plan);
+    if (config->embedded) {
+        c->volume_recorder = recorder_new(c->client, "persistentvolume-controller", NULL);
+        engine_init(&c->volume, c, "volume", PARALLEL, c->volume_recorder, volume_make_plan);
+        c->scheduler = scheduler_new(c);
+    }
+    return c;
+}
+
+static void follow(struct controllers *c, enum resource_id r,
+                   void (*changed)(void *user, struct str key, const struct json *object, bool deleted),
+                   size_t (*index)(const struct json *object, struct str ret[4]))
+{
+    c->informers[r] = informer_new(&(struct informer_config){.client = c->client, .group = resources[r].group,
+                                                             .version = resources[r].version, .plural = resources[r].plural,
+                                                             .changed = changed, .synced = synced, .user = c,
+                                                             .index = index});
+}
+
+void controllers_start(struct controllers *c)
+{
+    if (c->started)
+        return;
+    follow(c, RESOURCE_KUBEVIRT, kubevirt_changed, NULL);
+    follow(c, RESOURCE_NODE, node_changed, NULL);
+    follow(c, RESOURCE_PVC, claim_changed, NULL);
+    follow(c, RESOURCE_REVISION, revision_changed, by_owner);
+    follow(c, RESOURCE_POD, pod_changed, by_owner);
+    follow(c, RESOURCE_VMI, vmi_changed, vmi_by_node);
+    follow(c, RESOURCE_VM, vm_changed, NULL);
+    if (c->config.embedded) {
+        follow(c, RESOURCE_PV, volume_changed, NULL);
+        follow(c, RESOURCE_CLASS, class_changed, NULL);
+    }
+    c->started = true;
+}
+
+void controllers_free(struct controllers *c)
+{
+    if (!c)
+        return;
+    scheduler_free(c->scheduler);
+    engine_done(&c->vm);
+    engine_done(&c->vmi);
+    engine_done(&c->node);
+    engine_done(&c->volume);
+    for (size_t i = 0; i < RESOURCES; i++)
+        informer_free(c->informers[i]);
+    recorder_free(c->recorder);
+    recorder_free(c->node_recorder);
+    recorder_free(c->volume_recorder);
+    kv_config_free(c->kv);
+    map_done_with(&c->waiting_for_claim, free);
+    map_done_with(&c->claims_wanted, free);
+    free(c->kubevirt_key);
+    free(c->launcher_image);
+    free(c->data_volumes_path);
+    free(c);
+}

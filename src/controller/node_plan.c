@@ -1,0 +1,73 @@
+#include "controller/node_plan.h"
+
+#include "base/cleanup.h"
+#include "base/ident.h"
+#include "loop/loop.h"
+
+#define SILENT_NS SECONDS(300)
+
+static void newest(struct str time, int64_t *ret)
+{
+    AUTO(error_clear) struct error err = {0};
+    int64_t t;
+
+    if (time.n && ident_parse_time(time, &t, &err) && t > *ret)
+        *ret = t;
+}
+
+/* When the node's agent was last heard of; 0: it has never said. */
+static int64_t heard_of(const struct json *node)
+{
+    int64_t t = 0;
+
+    newest(meta_annotation(node, "kubevirt.io/heartbeat"), &t);
+    if (t > 0)
+        newest(json_str_at(condition_find(node, "Ready"), "lastHeartbeatTime"), &t);
+    return t;
+}
+
+static void give_up(const struct node_view *v, struct plan *p)
+{
+    const char *now = time_text(p->a, v->now_unix_ns);
+
+    json_each_item (vmi, v->vmis) {
+        enum vmi_phase phase = vmi_phase(vmi);
+        const struct json *failed;
+        struct condition ready = {.type = "Ready", .status = "False", .reason = "GuestNotRunning",
+                                  .message = "the node of the virtual machine does not respond"};
+
+        if (vmi_final(phase) || json_get_str(v->live, meta_uid(vmi)))
+            continue;
+        if (p->n_actions == PLAN_ACTIONS) { /* the rest after these */
+            plan_again(p, MILLIS(10));
+            return;
+        }
+        failed = vmi_with_phase(p->a, vmi, "Failed", "NodeUnresponsive", now);
+        plan_patch(p, RESOURCE_VMI, vmi, condition_set(p->a, failed, &ready, now), false);
+        if (p->n_notices < PLAN_NOTICES)
+            plan_notice(p, "Warning", "NodeUnresponsive",
+                        "the node agent has not been heard of for 5 minutes: virtual machine " STR_FMT "/" STR_FMT " is given up",
+                        STR_ARG(meta_namespace(vmi)), STR_ARG(meta_name(vmi)));
+    }
+}
+
+void node_plan(const struct node_view *v, struct plan *p)
+{
+    int64_t heard, left;
+
+    p->about = v->node;
+    if (!v->node)
+        return;
+    heard = heard_of(v->node);
+    if (heard == 0)
+        return;
+    left = heard + SILENT_NS - v->now_unix_ns;
+    if (left > 0) {
+        plan_again(p, left);
+        return;
+    }
+    if (!str_is(meta_label(v->node, "kubevirt.io/schedulable"), "false"))
+        plan_patch(p, RESOURCE_NODE, v->node,
+                   meta_with_label(p->a, v->node, "kubevirt.io/schedulable", STR("false")), false);
+    give_up(v, p);
+}

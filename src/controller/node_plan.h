@@ -1,0 +1,11 @@
+/* controller/node_plan - a node that is not heard of any more: closed for new VMs, and its VMs given up (reference §5). */
+#pragma once
+#include "controller/plan.h"
+
+struct node_view {
+    const struct json *node; /* NULL: it is gone */
+    const struct json *vmis; /* array of those on it */
+    const struct json *live; /* object: UIDs of VMIs that have a pod that neither ended nor is going */
+    int64_t now_unix_ns;
+};
+void node_plan(const struct node_view *v, struct plan *p);

@@ -1,0 +1,379 @@
+/* Up to Scheduled an instance is the controller's; from there to its end the node agent writes phase and conditions, and the
+ * controller only steps in when there is no agent to do so: a pod that vanished, or ended and was not reported. Every write names
+ * the revision that it was planned on, so neither can undo what the other has just said. */
+#include "controller/vmi_plan.h"
+
+#include "base/cleanup.h"
+#include "base/ident.h"
+#include "base/vec.h"
+#include "loop/loop.h"
+
+/* What the agent gets to report the end of a guest whose pod has ended or is gone. */
+#define LAST_WORDS_NS SECONDS(2)
+/* Above the guest's own grace period: the launcher's kill and the agent's report. */
+#define SHUTDOWN_SLACK_SECONDS 30
+
+struct str vmi_volume_claim(const struct json *volume)
+{
+    struct str name = json_str_at(volume, "persistentVolumeClaim/claimName");
+
+    if (!name.n)
+        name = json_str_at(volume, "dataVolume/name");
+    return name.n ? name : json_str_at(volume, "ephemeral/persistentVolumeClaim/claimName");
+}
+
+static bool pod_ended(const struct json *pod)
+{
+    struct str phase = json_str_at(pod, "status/phase");
+
+    return str_is(phase, "Failed") || str_is(phase, "Succeeded");
+}
+
+const struct json *vmi_pod(const struct vmi_view *v)
+{
+    const struct json *best = NULL;
+
+    json_each_item (pod, v->pods)
+        if (!best || (pod_ended(best) && !pod_ended(pod)))
+            best = pod;
+    return best;
+}
+
+bool vmi_pod_lost(const struct vmi_view *v)
+{
+    enum vmi_phase phase = vmi_phase(v->vmi);
+    const struct json *pod = vmi_pod(v);
+
+    return (phase == VMI_SCHEDULED || phase == VMI_RUNNING) && (!pod || pod_ended(pod));
+}
+
+/* Conditions */
+
+static const struct json *ready(const struct vmi_view *v, struct arena *a, const struct json *vmi, const char *now)
+{
+    const struct json *pod = vmi_pod(v);
+    struct condition c = {.type = "Ready", .status = "False", .probe_time = now};
+
+    if (condition_is(vmi, "Ready", "False"))
+        c.probe_time = arena_strdup(a, json_str_at(condition_find(vmi, "Ready"), "lastProbeTime"));
+    if (!pod)
+        c.reason = "PodNotExists", c.message = "virt-launcher pod has not yet been scheduled";
+    else if (meta_deleting(pod))
+        c.reason = "PodTerminating", c.message = "virt-launcher pod is terminating";
+    else
+        c.reason = "GuestNotRunning", c.message = "Guest VM is not reported as running";
+    return condition_set(a, vmi, &c, now);
+}
+
+/* A running guest is ready as far as its pod is: probes are the pod's. The agent has said that the guest runs. */
+static const struct json *ready_as_pod(const struct vmi_view *v, struct arena *a, const struct json *vmi, const char *now)
+{
+    const struct json *from = condition_find(vmi_pod(v), "Ready");
+    struct condition c = {.type = "Ready"};
+
+    if (!from || !condition_find(vmi, "Ready"))
+        return vmi;
+    if (str_is(json_str_at(from, "status"), "True") && condition_is(vmi, "Ready", "True"))
+        return vmi;
+    c.status = arena_strdup(a, json_str_at(from, "status"));
+    if (!str_is(json_str_at(from, "status"), "True")) {
+        c.reason = arena_strdup(a, json_str_at(from, "reason"));
+        c.message = arena_strdup(a, json_str_at(from, "message"));
+    }
+    return condition_set(a, vmi, &c, now);
+}
+
+static const struct json *not_synchronized(struct arena *a, const struct json *vmi, const char *reason, const char *message,
+                                           const char *now)
+{
+    struct condition c = {.type = "Synchronized", .status = "False", .reason = reason, .message = message};
+
+    return condition_set(a, vmi, &c, now);
+}
+
+/* Only as False, and only for what the pod tells about its scheduling. */
+static const struct json *scheduled(struct arena *a, const struct json *vmi, const struct json *pod, const char *now)
+{
+    const struct json *from = condition_find(pod, "PodScheduled");
+    struct condition c = {.type = "PodScheduled", .status = "False"};
+
+    if (!str_is(json_str_at(from, "status"), "False"))
+        return condition_remove(a, vmi, "PodScheduled");
+    c.reason = arena_strdup(a, json_str_at(from, "reason"));
+    c.message = arena_strdup(a, json_str_at(from, "message"));
+    return condition_set(a, vmi, &c, now);
+}
+
+/* Why a container does not start, when it is more than that it has not started yet. */
+static const struct json *waiting(const struct json *pod)
+{
+    static const char *const lists[] = {"status/initContainerStatuses", "status/containerStatuses"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+        json_each_item (s, json_at(pod, lists[i])) {
+            const struct json *w = json_at(s, "state/waiting");
+            struct str reason = json_str_at(w, "reason");
+
+            if (reason.n && !str_is(reason, "ContainerCreating") && !str_is(reason, "PodInitializing"))
+                return w;
+        }
+    return NULL;
+}
+
+static const struct json *synchronized(struct arena *a, const struct json *vmi, const struct json *pod, const char *now)
+{
+    const struct json *w = waiting(pod);
+
+    if (!w)
+        return condition_remove(a, vmi, "Synchronized");
+    return not_synchronized(a, vmi, arena_strdup(a, json_str_at(w, "reason")), arena_strdup(a, json_str_at(w, "message")), now);
+}
+
+/* What is known of volumes and interfaces when the pod is there; the agent fills in the rest. */
+
+static const struct json *claim_info(struct arena *a, const struct json *claim)
+{
+    return json_object(a, "accessModes", json_at(claim, "spec/accessModes"), "capacity", json_at(claim, "status/capacity"),
+                       "claimName", json_at(claim, "metadata/name"), "filesystemOverhead", json_new_z(a, "0"), "requests",
+                       json_at(claim, "spec/resources/requests"), "volumeMode", json_at(claim, "spec/volumeMode"), NULL);
+}
+
+static int by_name(const void *x, const void *y)
+{
+    const struct json *const *a = x, *const *b = y;
+
+    return str_cmp(json_str_at(*a, "name"), json_str_at(*b, "name"));
+}
+
+static const struct json *volume_status(const struct vmi_view *v, struct arena *a)
+{
+    const struct json *volumes = json_at(v->vmi, "spec/volumes"), **items = ARENA_ARRAY(a, const struct json *, json_len(volumes) + 1);
+    size_t n = 0;
+
+    if (!json_len(volumes))
+        return NULL;
+    json_each_item (volume, volumes) {
+        const struct json *claim = json_get_str(v->claims, vmi_volume_claim(volume));
+
+        items[n++] = json_object(a, "name", json_get(volume, "name"), "target", json_new_z(a, ""), "phase",
+                                 claim && !str_is(json_str_at(claim, "status/phase"), "Bound") ? json_new_z(a, "Pending") : NULL,
+                                 "persistentVolumeClaimInfo", claim ? claim_info(a, claim) : NULL, NULL);
+    }
+    qsort(items, n, sizeof *items, by_name);
+    return json_array_n(a, items, n);
+}
+
+static const struct json *interfaces(const struct json *vmi, struct arena *a)
+{
+    const struct json *out = NULL;
+
+    json_each_item (net, json_at(vmi, "spec/networks"))
+        if (json_get(net, "pod"))
+            out = json_append(a, out, json_object(a, "name", json_get(net, "name"), "podInterfaceName", json_new_z(a, "eth0"), NULL));
+    return out;
+}
+
+static const struct json *active_pods(const struct json *vmi, const struct json *pod, struct arena *a)
+{
+    struct str node = json_str_at(pod, "spec/nodeName");
+
+    return json_with_at(a, vmi, "status/activePods",
+                        json_with_str(a, json_at(vmi, "status/activePods"), meta_uid(pod), json_new_str(a, node.p ? node : STR(""))));
+}
+
+/* Steps */
+
+static bool put(const struct vmi_view *v, struct plan *p, const struct json *new)
+{
+    return plan_patch(p, RESOURCE_VMI, v->vmi, new, false);
+}
+
+static void fail(const struct vmi_view *v, struct plan *p, const char *reason, const char *message, const char *now)
+{
+    const struct json *vmi = vmi_with_phase(p->a, v->vmi, "Failed", reason, now);
+
+    put(v, p, ready(v, p->a, vmi, now));
+    if (message)
+        plan_notice(p, "Warning", reason ? reason : "Stopped", "%s", message);
+}
+
+/* The first claim that does not exist; absent when all do. */
+static struct str missing_claim(const struct vmi_view *v)
+{
+    json_each_item (volume, json_at(v->vmi, "spec/volumes")) {
+        struct str name = vmi_volume_claim(volume);
+
+        if (name.n && !json_get_str(v->claims, name))
+            return name;
+    }
+    return STR_NONE;
+}
+
+static void plan_pending(const struct vmi_view *v, struct plan *p, const char *now)
+{
+    struct arena *a = p->a;
+    const struct json *pod = vmi_pod(v), *vmi = v->vmi, *image;
+    struct str claim = missing_claim(v);
+    struct action *act;
+
+    if (pod) {
+        image = json_at(json_item(json_at(pod, "spec/containers"), 0), "image");
+        vmi = vmi_with_phase(a, active_pods(vmi, pod, a), "Scheduling", NULL, now);
+        vmi = json_with_at(a, vmi, "status/launcherContainerImageVersion", image);
+        vmi = scheduled(a, synchronized(a, vmi, pod, now), pod, now);
+        put(v, p, ready(v, a, vmi, now));
+        return;
+    }
+    if (claim.n) {
+        const char *message = arena_printf(a, "didn't find PVC " STR_FMT "/" STR_FMT ": create it, or correct the volume's claimName",
+                                           STR_ARG(meta_namespace(vmi)), STR_ARG(claim));
+
+        if (put(v, p, ready(v, a, not_synchronized(a, vmi, "FailedPvcNotFound", message, now), now)))
+            plan_notice(p, "Warning", "FailedPvcNotFound", "%s", message);
+        return;
+    }
+    act = plan_act(p, ACTION_CREATE, RESOURCE_POD, NULL, kv_launcher_pod(vmi, v->config, &v->pod, a));
+    act->done = (struct notice){"Normal", "SuccessfulCreate",
+                                arena_printf(a, "Created virtual machine pod " STR_FMT, STR_ARG(meta_name(act->body)))};
+    act->failed = (struct notice){"Warning", "FailedCreate", NULL};
+    if (v->failure.reason)
+        put(v, p, ready(v, a, not_synchronized(a, vmi, v->failure.reason, v->failure.message, now), now));
+}
+
+static bool containers_ready(const struct json *pod)
+{
+    if (!str_is(json_str_at(pod, "status/phase"), "Running") || !json_len(json_at(pod, "status/containerStatuses")))
+        return false;
+    json_each_item (s, json_at(pod, "status/containerStatuses"))
+        if (!json_bool_at(s, "ready", false))
+            return false;
+    return true;
+}
+
+static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char *now)
+{
+    struct arena *a = p->a;
+    const struct json *pod = vmi_pod(v), *vmi = v->vmi;
+    struct str node = json_str_at(pod, "spec/nodeName");
+
+    if (!pod || pod_ended(pod)) {
+        struct str why = json_str_at(pod, "status/message");
+
+        fail(v, p, NULL, why.n ? arena_strdup(a, why) : "the virtual machine's pod ended before the guest could start", now);
+        return;
+    }
+    vmi = scheduled(a, synchronized(a, vmi, pod, now), pod, now);
+    if (containers_ready(pod) && node.n && !meta_deleting(pod)) {
+        vmi = vmi_with_phase(a, active_pods(vmi, pod, a), "Scheduled", NULL, now);
+        vmi = meta_with_label(a, vmi, "kubevirt.io/nodeName", node);
+        vmi = json_with_at(a, vmi, "status/nodeName", json_new_str(a, node));
+        vmi = json_with_at(a, vmi, "status/qosClass", json_at(pod, "status/qosClass"));
+        vmi = json_with_at(a, vmi, "status/migrationTransport", json_new_z(a, "Unix"));
+        vmi = json_with_at(a, vmi, "status/interfaces", interfaces(vmi, a));
+        vmi = json_with_at(a, vmi, "status/volumeStatus", volume_status(v, a));
+    } else if (meta_deleting(pod)) {
+        vmi = ready(v, a, vmi, now);
+    }
+    put(v, p, vmi);
+}
+
+/* With an agent: only look whether it still can say something. */
+static void plan_handed_over(const struct vmi_view *v, struct plan *p, const char *now)
+{
+    if (vmi_pod_lost(v)) {
+        if (v->pod_gone_ns < LAST_WORDS_NS) {
+            plan_again(p, LAST_WORDS_NS - v->pod_gone_ns);
+            return;
+        }
+        fail(v, p, NULL,
+             vmi_pod(v) ? "the virtual machine's pod ended and the guest's end was not reported"
+                        : "the virtual machine's pod is gone",
+             now);
+        return;
+    }
+    if (vmi_phase(v->vmi) == VMI_RUNNING)
+        put(v, p, ready_as_pod(v, p->a, v->vmi, now));
+}
+
+/* The end */
+
+static bool delete_pods(const struct vmi_view *v, struct plan *p)
+{
+    bool any = false;
+
+    json_each_item (pod, v->pods) {
+        any = true;
+        if (meta_deleting(pod) || p->n_actions >= PLAN_ACTIONS - 2)
+            continue;
+        plan_delete(p, RESOURCE_POD, pod, -1)->done = (struct notice){
+            "Normal", "SuccessfulDelete", arena_printf(p->a, "Deleted virtual machine pod " STR_FMT, STR_ARG(meta_name(pod)))};
+    }
+    return any;
+}
+
+static int64_t shutdown_left_ns(const struct vmi_view *v)
+{
+    AUTO(error_clear) struct error err = {0};
+    int64_t since, grace = json_i64_at(v->vmi, "spec/terminationGracePeriodSeconds", 30);
+
+    if (!ident_parse_time(json_str_at(v->vmi, "metadata/deletionTimestamp"), &since, &err))
+        return 0;
+    if (grace > 7 * 24 * 3600)
+        grace = 7 * 24 * 3600;
+    return since + SECONDS(grace + SHUTDOWN_SLACK_SECONDS) - v->now_unix_ns;
+}
+
+/* An instance goes in this order: the guest is shut down (by the agent, while there is one), its pod goes, then the object. Its
+ * VM's controller takes its own finalizer off when it has seen how it ended; if there is no such VM, nobody would. */
+static void plan_deleting(const struct vmi_view *v, struct plan *p, const char *now)
+{
+    struct arena *a = p->a;
+    enum vmi_phase phase = vmi_phase(v->vmi);
+    const struct json *vmi = v->vmi;
+    int64_t left;
+
+    if (phase == VMI_SCHEDULED || phase == VMI_RUNNING) {
+        left = vmi_pod_lost(v) ? LAST_WORDS_NS - v->pod_gone_ns : shutdown_left_ns(v);
+        if (left > 0) {
+            plan_again(p, left);
+            return;
+        }
+    }
+    if (delete_pods(v, p))
+        return;
+    if (!vmi_final(phase))
+        vmi = vmi_with_phase(a, vmi, "Failed", NULL, now);
+    vmi = meta_remove_finalizer(a, vmi, FINALIZER_VMI);
+    if (!v->vm_alive)
+        vmi = meta_remove_finalizer(a, vmi, FINALIZER_VM);
+    put(v, p, vmi);
+}
+
+void vmi_plan(const struct vmi_view *v, struct plan *p)
+{
+    const char *now = time_text(p->a, v->now_unix_ns);
+
+    p->about = v->vmi;
+    if (meta_deleting(v->vmi)) {
+        plan_deleting(v, p, now);
+        return;
+    }
+    switch (vmi_phase(v->vmi)) {
+    case VMI_PENDING:
+        plan_pending(v, p, now);
+        return;
+    case VMI_SCHEDULING:
+        plan_scheduling(v, p, now);
+        return;
+    case VMI_SCHEDULED:
+    case VMI_RUNNING:
+        plan_handed_over(v, p, now);
+        return;
+    case VMI_NONE:
+    case VMI_SUCCEEDED:
+    case VMI_FAILED:
+    case VMI_OTHER:
+        return;
+    }
+    __builtin_unreachable();
+}

@@ -1,0 +1,25 @@
+/* controller/vmi_plan - what a VirtualMachineInstance needs next: its pod, its phase until the node agent takes over, and its end
+ * (reference/api-and-lifecycle.md §3). */
+#pragma once
+#include "api/kv.h"
+#include "controller/plan.h"
+
+struct vmi_view {
+    const struct json *vmi;
+    const struct json *pods;   /* array of the pods that it controls */
+    const struct json *claims; /* {name: PersistentVolumeClaim} of those its volumes name that exist */
+    bool vm_alive;             /* the VirtualMachine that controls it exists */
+    int64_t now_unix_ns;
+    int64_t pod_gone_ns;       /* how long its pod is known to have vanished or ended; 0: it has not */
+    struct failure failure;
+    const struct kv_config *config;
+    struct kv_pod_options pod;
+};
+void vmi_plan(const struct vmi_view *v, struct plan *p);
+
+/* The pod that the instance lives in, or NULL: not an ended one when there is another. */
+const struct json *vmi_pod(const struct vmi_view *v);
+/* Whether the agent can no longer tell how it ended: pod vanished or ended by itself. */
+bool vmi_pod_lost(const struct vmi_view *v);
+/* Name of the claim that a volume uses, or absent. */
+struct str vmi_volume_claim(const struct json *volume);
