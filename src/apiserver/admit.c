@@ -77,7 +77,7 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
     if (kind_is(k, "", "secrets"))
         return secret_data(r, o);
     if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions"))
-        return crd_defaults(r, old, o);
+        return crds_mutate(r, o);
     if (op != ADMIT_CREATE)
         return o;
     if (kind_is(k, "", "namespaces"))
@@ -293,7 +293,7 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
         if (kind_is(k, "", "namespaces")
             && (str_is(r->name, "default") || str_is(r->name, "kube-system") || str_is(r->name, "kube-public")))
             return forbid(r, "this namespace may not be deleted");
-        if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions") && crd_is_builtin(r->s, r->name))
+        if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions") && crds_builtin(r->name) != NULL)
             return forbid(r, "this definition is part of the server and may not be deleted");
         return true;
     }
@@ -308,6 +308,6 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))
         return check_rbac(r, old, o, c);
     if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions") && !r->subresource.p)
-        return crd_validate(r, old, o, c);
+        crds_check(r, old, o, c);
     return true;
 }

@@ -1,5 +1,5 @@
 /* apiserver/bootstrap - what every cluster has: made when missing, never overwritten. */
-#include "apiserver/crds.h"
+#include "api/crd.h"
 #include "apiserver/internal.h"
 #include "base/log.h"
 #include "json/yaml.h"
@@ -182,6 +182,7 @@ static void made(void *user, const struct client_response *r)
         loop_defer(b->s->loop, &b->done, finish);
 }
 
+/* Creates what is missing; a definition of ours that reads differently now is brought up to date. */
 static void create(struct bootstrap *b, const struct json *o)
 {
     struct str gv = json_str_at(o, "apiVersion"), group, version;
@@ -200,10 +201,16 @@ static void create(struct bootstrap *b, const struct json *o)
     q.plural = k->info->plural;
     {
         struct arena a = {0};
-        bool there = apiserver_peek(b->s, q.group, q.plural, q.ns, json_str_at(o, "metadata/name"), &a) != NULL;
+        const struct json *there = apiserver_peek(b->s, q.group, q.plural, q.ns, json_str_at(o, "metadata/name"), &a);
+        bool same = there && (!kind_is(k->info, "apiextensions.k8s.io", "customresourcedefinitions")
+                              || json_eq(json_get(there, "spec"), json_get(o, "spec")));
 
+        if (there) {
+            q.verb = CLIENT_UPDATE;
+            q.name = json_str_at(o, "metadata/name");
+        }
         arena_done(&a);
-        if (there)
+        if (same)
             return;
     }
     b->left++;
@@ -221,8 +228,14 @@ void apiserver_bootstrap(struct apiserver *s, void (*ready)(void *user, const st
     if (yaml_parse(str_of(objects), &a, &docs, &b->first))
         for (size_t i = 0; i < docs.n; i++)
             create(b, docs.p[i]);
+    for (size_t i = 0; schema_kinds[i]; i++) {
+        struct arena one = {0};
+
+        if (schema_kinds[i]->flags & KIND_CRD)
+            create(b, crd_of_kind(&one, schema_kinds[i], now_text(s, false, &one)));
+        arena_done(&one);
+    }
     b->starting = false;
-    crds_bootstrap(s);
     if (b->left == 0)
         loop_defer(s->loop, &b->done, finish);
     arena_done(&a);

@@ -2,8 +2,7 @@
 #pragma once
 #include "apiserver/internal.h"
 
-const struct json *crd_defaults(struct request *r, const struct json *old, const struct json *o);
-bool crd_validate(struct request *r, const struct json *old, const struct json *o, struct schema_causes *c); /* false: answered */
-bool crd_is_builtin(struct apiserver *s, struct str name);
-/* KubeVirt's own definitions as objects: written when missing or different. */
-void crds_bootstrap(struct apiserver *s);
+const struct json *crds_mutate(struct request *r, const struct json *object);
+void crds_check(struct request *r, const struct json *old, const struct json *object, struct schema_causes *c);
+/* The kind of ours that a definition's name belongs to, or NULL. */
+const struct kind_info *crds_builtin(struct str name);

@@ -281,6 +281,5 @@ struct nsctl *nsctl_new(struct apiserver *s);
 void nsctl_free(struct nsctl *n);
 struct crds *crds_new(struct apiserver *s);
 void crds_free(struct crds *c);
-const struct json *crds_builtin(struct apiserver *s, struct str name, struct arena *a); /* KubeVirt's own, or NULL */
 void bootstrap_free(struct bootstrap *b);
 void watchers_close(struct apiserver *s);

@@ -1,0 +1,145 @@
+/* test/api/server - the API server by itself, for clients to be tried against: store, plain HTTP and TLS on loopback.
+ *
+ * test-apiserver DIR PLAIN_PORT TLS_PORT: keeps its data in DIR and writes DIR/admin.kubeconfig. Plain HTTP is served as
+ * the local node's agent would be (no credentials), so it is only for tests. */
+#include "apiserver/apiserver.h"
+#include "apiserver/local.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "http/server.h"
+#include "http/tls.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <time.h>
+
+struct server {
+    struct loop *loop;
+    struct apiserver *api;
+    struct http_peer admin;
+};
+
+/* Plain connections have no identity of their own: they act as the administrator. */
+static void handle_plain(struct exchange *x, void *data)
+{
+    struct server *s = data;
+
+    x->peer = &s->admin;
+    apiserver_handle(x, s->api);
+}
+
+static void handle_tls(struct exchange *x, void *data)
+{
+    apiserver_handle(x, ((struct server *)data)->api);
+}
+
+static void ready(void *user, const struct error *err)
+{
+    struct server *s = user;
+
+    if (err->kind != ERROR_NONE)
+        log_error(NULL, "%s", error_text(err));
+    apiserver_health(s->api, "bootstrap", err->kind != ERROR_NONE ? error_text(err) : NULL);
+    log_info(NULL, "ready");
+}
+
+static void quit(struct loop_signal *sig)
+{
+    loop_quit(sig->io.loop);
+}
+
+static bool kubeconfig(int dirfd, const struct cert_pair *ca, const struct cert_pair *admin, const char *port, struct error *err)
+{
+    AUTO(buf_done) struct buf b = {0};
+
+    buf_addf(&b, "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n"
+                 "    server: https://127.0.0.1:%s\n    certificate-authority-data: ", port);
+    buf_add_base64(&b, ca->cert_pem, strlen(ca->cert_pem));
+    buf_adds(&b, "\ncontexts:\n- name: test\n  context: {cluster: test, user: admin}\nusers:\n- name: admin\n  user:\n"
+                 "    client-certificate-data: ");
+    buf_add_base64(&b, admin->cert_pem, strlen(admin->cert_pem));
+    buf_adds(&b, "\n    client-key-data: ");
+    buf_add_base64(&b, admin->key_pem, strlen(admin->key_pem));
+    buf_addc(&b, '\n');
+    return file_write(dirfd, "admin.kubeconfig", buf_str(&b), 0600, err);
+}
+
+static bool serve(const char *dir, const char *plain_port, const char *tls_port, struct error *err)
+{
+    AUTO_CLOSE int dirfd = -1;
+    AUTO(cert_pair_done) struct cert_pair ca = {0}, own = {0}, admin = {0};
+    static char group[] = "system:masters", name[] = "admin", *masters[] = {group, NULL};
+    struct server s = {.admin = {.cert_cn = name, .cert_orgs = masters}};
+    int64_t now = time(NULL);
+    struct cert_request server = {.common_name = "apiserver", .dns_names = (const char *const[]){"localhost", NULL},
+                                  .ip_addresses = (const char *const[]){"127.0.0.1", NULL}, .server = true,
+                                  .now_unix_s = now, .valid_s = 86400},
+                        client = {.common_name = "admin", .organizations = (const char *const *)masters, .client = true,
+                                  .now_unix_s = now, .valid_s = 86400};
+    struct loop_signal term = {0}, interrupt = {0};
+    struct store_config sc = {0};
+    struct apiserver_config ac = {0};
+    struct http_server_config hc = {0};
+    struct http_server *plain, *secure;
+    struct http_tls *tls;
+    char address[64];
+    int fd;
+
+    if (!file_make_dirs(AT_FDCWD, dir, 0700, &dirfd, err)
+        || !cert_make_ca("test", now - 60, 86400, &ca, err) || !cert_issue(&ca, &server, &own, err)
+        || !cert_issue(&ca, &client, &admin, err) || !kubeconfig(dirfd, &ca, &admin, tls_port, err))
+        return false;
+    s.loop = loop_new(NULL);
+    if (!loop_signal_start(s.loop, &term, SIGTERM, quit, err) || !loop_signal_start(s.loop, &interrupt, SIGINT, quit, err))
+        return false;
+    sc = (struct store_config){.loop = s.loop, .dirfd = dirfd};
+    ac = (struct apiserver_config){.loop = s.loop, .store = store_open(&sc, err), .ca_cert_pem = ca.cert_pem,
+                                   .service_account_key_pem = own.key_pem, .issuer = "https://kubernetes.default.svc",
+                                   .node_name = "test", .anonymous_health = true};
+    if (!ac.store)
+        return false;
+    s.api = apiserver_new(&ac, err);
+    if (!s.api)
+        return false;
+    apiserver_health(s.api, "bootstrap", "not done yet");
+    apiserver_bootstrap(s.api, ready, &s);
+    tls = http_tls_new(&(struct http_tls_config){.cert_pem = own.cert_pem, .key_pem = own.key_pem, .ca_pem = ca.cert_pem,
+                                                 .server = true}, err);
+    if (!tls)
+        return false;
+    hc = (struct http_server_config){.loop = s.loop, .handle = handle_plain, .data = &s};
+    plain = http_server_new(&hc);
+    hc.handle = handle_tls;
+    secure = http_server_new(&hc);
+    snprintf(address, sizeof address, "127.0.0.1:%s", plain_port);
+    if (!http_listen_tcp(address, &fd, err) || !http_server_listen(plain, fd, NULL, err))
+        return false;
+    snprintf(address, sizeof address, "127.0.0.1:%s", tls_port);
+    if (!http_listen_tcp(address, &fd, err) || !http_server_listen(secure, fd, tls, err))
+        return false;
+    loop_run(s.loop);
+    apiserver_free(s.api);
+    http_server_free(plain);
+    http_server_free(secure);
+    store_close(ac.store);
+    http_tls_free(tls);
+    loop_signal_stop(&term);
+    loop_signal_stop(&interrupt);
+    loop_free(s.loop);
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    AUTO(error_clear) struct error err = {0};
+
+    log_setup("test-apiserver", LOG_INFO, false);
+    if (argc != 4) {
+        fprintf(stderr, "usage: test-apiserver DIR PLAIN_PORT TLS_PORT\n");
+        return 2;
+    }
+    if (!serve(argv[1], argv[2], argv[3], &err)) {
+        log_error(NULL, "%s", error_text(&err));
+        return 1;
+    }
+    return 0;
+}
