@@ -366,7 +366,7 @@ static void sync_machine(struct vm *v, const struct network_vm *net)
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
     const struct json *vmi = vmi_of(v, &a), *nics = json_array(&a, NULL), *status = nics;
-    const char *accelerator;
+    const char *accelerator = NULL;
     int fds[PROTO_MAX_FDS];
     size_t n_fds = 0;
 

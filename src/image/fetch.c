@@ -146,7 +146,7 @@ static bool read_job(struct fetch *f, struct error *err)
 static bool run(struct fetch *f, char ret_digest[72], struct error *err)
 {
     struct fetch_source *source = NULL;
-    const struct json *manifest;
+    const struct json *manifest = NULL;
     bool ok;
 
     if (!read_job(f, err) || !drop_privileges(f, err) || !file_make_dirs(f->work, "root", 0755, &f->root, err))
