@@ -16,4 +16,4 @@ void stream_agent(struct subresources *s, struct exchange *x, const struct json 
 void stream_port(struct subresources *s, struct exchange *x, const struct json *vmi, struct str port, struct str protocol);
 
 /* An answer with a Status of this code. */
-void answer_status(struct exchange *x, int code, const char *message);
+void respond_refusal(struct exchange *x, int code, const char *message);

@@ -92,7 +92,7 @@ static void relay_failed(void *user, const struct error *err, int status, struct
 
         if (!json_parse(body, &x->arena, &answer, &ignored))
             answer = NULL;
-        answer_status(x, status == 404 ? 404 : 500,
+        respond_refusal(x, status == 404 ? 404 : 500,
                       json_str_at(answer, "message").n ? arena_strdup(&x->arena, json_str_at(answer, "message")) : error_text(err));
         return;
     }
@@ -108,7 +108,7 @@ static bool wants_websocket(struct exchange *x)
 {
     if (x->wants_upgrade && str_eq_nocase(exchange_header(x, "upgrade"), STR("websocket")))
         return true;
-    answer_status(x, 400, "this is a stream: connect by WebSocket (virtctl does)");
+    respond_refusal(x, 400, "this is a stream: connect by WebSocket (virtctl does)");
     return false;
 }
 
@@ -119,7 +119,7 @@ void stream_agent(struct subresources *s, struct exchange *x, const struct json 
     struct relay *r;
 
     if (!agent) {
-        answer_status(x, 503, "the virtual machine's node has no agent that can be reached");
+        respond_refusal(x, 503, "the virtual machine's node has no agent that can be reached");
         return;
     }
     if (!wants_websocket(x))
@@ -237,7 +237,7 @@ static void give_up(struct forward *f, int errnum)
 
     x->closed = NULL;
     forward_free(f);
-    answer_status(x, 500, why);
+    respond_refusal(x, 500, why);
 }
 
 static void on_dialed(struct loop_io *io, uint32_t events)
@@ -309,17 +309,17 @@ void stream_port(struct subresources *s, struct exchange *x, const struct json *
 
     (void)s;
     if (!parse_u64(port, 65535, &number, &err) || number == 0) {
-        answer_status(x, 400, "the port must be a number from 1 to 65535");
+        respond_refusal(x, 400, "the port must be a number from 1 to 65535");
         return;
     }
     if (protocol.n && !str_eq_nocase(protocol, STR("tcp"))) {
-        answer_status(x, 400, "only tcp ports are forwarded");
+        respond_refusal(x, 400, "only tcp ports are forwarded");
         return;
     }
     if (!wants_websocket(x))
         return;
     if (!address_of(ip, (unsigned)number, &address, &n)) {
-        answer_status(x, 400, "the virtual machine has no address yet");
+        respond_refusal(x, 400, "the virtual machine has no address yet");
         return;
     }
     f = NEW(struct forward);

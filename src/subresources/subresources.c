@@ -29,7 +29,7 @@ struct op {
 
 static void next(struct op *o);
 
-void answer_status(struct exchange *x, int code, const char *message)
+void respond_refusal(struct exchange *x, int code, const char *message)
 {
     static const struct {
         int code;
@@ -55,7 +55,7 @@ static void refuse(struct op *o, int code, const char *message)
     struct exchange *x = o->x;
 
     finish(o);
-    answer_status(x, code, message);
+    respond_refusal(x, code, message);
 }
 
 static void fail(struct op *o, const struct error *err)
@@ -454,7 +454,7 @@ static bool parse_body(struct exchange *x, const struct json **ret, bool *ret_dr
     if (!text.n)
         return true;
     if (!json_parse(text, &x->arena, ret, &err)) {
-        answer_status(x, 400, arena_printf(&x->arena, "Can not unmarshal Request body to struct, error: %s", error_text(&err)));
+        respond_refusal(x, 400, arena_printf(&x->arena, "Can not unmarshal Request body to struct, error: %s", error_text(&err)));
         return false;
     }
     json_each_item(d, json_get(*ret, "dryRun"))
@@ -498,7 +498,7 @@ static void root(struct subresources *s, struct virtual_request *r)
     else if (str_is(r->rest, "healthz"))
         apiserver_respond_json(r->x, 200, json_object(a, "apiserver", json_object(a, "connectivity", json_new_z(a, "ok"), NULL), NULL));
     else
-        answer_status(r->x, 404, "the server could not find the requested resource");
+        respond_refusal(r->x, 404, "the server could not find the requested resource");
 }
 
 static void handle(void *data, struct virtual_request *r)
@@ -515,16 +515,16 @@ static void handle(void *data, struct virtual_request *r)
         if (!str_is(r->resource, routes[i].resource) || !str_is(action, routes[i].action))
             continue;
         if (routes[i].missing)
-            answer_status(r->x, 501,
+            respond_refusal(r->x, 501,
                           arena_printf(&r->x->arena, "%s/%s is part of KubeVirt's API but not of this release of Vireo (see "
                                                      "docs/compatibility.md)", routes[i].resource, routes[i].action));
         else if (r->x->method != routes[i].method)
-            answer_status(r->x, 405, "the server does not allow this method on the requested resource");
+            respond_refusal(r->x, 405, "the server does not allow this method on the requested resource");
         else
             begin(s, r, action, rest);
         return;
     }
-    answer_status(r->x, 404, "the server could not find the requested resource");
+    respond_refusal(r->x, 404, "the server could not find the requested resource");
 }
 
 static const char *make_discovery(struct arena *a)
