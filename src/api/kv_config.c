@@ -5,6 +5,14 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 
+#if defined(__aarch64__)
+#define HOST_ARCHITECTURE "arm64"
+#elif defined(__s390x__)
+#define HOST_ARCHITECTURE "s390x"
+#else
+#define HOST_ARCHITECTURE "amd64"
+#endif
+
 /* Gates that release 1.8 has made permanent (reference/api-and-lifecycle.md §7). */
 static const char *const always_on[] = {
     "LiveMigration", "SRIOVLiveMigration", "NonRoot", "PSA", "CPUNodeDiscovery", "NUMA", "GPU",
@@ -21,6 +29,26 @@ static struct str str_or(const struct json *root, const char *path, const char *
     return s.n ? s : str_of(otherwise);
 }
 
+struct str kv_machine_type(const struct kv_config *c, struct str architecture)
+{
+    static const struct {
+        const char *architecture, *path, *type;
+    } table[] = {{"arm64", "architectureConfiguration/arm64/machineType", "virt"},
+                 {"s390x", "architectureConfiguration/s390x/machineType", "s390-ccw-virtio"}};
+    struct str s;
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        if (str_is(architecture, table[i].architecture))
+            return str_or(c->spec, table[i].path, table[i].type);
+    s = json_str_at(c->spec, "architectureConfiguration/amd64/machineType");
+    return s.n ? s : str_or(c->spec, "machineType", "q35");
+}
+
+struct str kv_quantity(const struct json *v)
+{
+    return json_is(v, JSON_STRING) || json_is(v, JSON_NUMBER) ? str_n(v->text, v->n) : STR_NONE;
+}
+
 struct kv_config *kv_config_new(const struct json *kubevirt)
 {
     struct kv_config *c = NEW(struct kv_config);
@@ -32,9 +60,7 @@ struct kv_config *kv_config_new(const struct json *kubevirt)
     c->emulation = json_is(emulate, JSON_TRUE)    ? KV_EMULATION_YES
                    : json_is(emulate, JSON_FALSE) ? KV_EMULATION_NO
                                                   : KV_EMULATION_AUTO;
-    c->machine_type = str_or(c->spec, "architectureConfiguration/amd64/machineType", "");
-    if (!c->machine_type.n)
-        c->machine_type = str_or(c->spec, "machineType", "q35");
+    c->machine_type = kv_machine_type(c, STR("amd64"));
     c->cpu_model = str_or(c->spec, "cpuModel", "host-model");
     c->default_interface = str_or(c->spec, "network/defaultNetworkInterface", "bridge");
     c->permit_bridge_on_pod_network = json_bool_at(c->spec, "network/permitBridgeInterfaceOnPodNetwork", true);
@@ -42,6 +68,13 @@ struct kv_config *kv_config_new(const struct json *kubevirt)
     c->cpu_allocation_ratio = json_i64_at(c->spec, "developerConfiguration/cpuAllocationRatio", 10);
     c->memory_overcommit = json_i64_at(c->spec, "developerConfiguration/memoryOvercommit", 100);
     c->max_hotplug_ratio = json_i64_at(c->spec, "liveUpdateConfiguration/maxHotplugRatio", 4);
+    c->architecture = STR(HOST_ARCHITECTURE);
+    c->cpu_request = kv_quantity(json_at(c->spec, "cpuRequest"));
+    c->max_guest = kv_quantity(json_at(c->spec, "liveUpdateConfiguration/maxGuest"));
+    c->max_cpu_sockets = json_i64_at(c->spec, "liveUpdateConfiguration/maxCpuSockets", 0);
+    c->live_update = !str_is(json_str_at(c->spec, "vmRolloutStrategy"), "Stage");
+    if (c->max_hotplug_ratio < 1 || c->max_hotplug_ratio > 1024)
+        c->max_hotplug_ratio = 4;
     if (c->cpu_allocation_ratio < 1)
         c->cpu_allocation_ratio = 10;
     if (c->memory_overcommit < 1)

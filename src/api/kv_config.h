@@ -15,4 +15,16 @@ struct kv_config {
     int64_t memory_overcommit;        /* 100, percent */
     int64_t max_hotplug_ratio;        /* 4 */
     double overhead_ratio;            /* 1.0 */
+    struct str architecture;          /* that of this build: "amd64" */
+    struct str cpu_request;           /* absent: none of the administrator's own */
+    struct str max_guest;             /* liveUpdateConfiguration.maxGuest, or absent */
+    int64_t max_cpu_sockets;          /* 0: by the ratio */
+    bool live_update;                 /* vmRolloutStrategy LiveUpdate */
 };
+
+/* The machine type that VMs of an architecture get. */
+struct str kv_machine_type(const struct kv_config *c, struct str architecture);
+/* A quantity as it stands in JSON, text or number; absent for everything else. */
+struct str kv_quantity(const struct json *v);
+/* The part of VMI defaulting that validation of a VM's template counts with, too: what changes whether rules hold. */
+const struct json *kv_spec_default(const struct json *spec, const struct kv_config *c, struct arena *a);
