@@ -57,6 +57,7 @@ struct launcher {
 const struct json *launcher_domain(struct launcher *l, struct arena *a);
 struct vmm_listener launcher_listener(struct launcher *l);
 void launcher_publish(struct launcher *l); /* a domain event to every subscriber */
+void launcher_retire(struct launcher *l);
 void launcher_shutdown(struct launcher *l, int64_t grace_ns);
 const char *launcher_tag(const struct launcher *l); /* "vmi ns/name" for the log */
 /* sync.c */

@@ -64,14 +64,16 @@ static void end(struct launcher *l)
     loop_quit(l->loop);
 }
 
-static void retire(struct loop_defer *d)
+/* Lets a machine whose start failed go; the next sync makes a new one. Never from inside the machine's own callbacks. */
+void launcher_retire(struct launcher *l)
 {
-    struct launcher *l = container_of(d, struct launcher, retire);
-
+    loop_defer_cancel(&l->retire);
     vmm_free(l->vmm);
     l->vmm = NULL;
     launcher_sync_done(l);
 }
+
+static void retire(struct loop_defer *d) { launcher_retire(container_of(d, struct launcher, retire)); }
 
 /* The driver's listener. */
 static void machine_changed(void *user)

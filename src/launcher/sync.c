@@ -183,7 +183,9 @@ bool launcher_sync(struct launcher *l, const struct json *request, int *fds, siz
 {
     if (l->ending)
         return error_set(err, ERROR_CONFLICT, "this launcher is ending");
-    if (l->vmm) /* it runs, or its failed start is being cleared away: nothing to bring in line yet */
+    if (l->vmm && l->last.reason == VMM_REASON_START_FAILED)
+        launcher_retire(l);
+    if (l->vmm) /* it runs: nothing to bring in line yet */
         return true;
     if (start(l, request, fds, n_fds, err))
         return true;

@@ -81,14 +81,19 @@ static void stderr_ready(struct loop_io *io, uint32_t events)
     drain_stderr(container_of(io, struct qemu, err_io));
 }
 
+/* QEMU's last complaint ("qemu-system-x86_64: …"; hints without its name may follow), else the last line. */
 static struct str last_words(const struct qemu *q)
 {
-    struct str text = str_trim(buf_str(&q->err_text)), line;
+    struct str rest = buf_str(&q->err_text), line, last = STR(""), complaint = STR("");
 
-    while (str_next(&text, '\n', &line))
-        if (!text.p || str_empty(str_trim(text)))
-            break;
-    return str_trim(line.p ? line : STR(""));
+    while (str_next(&rest, '\n', &line)) {
+        line = str_trim(line);
+        if (line.n > 0)
+            last = line;
+        if (str_starts(line, STR("qemu-system-")))
+            complaint = line;
+    }
+    return complaint.n ? complaint : last;
 }
 
 /* QEMU waits (shutdown=pause), because a soft reboot was asked for. */
