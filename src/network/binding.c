@@ -320,12 +320,15 @@ static bool strip_addresses(struct netlink *nl, int link, struct error *err)
     return true;
 }
 
-/* CNI plugins and kubelet go on finding the pod's NIC by its name and addresses. */
+/* CNI plugins and kubelet go on finding the pod's NIC by its name and addresses. On a kernel without dummy devices a bridge
+ * without ports does the same. */
 static bool make_dummy(struct netlink *nl, const struct binding_spec *s, const struct binding *b, struct error *err)
 {
+    const struct link_change c = {.mac = b->mac, .mtu = b->mtu};
+    AUTO(error_clear) struct error none = {0};
     struct link dummy;
 
-    if (!link_make(nl, s->nic, "dummy", &(struct link_change){.mac = b->mac, .mtu = b->mtu}, &dummy, err))
+    if (!link_make(nl, s->nic, "dummy", &c, &dummy, &none) && !link_make(nl, s->nic, "bridge", &c, &dummy, err))
         return false;
     for (size_t i = 0; i < b->n_ips; i++)
         if (!address_add(nl, dummy.index, &b->ips[i], err))
