@@ -13,13 +13,11 @@ void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
 {
     struct arena *a = p->a;
     struct node_view v = {.node = object_of(c, RESOURCE_NODE, str_of(k->key), a), .now_unix_ns = loop_unix_ns(c->loop)};
-    struct plan probe = {.a = a};
 
     if (!v.node)
         return;
-    node_plan(&v, &probe);
-    if (probe.again_ns > 0) { /* alive: its instances need not be looked at */
-        plan_again(p, probe.again_ns);
+    if (!node_silent(v.node, v.now_unix_ns)) {
+        node_plan(&v, p); /* its instances need not be looked at */
         return;
     }
     v.vmis = objects_of(c, RESOURCE_VMI, str_of(k->key), a);

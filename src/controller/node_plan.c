@@ -5,6 +5,7 @@
 #include "loop/loop.h"
 
 #define SILENT_NS SECONDS(300)
+#define AGAIN_NS  SECONDS(30)
 
 static void newest(struct str time, int64_t *ret)
 {
@@ -51,23 +52,32 @@ static void give_up(const struct node_view *v, struct plan *p)
     }
 }
 
+/* > 0: nanoseconds until it is silent. A node that never had an agent is none of ours. */
+static int64_t left_of(const struct json *node, int64_t now_unix_ns)
+{
+    int64_t heard = heard_of(node);
+
+    return heard == 0 ? INT64_MAX : heard + SILENT_NS - now_unix_ns;
+}
+
+bool node_silent(const struct json *node, int64_t now_unix_ns) { return left_of(node, now_unix_ns) <= 0; }
+
 void node_plan(const struct node_view *v, struct plan *p)
 {
-    int64_t heard, left;
+    int64_t left;
 
     p->about = v->node;
     if (!v->node)
         return;
-    heard = heard_of(v->node);
-    if (heard == 0)
-        return;
-    left = heard + SILENT_NS - v->now_unix_ns;
+    left = left_of(v->node, v->now_unix_ns);
     if (left > 0) {
-        plan_again(p, left);
+        if (left < INT64_MAX)
+            plan_again(p, left);
         return;
     }
     if (!str_is(meta_label(v->node, "kubevirt.io/schedulable"), "false"))
         plan_patch(p, RESOURCE_NODE, v->node,
                    meta_with_label(p->a, v->node, "kubevirt.io/schedulable", STR("false")), false);
+    plan_again(p, AGAIN_NS); /* their pods go one by one */
     give_up(v, p);
 }

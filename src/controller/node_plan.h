@@ -9,3 +9,4 @@ struct node_view {
     int64_t now_unix_ns;
 };
 void node_plan(const struct node_view *v, struct plan *p);
+bool node_silent(const struct json *node, int64_t now_unix_ns);

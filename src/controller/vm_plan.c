@@ -185,6 +185,12 @@ static const struct json *mirror_conditions(struct arena *a, const struct json *
     return json_with_at(a, vm, "status/conditions", out);
 }
 
+static bool says_the_same(const struct json *x, const struct json *y)
+{
+    return str_eq(json_str_at(x, "status"), json_str_at(y, "status")) && str_eq(json_str_at(x, "reason"), json_str_at(y, "reason"))
+           && str_eq(json_str_at(x, "message"), json_str_at(y, "message"));
+}
+
 /* The instance's Ready as it stands; before it has one, what it will say: that saves a write per start. */
 static const struct json *mirror_ready(struct arena *a, const struct json *vm, const struct json *vmi, const char *now)
 {
@@ -200,6 +206,8 @@ static const struct json *mirror_ready(struct arena *a, const struct json *vm, c
             c.reason = "GuestNotRunning", c.message = "Guest VM is not reported as running";
         return condition_set(a, vm, &c, now);
     }
+    if (says_the_same(ready, condition_find(vm, "Ready")))
+        return vm;
     list = json_at(vm, "status/conditions");
     out = json_append(a, out, ready);
     json_each_item (other, list)
@@ -431,6 +439,9 @@ void vm_plan(const struct vm_view *v, struct plan *p)
 
     switch (step) {
     case VM_STAY:
+        if (v->vmi && !v->revision && !meta_deleting(v->vmi)
+            && str_is(json_str_at(v->vmi, "status/virtualMachineRevisionName"), revision_name(a, v->vm)))
+            create_revision(v, p, revision_name(a, v->vm)); /* its creation was lost */
         bump_generation(v, p);
         break;
     case VM_CREATE:

@@ -1,0 +1,566 @@
+/* The controllers together, on an API server in memory; the test plays node, pod runtime and agent. */
+#include "base/base_test.h"
+#include "client/fake_client.h"
+#include "controller/controller.h"
+
+#include <stdio.h>
+
+#include "api/meta.h"
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/ident.h"
+
+struct world {
+    struct loop *loop;
+    struct client *client;
+    struct controllers *controllers;
+    struct arena a;
+};
+
+static void turns(struct world *w)
+{
+    while (loop_turn(w->loop, 0))
+        ;
+}
+
+/* Enough for retries and batched events; no backoff of a VM. */
+static void settle(struct world *w)
+{
+    turns(w);
+    for (int i = 0; i < 20; i++) {
+        loop_fake_advance(w->loop, MILLIS(50));
+        turns(w);
+    }
+}
+
+static void add_node(struct world *w, const char *name, const char *memory)
+{
+    char now[TIME_TEXT_LEN + 1];
+
+    ident_time(loop_unix_ns(w->loop), false, now);
+    fake_create(w->client, "nodes",
+                arena_printf(&w->a,
+                             "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"%s\",\"labels\":{"
+                             "\"kubernetes.io/arch\":\"amd64\",\"kubevirt.io/schedulable\":\"true\"},\"annotations\":{"
+                             "\"kubevirt.io/heartbeat\":\"%s\"}},\"status\":{\"allocatable\":{\"cpu\":\"4\",\"memory\":\"%s\","
+                             "\"pods\":\"110\",\"ephemeral-storage\":\"100Gi\",\"devices.kubevirt.io/kvm\":\"1000\",\"devices.kubevirt.io/tun\":\"1000\","
+                             "\"devices.kubevirt.io/vhost-net\":\"1000\"}}}",
+                             name, now, memory));
+}
+
+static int setup(void **state)
+{
+    struct world *w = NEW(struct world);
+
+    w->loop = loop_new_fake();
+    w->client = fake_client_new(w->loop);
+    w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .embedded = true, .image_volumes = true,
+                                                                  .launcher_image = "vireo.io/launcher:test",
+                                                                  .data_volumes_path = "/data/volumes"});
+    fake_create(w->client, "storageclasses",
+                "{\"apiVersion\":\"storage.k8s.io/v1\",\"kind\":\"StorageClass\",\"metadata\":{\"name\":\"vireo-local\"},"
+                "\"provisioner\":\"vireo.io/local\",\"volumeBindingMode\":\"WaitForFirstConsumer\"}");
+    controllers_start(w->controllers);
+    settle(w);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+
+    controllers_free(w->controllers);
+    client_free(w->client);
+    loop_free(w->loop);
+    arena_done(&w->a);
+    free(w);
+    return 0;
+}
+
+static void add_vm(struct world *w, const char *strategy, const char *memory, const char *more)
+{
+    fake_create(w->client, "virtualmachines",
+                arena_printf(&w->a,
+                             "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachine\",\"metadata\":{\"name\":\"vm\","
+                             "\"namespace\":\"x\"},\"spec\":{\"runStrategy\":\"%s\",\"template\":{\"metadata\":{\"labels\":{"
+                             "\"app\":\"a\"}},\"spec\":{\"domain\":{\"cpu\":{\"cores\":1},\"devices\":{},\"memory\":{\"guest\":"
+                             "\"%s\"}},\"networks\":[{\"name\":\"default\",\"pod\":{}}]%s}}}}",
+                             strategy, memory, more));
+}
+
+static const struct json *get(struct world *w, const char *plural)
+{
+    const char *key = strcmp(plural, "pods") == 0 ? fake_only(w->client, plural, &w->a) : "x/vm";
+
+    return key ? fake_get(w->client, plural, key, &w->a) : NULL;
+}
+
+static const char *text(struct world *w, const char *plural, const char *path)
+{
+    struct str s = json_str_at(get(w, plural), path);
+
+    return s.p ? arena_strdup(&w->a, s) : "-";
+}
+
+#define VM(path)  text(w, "virtualmachines", path)
+#define VMI(path) text(w, "virtualmachineinstances", path)
+
+static void pod_runs(struct world *w)
+{
+    fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
+               "{\"status\":{\"phase\":\"Running\",\"containerStatuses\":[{\"name\":\"compute\",\"ready\":true}],\"conditions\":[{"
+               "\"type\":\"Ready\",\"status\":\"True\"},{\"type\":\"PodScheduled\",\"status\":\"True\"}]}}");
+    turns(w);
+}
+
+/* As the node agent reports. */
+static void guest(struct world *w, const char *phase)
+{
+    const struct json *list = json_at(get(w, "virtualmachineinstances"), "status/phaseTransitionTimestamps");
+    AUTO_FREE char *times = NULL;
+
+    list = json_append(&w->a, list, json_object(&w->a, "phase", json_new_z(&w->a, phase), NULL));
+    times = json_text(list);
+    fake_merge(w->client, "virtualmachineinstances", "x/vm",
+               arena_printf(&w->a,
+                            "{\"status\":{\"phase\":\"%s\",\"phaseTransitionTimestamps\":%s,\"conditions\":[{\"type\":\"Ready\","
+                            "\"status\":\"%s\"},{\"type\":\"LiveMigratable\",\"status\":\"True\"}]}}",
+                            phase, times, strcmp(phase, "Running") == 0 ? "True" : "False"));
+    turns(w);
+}
+
+static void start(struct world *w)
+{
+    add_node(w, "n1", "8Gi");
+    turns(w);
+    fake_log_clear(w->client);
+}
+
+static void run_vm(struct world *w, const char *strategy)
+{
+    start(w);
+    add_vm(w, strategy, "64Mi", "");
+    turns(w);
+    pod_runs(w);
+    assert_string_equal(VMI("status/phase"), "Scheduled");
+    guest(w, "Running");
+    assert_string_equal(VM("status/printableStatus"), "Running");
+}
+
+static void pod_goes(struct world *w)
+{
+    fake_remove(w->client, "pods", fake_only(w->client, "pods", &w->a));
+    turns(w);
+}
+
+static void request(struct world *w, const char *requests)
+{
+    fake_merge(w->client, "virtualmachines", "x/vm", arena_printf(&w->a, "{\"status\":{\"stateChangeRequests\":%s}}", requests));
+    turns(w);
+}
+
+/* --- */
+
+static void from_create_to_running_in_nine_writes(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", "");
+    turns(w);
+    assert_string_equal(VMI("status/phase"), "Scheduling");
+    assert_string_equal(VM("status/printableStatus"), "Starting");
+    assert_true(json_bool_at(get(w, "virtualmachines"), "status/created", false));
+    assert_string_equal(text(w, "pods", "spec/nodeName"), "n1");
+    assert_string_equal(VMI("status/launcherContainerImageVersion"), "vireo.io/launcher:test");
+    pod_runs(w);
+    assert_string_equal(VMI("status/phase"), "Scheduled");
+    assert_string_equal(VMI("status/nodeName"), "n1");
+    assert_string_equal(VMI("metadata/labels/kubevirt.io~1nodeName"), "n1");
+    assert_string_equal(VMI("metadata/annotations/kubevirt.io~1vm-generation"), "1");
+    guest(w, "Running"); /* not counted: the agent's */
+    assert_string_equal(VM("status/printableStatus"), "Running");
+    assert_true(json_bool_at(get(w, "virtualmachines"), "status/ready", false));
+    assert_true(condition_is(get(w, "virtualmachines"), "LiveMigratable", "True"));
+    assert_int_equal(json_i64_at(get(w, "virtualmachines"), "status/observedGeneration", 0), 1);
+    settle(w);
+    /* With the scheduler's binding, and without the agent's one. */
+    assert_int_equal(fake_writes(w->client, NULL), 9);
+    assert_int_equal(fake_writes(w->client, "virtualmachineinstances"), 3);
+    assert_int_equal(fake_count(w->client, "events"), 3);
+}
+
+static void stopping_deletes_instance_and_pod(void **state)
+{
+    struct world *w = *state;
+
+    run_vm(w, "Always");
+    fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"runStrategy\":\"Halted\"}}");
+    turns(w);
+    assert_string_equal(VM("status/printableStatus"), "Stopping");
+    assert_null(json_at(get(w, "pods"), "metadata/deletionTimestamp")); /* the agent shuts the guest down first */
+    guest(w, "Succeeded");
+    assert_non_null(json_at(get(w, "pods"), "metadata/deletionTimestamp"));
+    pod_goes(w);
+    assert_null(get(w, "virtualmachineinstances"));
+    assert_string_equal(VM("status/printableStatus"), "Stopped");
+    assert_true(condition_is(get(w, "virtualmachines"), "Ready", "False"));
+    assert_null(json_at(get(w, "virtualmachines"), "status/created"));
+    settle(w);
+    assert_int_equal(fake_count(w->client, "pods"), 0);
+}
+
+static void a_restart_makes_another_instance(void **state)
+{
+    struct world *w = *state;
+    const char *uid;
+
+    run_vm(w, "Always");
+    uid = VMI("metadata/uid");
+    request(w, arena_printf(&w->a, "[{\"action\":\"Stop\",\"uid\":\"%s\"},{\"action\":\"Start\"}]", uid));
+    guest(w, "Succeeded");
+    pod_goes(w);
+    settle(w);
+    assert_string_not_equal(VMI("metadata/uid"), uid);
+    assert_string_equal(VMI("status/phase"), "Scheduling");
+    assert_null(json_at(get(w, "virtualmachines"), "status/stateChangeRequests"));
+    assert_int_equal(fake_count(w->client, "controllerrevisions"), 1);
+}
+
+static void deleting_a_vm_takes_everything_along(void **state)
+{
+    struct world *w = *state;
+
+    run_vm(w, "Always");
+    fake_delete(w->client, "virtualmachines", "x/vm");
+    turns(w);
+    assert_string_equal(VM("status/printableStatus"), "Terminating");
+    guest(w, "Succeeded");
+    pod_goes(w);
+    settle(w);
+    assert_int_equal(fake_count(w->client, "virtualmachines"), 0);
+    assert_int_equal(fake_count(w->client, "virtualmachineinstances"), 0);
+    assert_int_equal(fake_count(w->client, "controllerrevisions"), 0);
+}
+
+static void manual_waits_for_a_start(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Manual", "64Mi", "");
+    settle(w);
+    assert_null(get(w, "virtualmachineinstances"));
+    assert_string_equal(VM("status/printableStatus"), "Stopped");
+    request(w, "[{\"action\":\"Start\",\"data\":{\"paused\":\"true\"}}]");
+    settle(w);
+    assert_string_equal(VMI("spec/startStrategy"), "Paused");
+    assert_null(json_at(get(w, "virtualmachines"), "status/stateChangeRequests"));
+    pod_runs(w);
+    guest(w, "Running");
+    guest(w, "Failed");
+    settle(w);
+    assert_string_equal(VMI("status/phase"), "Failed"); /* left alone */
+    assert_string_equal(VM("status/printableStatus"), "Stopped");
+}
+
+static void halted_starts_by_changing_its_strategy(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Halted", "64Mi", "");
+    settle(w);
+    request(w, "[{\"action\":\"Start\"}]");
+    settle(w);
+    assert_string_equal(VM("spec/runStrategy"), "Always");
+    assert_string_equal(VM("status/printableStatus"), "Starting");
+}
+
+static void rerun_on_failure_starts_again_only_then(void **state)
+{
+    struct world *w = *state;
+    const char *uid;
+
+    run_vm(w, "RerunOnFailure");
+    uid = VMI("metadata/uid");
+    guest(w, "Failed");
+    pod_goes(w);
+    settle(w);
+    assert_string_not_equal(VMI("metadata/uid"), uid);
+    pod_runs(w);
+    guest(w, "Running");
+    guest(w, "Succeeded");
+    pod_goes(w);
+    settle(w);
+    assert_null(get(w, "virtualmachineinstances"));
+    assert_string_equal(VM("status/printableStatus"), "Stopped");
+}
+
+static void a_start_that_fails_is_tried_ever_later(void **state)
+{
+    struct world *w = *state;
+    int64_t count = 0;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", "");
+    settle(w);
+    for (count = 1; count <= 3; count++) {
+        assert_string_equal(VMI("status/phase"), "Scheduling");
+        pod_goes(w); /* before it was ready */
+        settle(w);
+        assert_null(get(w, "virtualmachineinstances"));
+        assert_string_equal(VM("status/printableStatus"), "CrashLoopBackOff");
+        assert_int_equal(json_i64_at(get(w, "virtualmachines"), "status/startFailure/consecutiveFailCount", 0), count);
+        loop_fake_advance(w->loop, SECONDS(10 * count * count - 4));
+        turns(w);
+        assert_null(get(w, "virtualmachineinstances"));
+        loop_fake_advance(w->loop, SECONDS(5 * count * count + 5));
+        settle(w);
+    }
+    pod_runs(w);
+    guest(w, "Running");
+    settle(w);
+    assert_null(json_at(get(w, "virtualmachines"), "status/startFailure"));
+}
+
+static void a_pod_deleted_by_force_ends_the_instance(void **state)
+{
+    struct world *w = *state;
+    const char *uid;
+
+    run_vm(w, "Always");
+    uid = VMI("metadata/uid");
+    pod_goes(w);
+    assert_string_equal(VMI("status/phase"), "Running");
+    loop_fake_advance(w->loop, SECONDS(3));
+    settle(w);
+    assert_string_not_equal(VMI("metadata/uid"), uid);
+    assert_string_equal(VMI("status/phase"), "Scheduling");
+}
+
+static void too_big_says_so(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Always", "64Gi", "");
+    settle(w);
+    assert_string_equal(VM("status/printableStatus"), "ErrorUnschedulable");
+    assert_true(condition_is(get(w, "virtualmachines"), "PodScheduled", "False"));
+    assert_true(str_starts(json_str_at(condition_find(get(w, "virtualmachineinstances"), "PodScheduled"), "message"),
+                           STR("0/1 nodes are available: 1 Insufficient memory. The pod needs ")));
+    fake_log_clear(w->client);
+    settle(w);
+    assert_string_equal(fake_log(w->client), ""); /* and then keeps quiet */
+    add_node(w, "n2", "128Gi");
+    settle(w);
+    assert_string_equal(text(w, "pods", "spec/nodeName"), "n2");
+    assert_string_equal(VM("status/printableStatus"), "Starting");
+    assert_false(condition_is(get(w, "virtualmachines"), "PodScheduled", "False"));
+}
+
+#define VOLUME ",\"volumes\":[{\"name\":\"d\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]"
+#define CLAIM(class)                                                                                                     \
+    "{\"apiVersion\":\"v1\",\"kind\":\"PersistentVolumeClaim\",\"metadata\":{\"name\":\"c\",\"namespace\":\"x\"},\"spec\":{"       \
+    "\"accessModes\":[\"ReadWriteOnce\"],\"storageClassName\":\"" class "\",\"resources\":{\"requests\":{\"storage\":\"1Gi\"}}}}"
+
+static void a_claim_is_waited_for_and_bound(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", VOLUME);
+    settle(w);
+    assert_string_equal(VM("status/printableStatus"), "ErrorPvcNotFound");
+    assert_int_equal(fake_count(w->client, "pods"), 0);
+    fake_create(w->client, "persistentvolumeclaims", CLAIM("vireo-local"));
+    settle(w);
+    assert_string_equal(VM("status/printableStatus"), "Starting");
+    assert_false(condition_is(get(w, "virtualmachines"), "Synchronized", "False"));
+    assert_true(str_is(json_str_at(fake_get(w->client, "persistentvolumeclaims", "x/c", &w->a), "status/phase"), "Bound"));
+    assert_int_equal(fake_count(w->client, "persistentvolumes"), 1);
+    assert_string_equal(text(w, "pods", "spec/nodeName"), "n1");
+    /* In use: stays until the pod has gone. */
+    fake_delete(w->client, "persistentvolumeclaims", "x/c");
+    settle(w);
+    assert_int_equal(fake_count(w->client, "persistentvolumeclaims"), 1);
+    fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"runStrategy\":\"Halted\"}}");
+    turns(w);
+    pod_goes(w);
+    settle(w);
+    assert_int_equal(fake_count(w->client, "persistentvolumeclaims"), 0);
+    assert_int_equal(fake_count(w->client, "persistentvolumes"), 0);
+}
+
+static void a_claim_of_another_class_is_told_about(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    fake_create(w->client, "persistentvolumeclaims", CLAIM("fast"));
+    add_vm(w, "Always", "64Mi", VOLUME);
+    settle(w);
+    assert_string_equal(VM("status/printableStatus"), "ErrorUnschedulable");
+    assert_true(fake_count(w->client, "events") >= 3);
+}
+
+static void a_refused_instance_is_told_and_retried(void **state)
+{
+    struct world *w = *state;
+    const struct json *c;
+
+    start(w);
+    fake_fail(w->client, "virtualmachineinstances", CLIENT_CREATE, 6, ERROR_FORBIDDEN, "exceeded quota: q");
+    add_vm(w, "Always", "64Mi", "");
+    for (int i = 0; i < 10; i++) { /* 6 × ≥ 5 ms */
+        loop_fake_advance(w->loop, MILLIS(5));
+        turns(w);
+    }
+    c = condition_find(get(w, "virtualmachines"), "Failure");
+    assert_non_null(c);
+    assert_true(str_is(json_str_at(c, "reason"), "FailedCreate"));
+    assert_true(str_is(json_str_at(c, "message"), "exceeded quota: q"));
+    settle(w);
+    assert_non_null(get(w, "virtualmachineinstances"));
+    assert_null(condition_find(get(w, "virtualmachines"), "Failure"));
+}
+
+static void an_instance_of_somebody_else_is_in_the_way(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    fake_create(w->client, "virtualmachineinstances",
+                "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"name\":\"vm\","
+                "\"namespace\":\"x\",\"finalizers\":[\"kubevirt.io/foregroundDeleteVirtualMachine\"]},\"spec\":{\"domain\":{"
+                "\"devices\":{},\"memory\":{\"guest\":\"64Mi\"}}}}");
+    add_vm(w, "Always", "64Mi", "");
+    settle(w);
+    assert_true(str_is(json_str_at(condition_find(get(w, "virtualmachines"), "Failure"), "reason"), "FailedCreate"));
+    assert_string_equal(VMI("status/phase"), "Scheduling"); /* it lives by itself */
+    fake_delete(w->client, "virtualmachineinstances", "x/vm");
+    turns(w);
+    pod_goes(w);
+    settle(w);
+    assert_true(meta_controlled_by(get(w, "virtualmachineinstances"), meta_uid(get(w, "virtualmachines"))));
+    assert_null(condition_find(get(w, "virtualmachines"), "Failure"));
+}
+
+static void a_changed_template_wants_a_restart(void **state)
+{
+    struct world *w = *state;
+
+    run_vm(w, "Always");
+    fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"template\":{\"spec\":{\"domain\":{\"cpu\":{\"cores\":2}}}}}}");
+    settle(w);
+    assert_true(condition_is(get(w, "virtualmachines"), "RestartRequired", "True"));
+    assert_int_equal(json_i64_at(get(w, "virtualmachines"), "status/desiredGeneration", 0), 2);
+    fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"template\":{\"spec\":{\"domain\":{\"cpu\":{\"cores\":1}}}}}}");
+    settle(w);
+    assert_null(condition_find(get(w, "virtualmachines"), "RestartRequired"));
+    assert_string_equal(VMI("metadata/annotations/kubevirt.io~1vm-generation"), "3");
+}
+
+static void a_silent_node_loses_its_instances(void **state)
+{
+    struct world *w = *state;
+
+    run_vm(w, "Always");
+    loop_fake_advance(w->loop, SECONDS(301));
+    turns(w);
+    assert_true(str_is(meta_label(fake_get(w->client, "nodes", "n1", &w->a), "kubevirt.io/schedulable"), "false"));
+    assert_string_equal(VMI("status/phase"), "Running"); /* its pod lives */
+    fake_delete(w->client, "pods", fake_only(w->client, "pods", &w->a)); /* as an eviction would */
+    loop_fake_advance(w->loop, SECONDS(31));
+    turns(w);
+    assert_string_equal(VMI("status/phase"), "Failed");
+    assert_string_equal(VMI("status/reason"), "NodeUnresponsive");
+    pod_goes(w);
+    settle(w);
+    assert_string_equal(VM("status/printableStatus"), "ErrorUnschedulable"); /* no other node */
+}
+
+static void nothing_is_lost_when_the_controllers_start_anew(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", "");
+    /* At every turn between the writes. */
+    for (int i = 0; i < 60; i++) {
+        loop_turn(w->loop, 0);
+        controllers_free(w->controllers);
+        w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .embedded = true,
+                                                                      .launcher_image = "vireo.io/launcher:test"});
+        controllers_start(w->controllers);
+        for (int k = 0; k < i; k++)
+            loop_turn(w->loop, 0);
+    }
+    settle(w);
+    assert_int_equal(fake_count(w->client, "pods"), 1);
+    assert_int_equal(fake_count(w->client, "controllerrevisions"), 1);
+    assert_string_equal(text(w, "pods", "spec/nodeName"), "n1");
+    assert_string_equal(VM("status/printableStatus"), "Starting");
+}
+
+static void every_write_may_fail_once(void **state)
+{
+    static const struct {
+        const char *plural;
+        enum client_verb verb;
+    } cases[] = {
+        {"virtualmachines", CLIENT_PATCH_MERGE}, {"controllerrevisions", CLIENT_CREATE},
+        {"virtualmachineinstances", CLIENT_CREATE}, {"virtualmachineinstances", CLIENT_PATCH_MERGE},
+        {"pods", CLIENT_CREATE}, {"events", CLIENT_CREATE},
+    };
+    static const enum error_kind kinds[] = {ERROR_UNAVAILABLE, ERROR_CONFLICT, ERROR_INTERNAL, ERROR_EXISTS};
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases) * ARRAY_SIZE(kinds); i++) {
+        struct world *w;
+
+        if (i > 0)
+            setup(state);
+        w = *state;
+        start(w);
+        fake_fail(w->client, cases[i / ARRAY_SIZE(kinds)].plural, cases[i / ARRAY_SIZE(kinds)].verb, 1,
+                  kinds[i % ARRAY_SIZE(kinds)], "once");
+        add_vm(w, "Always", "64Mi", "");
+        settle(w);
+        assert_int_equal(fake_count(w->client, "pods"), 1);
+        assert_int_equal(fake_count(w->client, "controllerrevisions"), 1);
+        assert_string_equal(VMI("status/phase"), "Scheduling");
+        assert_string_equal(VM("status/printableStatus"), "Starting");
+        assert_true(meta_has_finalizer(get(w, "virtualmachines"), "kubevirt.io/virtualMachineControllerFinalize"));
+        if (i + 1 < ARRAY_SIZE(cases) * ARRAY_SIZE(kinds))
+            teardown(state);
+    }
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(from_create_to_running_in_nine_writes),
+        T(stopping_deletes_instance_and_pod),
+        T(a_restart_makes_another_instance),
+        T(deleting_a_vm_takes_everything_along),
+        T(manual_waits_for_a_start),
+        T(halted_starts_by_changing_its_strategy),
+        T(rerun_on_failure_starts_again_only_then),
+        T(a_start_that_fails_is_tried_ever_later),
+        T(a_pod_deleted_by_force_ends_the_instance),
+        T(too_big_says_so),
+        T(a_claim_is_waited_for_and_bound),
+        T(a_claim_of_another_class_is_told_about),
+        T(a_refused_instance_is_told_and_retried),
+        T(an_instance_of_somebody_else_is_in_the_way),
+        T(a_changed_template_wants_a_restart),
+        T(a_silent_node_loses_its_instances),
+        T(nothing_is_lost_when_the_controllers_start_anew),
+        T(every_write_may_fail_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
