@@ -8,9 +8,19 @@
 
 static const char usage[] =
     "Usage: vireo-launcher --name NAME --uid UID --namespace NAMESPACE [--grace-period-seconds N]\n"
-    "Runs one virtual machine. Started by the node agent inside the machine's pod; not meant for people.\n";
+    "Runs one virtual machine. Started by the node agent inside the machine's pod; not meant for "
+    "people.\n";
 
-enum { OPT_NAME = 1, OPT_UID, OPT_NAMESPACE, OPT_GRACE, OPT_ROOT, OPT_DEBUG, OPT_HELP, OPT_VERSION };
+enum {
+    OPT_NAME = 1,
+    OPT_UID,
+    OPT_NAMESPACE,
+    OPT_GRACE,
+    OPT_ROOT,
+    OPT_DEBUG,
+    OPT_HELP,
+    OPT_VERSION
+};
 
 static const struct option options[] = {
     {"name", required_argument, NULL, OPT_NAME},

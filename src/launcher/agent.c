@@ -14,11 +14,20 @@
 
 #define MAX_ANSWER (256u << 10)
 #define TIMEOUT_NS SECONDS(10)
-#define RETRY_NS   SECONDS(5)
+#define RETRY_NS SECONDS(5)
 #define MAX_INTERFACES 32
 #define MAX_IPS 32
 
-enum item { ITEM_INFO, ITEM_OS, ITEM_HOSTNAME, ITEM_TIMEZONE, ITEM_INTERFACES, ITEM_USERS, ITEM_FILESYSTEMS, N_ITEMS };
+enum item {
+    ITEM_INFO,
+    ITEM_OS,
+    ITEM_HOSTNAME,
+    ITEM_TIMEZONE,
+    ITEM_INTERFACES,
+    ITEM_USERS,
+    ITEM_FILESYSTEMS,
+    N_ITEMS
+};
 static const struct {
     const char *command, *name;
     int64_t every_ns;
@@ -40,11 +49,11 @@ struct guest_agent {
     struct loop_timer timer; /* the answer's deadline, or the next question */
     int fd;
     enum stage stage;
-    bool asked;      /* an answer is awaited */
-    enum item item;  /* … to this, in STAGE_READY */
+    bool asked;     /* an answer is awaited */
+    enum item item; /* … to this, in STAGE_READY */
     int64_t sync_id;
     struct buf in;
-    bool skipping;   /* an oversized line: dropped up to its end */
+    bool skipping; /* an oversized line: dropped up to its end */
     struct buf out;
     char *answers[N_ITEMS]; /* owned JSON text of the last answer, or NULL */
     int64_t due_ns[N_ITEMS];
@@ -54,9 +63,15 @@ struct guest_agent {
 static void ask_next(struct guest_agent *g);
 static void timer_fired(struct loop_timer *t);
 
-static bool known(const struct guest_agent *g) { return g->stage == STAGE_READY && g->answers[ITEM_INFO]; }
+static bool known(const struct guest_agent *g)
+{
+    return g->stage == STAGE_READY && g->answers[ITEM_INFO];
+}
 
-bool agent_connected(const struct guest_agent *g) { return g && known(g); }
+bool agent_connected(const struct guest_agent *g)
+{
+    return g && known(g);
+}
 
 static void publish_if_changed(struct guest_agent *g, bool changed)
 {
@@ -98,7 +113,8 @@ static void synchronize(struct guest_agent *g)
     g->stage = STAGE_SYNCING;
     g->sync_id++;
     buf_clear(&g->out);
-    text = xasprintf("{\"execute\":\"guest-sync\",\"arguments\":{\"id\":%lld}}", (long long)g->sync_id);
+    text = xasprintf("{\"execute\":\"guest-sync\",\"arguments\":{\"id\":%lld}}",
+                     (long long)g->sync_id);
     ask(g, text);
 }
 
@@ -239,8 +255,7 @@ const struct json *agent_interfaces(const struct guest_agent *g, struct arena *a
     const struct json *list[MAX_INTERFACES];
     size_t n = 0;
 
-    json_each_item(nic, answer(g, ITEM_INTERFACES, a))
-    {
+    json_each_item(nic, answer(g, ITEM_INTERFACES, a)) {
         const struct json *ips[MAX_IPS];
         size_t n_ips = 0;
 
@@ -249,8 +264,9 @@ const struct json *agent_interfaces(const struct guest_agent *g, struct arena *a
         json_each_item(ip, json_get(nic, "ip-addresses"))
             if (n_ips < MAX_IPS && json_is(json_get(ip, "ip-address"), JSON_STRING))
                 ips[n_ips++] = json_get(ip, "ip-address");
-        list[n++] = json_object(a, "name", json_get(nic, "name"), "mac", json_get(nic, "hardware-address"), "ips",
-                                json_array_n(a, ips, n_ips), NULL);
+        list[n++] =
+            json_object(a, "name", json_get(nic, "name"), "mac", json_get(nic, "hardware-address"),
+                        "ips", json_array_n(a, ips, n_ips), NULL);
     }
     return json_array_n(a, list, n);
 }

@@ -11,14 +11,14 @@
 #include "base/buf.h"
 #include "base/file.h"
 
-#define LOG_NAME      "virt-serial0-log"
-#define LOG_OLD_NAME  "virt-serial0-log.0"
-#define LOG_BYTES     (1u << 20)   /* of each of the two files */
-#define LINE_BYTES    4096         /* a longer line is cut */
-#define RATE_BYTES    (256u << 10) /* to stdout, each second … */
-#define BURST_BYTES   (1u << 20)   /* … after a rest */
-#define HOLDER_BYTES  (256u << 10) /* a holder further behind is let go */
-#define CHUNK         4096
+#define LOG_NAME "virt-serial0-log"
+#define LOG_OLD_NAME "virt-serial0-log.0"
+#define LOG_BYTES (1u << 20)      /* of each of the two files */
+#define LINE_BYTES 4096           /* a longer line is cut */
+#define RATE_BYTES (256u << 10)   /* to stdout, each second … */
+#define BURST_BYTES (1u << 20)    /* … after a rest */
+#define HOLDER_BYTES (256u << 10) /* a holder further behind is let go */
+#define CHUNK 4096
 
 struct console {
     struct loop *loop;
@@ -48,7 +48,8 @@ static void log_open(struct console *c, bool fresh)
     if (fresh)
         renameat(c->log_dirfd, LOG_NAME, c->log_dirfd, LOG_OLD_NAME);
     c->log_bytes = 0;
-    if (!file_open_beneath(c->log_dirfd, LOG_NAME, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0640, &c->log_fd, &err))
+    if (!file_open_beneath(c->log_dirfd, LOG_NAME, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0640,
+                           &c->log_fd, &err))
         return; /* a full or lost volume costs the log, not the guest */
     if (fstat(c->log_fd, &st) == 0)
         c->log_bytes = (size_t)st.st_size;
@@ -87,8 +88,9 @@ static void refill(struct console *c)
     if (earned <= 0)
         return;
     c->refilled_ns = now;
-    c->budget = earned > (int64_t)BURST_BYTES || c->budget + (size_t)earned > BURST_BYTES ? BURST_BYTES
-                                                                                          : c->budget + (size_t)earned;
+    c->budget = earned > (int64_t)BURST_BYTES || c->budget + (size_t)earned > BURST_BYTES
+                    ? BURST_BYTES
+                    : c->budget + (size_t)earned;
     if (c->dropped > 0 && c->budget > 2 * LINE_BYTES) {
         char text[96];
         int n = snprintf(text, sizeof text, "[%zu bytes of console output left out]\n", c->dropped);
@@ -152,7 +154,8 @@ static void wants(struct console *c)
         loop_io_events(&c->port_io, EPOLLIN | (c->to_port.n ? (uint32_t)EPOLLOUT : 0u));
     /* Nothing more is read from the holder until the port took what was typed. */
     if (c->holder_io.loop)
-        loop_io_events(&c->holder_io, (c->to_port.n ? 0u : (uint32_t)EPOLLIN) | (c->to_holder.n ? (uint32_t)EPOLLOUT : 0u));
+        loop_io_events(&c->holder_io, (c->to_port.n ? 0u : (uint32_t)EPOLLIN)
+                                          | (c->to_holder.n ? (uint32_t)EPOLLOUT : 0u));
 }
 
 static void holder_text(struct console *c, const char *p, size_t n)

@@ -12,8 +12,8 @@
 #include "base/alloc.h"
 
 #define MAX_SERVICES 16
-#define MAX_PACKET   1500
-#define MAX_A_TURN   16 /* a guest that floods us waits its turn */
+#define MAX_PACKET 1500
+#define MAX_A_TURN 16 /* a guest that floods us waits its turn */
 
 struct dhcp_service {
     struct dhcp_service *next;
@@ -26,7 +26,8 @@ struct dhcp_service {
 static void packet_ready(struct loop_io *io, uint32_t events)
 {
     struct dhcp_service *s = container_of(io, struct dhcp_service, io);
-    const struct sockaddr_in everyone = {.sin_family = AF_INET, .sin_port = htons(68), .sin_addr.s_addr = INADDR_BROADCAST};
+    const struct sockaddr_in everyone = {
+        .sin_family = AF_INET, .sin_port = htons(68), .sin_addr.s_addr = INADDR_BROADCAST};
 
     (void)events;
     for (int i = 0; i < MAX_A_TURN; i++) {
@@ -38,12 +39,15 @@ static void packet_ready(struct loop_io *io, uint32_t events)
             return;
         buf_init(&answer, MAX_PACKET);
         if (dhcp_reply(&s->config, str_n(packet, (size_t)n), &answer) && !answer.overflow
-            && sendto(s->fd, answer.p, answer.n, MSG_DONTWAIT, (const struct sockaddr *)&everyone, sizeof everyone) < 0)
+            && sendto(s->fd, answer.p, answer.n, MSG_DONTWAIT, (const struct sockaddr *)&everyone,
+                      sizeof everyone)
+                   < 0)
             return; /* the guest asks again */
     }
 }
 
-bool dhcp_start(struct launcher *l, const struct json *nic, const struct json *dhcp, int *fds, size_t n_fds, struct error *err)
+bool dhcp_start(struct launcher *l, const struct json *nic, const struct json *dhcp, int *fds,
+                size_t n_fds, struct error *err)
 {
     struct dhcp_service *s;
     int64_t i = json_i64_at(dhcp, "fd", -1);

@@ -24,7 +24,8 @@ struct guest_agent;
 struct launcher {
     const struct launcher_options *options;
     struct loop *loop;
-    int public_dirfd, private_dirfd, ephemeral_dirfd, sockets_dirfd, own_dirfd; /* own: private/<uid>, the console's log */
+    int public_dirfd, private_dirfd, ephemeral_dirfd, sockets_dirfd,
+        own_dirfd; /* own: private/<uid>, the console's log */
     char *private_dir;
 
     int listen_fd;
@@ -36,7 +37,7 @@ struct launcher {
     struct arena *vmi_arena; /* owned; holds the VMI of the machine that was started */
     const struct kv_virtual_machine_instance *vmi;
     enum vmm_accelerator accelerator;
-    struct vmm *vmm; /* NULL until the first sync */
+    struct vmm *vmm;        /* NULL until the first sync */
     struct vmm_status last; /* of the latest machine, also when its start failed and vmm is gone */
     enum vmm_state logged;  /* the last state that the log tells */
     struct loop_defer retire; /* frees a machine whose start failed */
@@ -47,9 +48,9 @@ struct launcher {
 
     int64_t seq;
     struct loop_signal term, interrupt;
-    struct loop_timer grace;      /* a shutdown that was asked for turns into a kill */
-    struct loop_timer ask_again;  /* a guest that still boots does not see the first request */
-    bool ending;                  /* SIGTERM came: without a machine there is nothing to wait for */
+    struct loop_timer grace;     /* a shutdown that was asked for turns into a kill */
+    struct loop_timer ask_again; /* a guest that still boots does not see the first request */
+    bool ending;                 /* SIGTERM came: without a machine there is nothing to wait for */
     int exit_status;
 };
 
@@ -61,7 +62,8 @@ void launcher_retire(struct launcher *l);
 void launcher_shutdown(struct launcher *l, int64_t grace_ns);
 const char *launcher_tag(const struct launcher *l); /* "vmi ns/name" for the log */
 /* sync.c */
-MUST_CHECK bool launcher_sync(struct launcher *l, const struct json *request, int *fds, size_t n_fds, struct error *err);
+MUST_CHECK bool launcher_sync(struct launcher *l, const struct json *request, int *fds,
+                              size_t n_fds, struct error *err);
 void launcher_sync_done(struct launcher *l); /* lets go of what sync made */
 /* server.c */
 MUST_CHECK bool server_start(struct launcher *l, struct error *err);
@@ -71,11 +73,13 @@ struct guest_agent *agent_new(struct launcher *l, int take_fd);
 void agent_free(struct guest_agent *g);
 void agent_port_changed(struct guest_agent *g, bool open);
 bool agent_connected(const struct guest_agent *g);
-const struct json *agent_interfaces(const struct guest_agent *g, struct arena *a); /* [{"name","mac","ips"}], or NULL */
-const struct json *agent_info(const struct guest_agent *g, struct arena *a);       /* reply of guest-info */
+const struct json *agent_interfaces(const struct guest_agent *g,
+                                    struct arena *a); /* [{"name","mac","ips"}], or NULL */
+const struct json *agent_info(const struct guest_agent *g,
+                              struct arena *a); /* reply of guest-info */
 /* dhcp.c */
-MUST_CHECK bool dhcp_start(struct launcher *l, const struct json *nic, const struct json *dhcp, int *fds, size_t n_fds,
-                           struct error *err);
+MUST_CHECK bool dhcp_start(struct launcher *l, const struct json *nic, const struct json *dhcp,
+                           int *fds, size_t n_fds, struct error *err);
 void dhcp_stop(struct launcher *l);
 /* termination.c */
 void termination_write(struct launcher *l);

@@ -35,11 +35,14 @@ const struct json *launcher_domain(struct launcher *l, struct arena *a)
     const struct vmm_status *s = &l->last;
     const struct json *list = interfaces(l, a);
 
-    return json_object(a, "state", json_new_z(a, vmm_state_name(s->state)), "reason", json_new_z(a, vmm_reason_name(s->reason)),
-                       "message", json_new_z(a, s->message), "since_ns", json_new_i64(a, s->since_ns), "pid",
+    return json_object(a, "state", json_new_z(a, vmm_state_name(s->state)), "reason",
+                       json_new_z(a, vmm_reason_name(s->reason)), "message",
+                       json_new_z(a, s->message), "since_ns", json_new_i64(a, s->since_ns), "pid",
                        json_new_i64(a, s->pid), "machine", json_new_z(a, s->machine), "accelerator",
-                       json_new_z(a, l->accelerator == VMM_KVM ? "kvm" : "tcg"), "reboots", json_new_i64(a, s->reboots), "agent",
-                       json_new_bool(agent_connected(l->agent)), "interfaces", list ? list : json_array(a, NULL), NULL);
+                       json_new_z(a, l->accelerator == VMM_KVM ? "kvm" : "tcg"), "reboots",
+                       json_new_i64(a, s->reboots), "agent",
+                       json_new_bool(agent_connected(l->agent)), "interfaces",
+                       list ? list : json_array(a, NULL), NULL);
 }
 
 void launcher_publish(struct launcher *l)
@@ -47,8 +50,8 @@ void launcher_publish(struct launcher *l)
     AUTO(arena_done) struct arena a = {0};
     const struct json *event;
 
-    event = json_object(&a, "event", json_new_z(&a, "domain"), "seq", json_new_i64(&a, ++l->seq), "domain", launcher_domain(l, &a),
-                        NULL);
+    event = json_object(&a, "event", json_new_z(&a, "domain"), "seq", json_new_i64(&a, ++l->seq),
+                        "domain", launcher_domain(l, &a), NULL);
     for (size_t i = 0; i < MAX_AGENTS; i++)
         if (l->peers[i] && l->peers[i]->subscribed)
             proto_send(l->peers[i]->conn, event, NULL, 0);
@@ -56,8 +59,9 @@ void launcher_publish(struct launcher *l)
 
 static void end(struct launcher *l)
 {
-    log_info(launcher_tag(l), "ended: %s%s%s%s%s", vmm_state_name(l->last.state), l->last.reason ? ", " : "",
-             vmm_reason_name(l->last.reason), l->last.message[0] ? ": " : "", l->last.message);
+    log_info(launcher_tag(l), "ended: %s%s%s%s%s", vmm_state_name(l->last.state),
+             l->last.reason ? ", " : "", vmm_reason_name(l->last.reason),
+             l->last.message[0] ? ": " : "", l->last.message);
     l->exit_status = l->last.state == VMM_CRASHED ? 1 : 0;
     termination_write(l);
     launcher_publish(l);
@@ -73,7 +77,10 @@ void launcher_retire(struct launcher *l)
     launcher_sync_done(l);
 }
 
-static void retire(struct loop_defer *d) { launcher_retire(container_of(d, struct launcher, retire)); }
+static void retire(struct loop_defer *d)
+{
+    launcher_retire(container_of(d, struct launcher, retire));
+}
 
 /* The driver's listener. */
 static void machine_changed(void *user)
@@ -84,8 +91,8 @@ static void machine_changed(void *user)
     if (l->agent)
         agent_port_changed(l->agent, l->last.agent_port);
     if (l->last.state != l->logged)
-        log_info(launcher_tag(l), "machine is %s%s%s", vmm_state_name(l->last.state), l->last.reason ? ", " : "",
-                 vmm_reason_name(l->last.reason));
+        log_info(launcher_tag(l), "machine is %s%s%s", vmm_state_name(l->last.state),
+                 l->last.reason ? ", " : "", vmm_reason_name(l->last.reason));
     l->logged = l->last.state;
     if (l->last.reason == VMM_REASON_START_FAILED) {
         launcher_publish(l);
@@ -99,7 +106,10 @@ static void machine_changed(void *user)
     }
 }
 
-struct vmm_listener launcher_listener(struct launcher *l) { return (struct vmm_listener){machine_changed, l}; }
+struct vmm_listener launcher_listener(struct launcher *l)
+{
+    return (struct vmm_listener){machine_changed, l};
+}
 
 /* ---- ending it ---- */
 
@@ -109,7 +119,8 @@ static void ask_again(struct loop_timer *t)
     AUTO(error_clear) struct error err = {0};
 
     if (vmm_alive(l->vmm) && !vmm_powerdown(l->vmm, &err))
-        log_warning(launcher_tag(l), "asking the guest to shut down: %s, retrying", error_text(&err));
+        log_warning(launcher_tag(l), "asking the guest to shut down: %s, retrying",
+                    error_text(&err));
     loop_timer_start(l->loop, &l->ask_again, ASK_AGAIN_NS, ask_again);
 }
 
@@ -140,7 +151,8 @@ void launcher_shutdown(struct launcher *l, int64_t grace_ns)
     if (loop_timer_active(&l->ask_again))
         return;
     if (!vmm_powerdown(l->vmm, &err))
-        log_warning(launcher_tag(l), "asking the guest to shut down: %s, retrying", error_text(&err));
+        log_warning(launcher_tag(l), "asking the guest to shut down: %s, retrying",
+                    error_text(&err));
     loop_timer_start(l->loop, &l->ask_again, ASK_AGAIN_NS, ask_again);
 }
 
@@ -148,16 +160,23 @@ static void terminated(struct launcher *l)
 {
     l->ending = true;
     if (vmm_alive(l->vmm)) {
-        log_info(launcher_tag(l), "asked to end; the guest has %lld s", (long long)(l->options->grace_ns / SECONDS(1)));
+        log_info(launcher_tag(l), "asked to end; the guest has %lld s",
+                 (long long)(l->options->grace_ns / SECONDS(1)));
         launcher_shutdown(l, l->options->grace_ns);
         return;
     }
     end(l);
 }
 
-static void got_term(struct loop_signal *s) { terminated(container_of(s, struct launcher, term)); }
+static void got_term(struct loop_signal *s)
+{
+    terminated(container_of(s, struct launcher, term));
+}
 
-static void got_interrupt(struct loop_signal *s) { terminated(container_of(s, struct launcher, interrupt)); }
+static void got_interrupt(struct loop_signal *s)
+{
+    terminated(container_of(s, struct launcher, interrupt));
+}
 
 /* ---- set-up ---- */
 
@@ -175,7 +194,8 @@ static bool setup(struct launcher *l, struct error *err)
     bool test = l->options->root[0] != '\0'; /* in a pod these are volumes and must be there */
 
     l->private_dir = xasprintf("%s%s", l->options->root, KV_DIR_PRIVATE);
-    if (!open_place(l, KV_DIR_PUBLIC, test, &l->public_dirfd, err) || !open_place(l, KV_DIR_PRIVATE, test, &l->private_dirfd, err)
+    if (!open_place(l, KV_DIR_PUBLIC, test, &l->public_dirfd, err)
+        || !open_place(l, KV_DIR_PRIVATE, test, &l->private_dirfd, err)
         || !open_place(l, KV_DIR_EPHEMERAL, test, &l->ephemeral_dirfd, err)
         || !open_place(l, KV_DIR_SOCKETS, test, &l->sockets_dirfd, err))
         return false;
@@ -218,8 +238,14 @@ static bool harden(struct error *err)
 
 bool launcher_run(const struct launcher_options *o, int *ret_status, struct error *err)
 {
-    struct launcher l = {.options = o, .public_dirfd = -1, .private_dirfd = -1, .ephemeral_dirfd = -1, .sockets_dirfd = -1,
-                         .own_dirfd = -1, .listen_fd = -1, .accelerator = VMM_TCG};
+    struct launcher l = {.options = o,
+                         .public_dirfd = -1,
+                         .private_dirfd = -1,
+                         .ephemeral_dirfd = -1,
+                         .sockets_dirfd = -1,
+                         .own_dirfd = -1,
+                         .listen_fd = -1,
+                         .accelerator = VMM_TCG};
     bool ok;
 
     if (!harden(err))

@@ -10,7 +10,7 @@
 struct launcher_options {
     const char *name, *namespace_, *uid; /* of the VMI */
     int64_t grace_ns;                    /* for SIGTERM */
-    const char *root;                    /* in front of /var/run/…: "" in a pod; tests give a directory */
+    const char *root; /* in front of /var/run/…: "" in a pod; tests give a directory */
 };
 /* Until the machine ended. Returns the exit status. */
 MUST_CHECK bool launcher_run(const struct launcher_options *o, int *ret_status, struct error *err);

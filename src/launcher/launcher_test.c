@@ -25,10 +25,14 @@
 /* The real launcher, in a child of its own below a temporary root, driven over its socket as the node agent does it, with a
  * real QEMU under TCG. The guest is its firmware, or a boot sector of a few bytes. */
 
-#define VMI_HEAD "{\"metadata\":{\"name\":\"t\",\"namespace\":\"ns\",\"uid\":\"u1\"},\"spec\":{\"domain\":{\"memory\":{\"guest\":\"32Mi\"},"
+#define VMI_HEAD                                                                                   \
+    "{\"metadata\":{\"name\":\"t\",\"namespace\":\"ns\",\"uid\":\"u1\"},\"spec\":{\"domain\":{"    \
+    "\"memory\":{\"guest\":\"32Mi\"},"
 #define NULL_VMI VMI_HEAD "\"devices\":{}}}}"
-#define DISK_VMI VMI_HEAD "\"devices\":{\"disableHotplug\":true,\"disks\":[{\"name\":\"d\",\"disk\":{\"bus\":\"virtio\"}}]}}," \
-                          "\"volumes\":[{\"name\":\"d\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]}}"
+#define DISK_VMI                                                                                   \
+    VMI_HEAD "\"devices\":{\"disableHotplug\":true,\"disks\":[{\"name\":\"d\",\"disk\":{\"bus\":"  \
+             "\"virtio\"}}]}},"                                                                    \
+             "\"volumes\":[{\"name\":\"d\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]}}"
 
 struct fixture {
     char root[32];
@@ -51,7 +55,8 @@ static void on_event(void *user, const struct json *e)
     snprintf(f->reason, sizeof f->reason, STR_FMT, STR_ARG(json_str_at(e, "domain/reason")));
 }
 
-static void on_answer(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
+static void on_answer(void *user, const struct json *ok, int *fds, size_t n_fds,
+                      const struct error *err)
 {
     struct fixture *f = user;
 
@@ -94,7 +99,8 @@ static void start(struct fixture *f)
     assert_non_null(mkdtemp(f->root));
     f->pid = fork();
     if (f->pid == 0) {
-        const struct launcher_options o = {.name = "t", .namespace_ = "ns", .uid = "u1", .grace_ns = SECONDS(1), .root = f->root};
+        const struct launcher_options o = {
+            .name = "t", .namespace_ = "ns", .uid = "u1", .grace_ns = SECONDS(1), .root = f->root};
         int status = 9, null = open("/dev/null", O_WRONLY);
 
         prctl(PR_SET_PDEATHSIG, SIGTERM); /* a failed test leaves nothing behind */
@@ -135,7 +141,8 @@ static int stop(struct fixture *f, struct buf *record)
 
 static bool sync_vmi(struct fixture *f, const char *vmi)
 {
-    AUTO_FREE char *params = xasprintf("{\"vmi\":%s,\"accelerator\":\"tcg\",\"nics\":[],\"disks\":[]}", vmi);
+    AUTO_FREE char *params =
+        xasprintf("{\"vmi\":%s,\"accelerator\":\"tcg\",\"nics\":[],\"disks\":[]}", vmi);
 
     return call(f, "sync", params);
 }
@@ -180,7 +187,9 @@ static void another_vmi_is_refused(void **state)
 
     (void)state;
     start(&f);
-    assert_false(sync_vmi(&f, "{\"metadata\":{\"name\":\"t\",\"uid\":\"u2\"},\"spec\":{\"domain\":{\"devices\":{}}}}"));
+    assert_false(sync_vmi(
+        &f,
+        "{\"metadata\":{\"name\":\"t\",\"uid\":\"u2\"},\"spec\":{\"domain\":{\"devices\":{}}}}"));
     assert_non_null(strstr(f.error, "u2"));
     assert_false(sync_vmi(&f, "{\"metadata\":{\"name\":\"t\",\"uid\":\"u1\"},\"spec\":7}"));
     kill(f.pid, SIGTERM); /* nothing runs: it ends at once */
@@ -193,7 +202,8 @@ static void failed_start_can_be_repeated(void **state)
 
     (void)state;
     start(&f);
-    assert_false(sync_vmi(&f, VMI_HEAD "\"machine\":{\"type\":\"no-such-board\"},\"devices\":{}}}}"));
+    assert_false(
+        sync_vmi(&f, VMI_HEAD "\"machine\":{\"type\":\"no-such-board\"},\"devices\":{}}}}"));
     assert_non_null(strstr(f.error, "unsupported machine type"));
     await(&f, "crashed");
     assert_string_equal(f.reason, "start-failed");
@@ -224,7 +234,7 @@ static void guest_talks_and_turns_off(void **state)
 {
     static const unsigned char sector[] = {
         0xba, 0xf8, 0x03,       /* 1: mov dx, 0x3f8 */
-        0xb0, 'V', 0xee,        /* out dx, 'V' */
+        0xb0, 'V',  0xee,       /* out dx, 'V' */
         0xba, 0xfd, 0x03,       /* mov dx, line status */
         0xec, 0xa8, 0x01,       /* in al, dx ; test al, 1 */
         0x74, 0xf2,             /* jz 1b */
@@ -248,7 +258,8 @@ static void guest_talks_and_turns_off(void **state)
     image[511] = 0xaa;
     assert_true(file_write(fd, "disk.img", str_n((const char *)image, sizeof image), 0600, &err));
     AUTO_CLOSE int disk = openat(fd, "disk.img", O_WRONLY | O_CLOEXEC);
-    assert_int_equal(ftruncate(disk, 4 << 20), 0); /* SeaBIOS does not read a disk of less than a cylinder */
+    assert_int_equal(ftruncate(disk, 4 << 20),
+                     0); /* SeaBIOS does not read a disk of less than a cylinder */
     if (!sync_vmi(&f, DISK_VMI))
         fail_msg("%s", f.error);
     assert_true(call(&f, "console", "{\"port\":\"serial0\"}"));

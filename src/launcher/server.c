@@ -20,14 +20,17 @@ static void reply(struct peer *p, int64_t id, const struct json *ok, const int *
 {
     AUTO(arena_done) struct arena a = {0};
 
-    proto_send(p->conn, json_object(&a, "id", json_new_i64(&a, id), "ok", ok ? ok : json_object(&a, NULL), NULL), fds, n_fds);
+    proto_send(
+        p->conn,
+        json_object(&a, "id", json_new_i64(&a, id), "ok", ok ? ok : json_object(&a, NULL), NULL),
+        fds, n_fds);
 }
 
 static void reply_error(struct peer *p, int64_t id, const struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
-    const struct json *e = json_object(&a, "kind", json_new_z(&a, error_kind_name(err->kind)), "message",
-                                       json_new_z(&a, error_text(err)), NULL);
+    const struct json *e = json_object(&a, "kind", json_new_z(&a, error_kind_name(err->kind)),
+                                       "message", json_new_z(&a, error_text(err)), NULL);
 
     proto_send(p->conn, json_object(&a, "id", json_new_i64(&a, id), "error", e, NULL), NULL, 0);
 }
@@ -49,9 +52,11 @@ typedef bool (*call_fn)(struct launcher *l, struct request *r, struct error *err
 static bool call_hello(struct launcher *l, struct request *r, struct error *err)
 {
     (void)err;
-    r->ok = json_object(r->a, "v", json_new_i64(r->a, PROTO_VERSION), "launcher", json_new_z(r->a, VIREO_VERSION), "uid",
-                        json_new_z(r->a, l->options->uid), "namespace", json_new_z(r->a, l->options->namespace_), "name",
-                        json_new_z(r->a, l->options->name), "pid", json_new_i64(r->a, getpid()), NULL);
+    r->ok =
+        json_object(r->a, "v", json_new_i64(r->a, PROTO_VERSION), "launcher",
+                    json_new_z(r->a, VIREO_VERSION), "uid", json_new_z(r->a, l->options->uid),
+                    "namespace", json_new_z(r->a, l->options->namespace_), "name",
+                    json_new_z(r->a, l->options->name), "pid", json_new_i64(r->a, getpid()), NULL);
     return true;
 }
 
@@ -131,7 +136,8 @@ static bool call_console(struct launcher *l, struct request *r, struct error *er
     if (!need_machine(l, err))
         return false;
     if (!l->console)
-        return error_set(err, ERROR_NOT_FOUND, "the machine has no serial console (autoattachSerialConsole: false)");
+        return error_set(err, ERROR_NOT_FOUND,
+                         "the machine has no serial console (autoattachSerialConsole: false)");
     return console_attach(l->console, &r->answer_fd, err);
 }
 
@@ -140,17 +146,20 @@ static bool call_vnc(struct launcher *l, struct request *r, struct error *err)
     if (!need_machine(l, err))
         return false;
     if (!opt_not_false(l->vmi->spec->domain->devices->autoattach_graphics_device))
-        return error_set(err, ERROR_NOT_FOUND, "the machine has no display (autoattachGraphicsDevice: false)");
+        return error_set(err, ERROR_NOT_FOUND,
+                         "the machine has no display (autoattachGraphicsDevice: false)");
     return vmm_open_stream(l->vmm, VMM_STREAM_VNC, &r->answer_fd, err);
 }
 
 static const struct json *counters(struct arena *a, const struct vmm_counters *k)
 {
-    return json_object(a, "name", json_new_z(a, k->name), "read_bytes", json_new_i64(a, (int64_t)k->read_bytes), "write_bytes",
-                       json_new_i64(a, (int64_t)k->write_bytes), "read_ops", json_new_i64(a, (int64_t)k->read_ops), "write_ops",
-                       json_new_i64(a, (int64_t)k->write_ops), "read_ns", json_new_i64(a, (int64_t)k->read_ns), "write_ns",
-                       json_new_i64(a, (int64_t)k->write_ns), "flush_ops", json_new_i64(a, (int64_t)k->flush_ops), "flush_ns",
-                       json_new_i64(a, (int64_t)k->flush_ns), NULL);
+    return json_object(
+        a, "name", json_new_z(a, k->name), "read_bytes", json_new_i64(a, (int64_t)k->read_bytes),
+        "write_bytes", json_new_i64(a, (int64_t)k->write_bytes), "read_ops",
+        json_new_i64(a, (int64_t)k->read_ops), "write_ops", json_new_i64(a, (int64_t)k->write_ops),
+        "read_ns", json_new_i64(a, (int64_t)k->read_ns), "write_ns",
+        json_new_i64(a, (int64_t)k->write_ns), "flush_ops", json_new_i64(a, (int64_t)k->flush_ops),
+        "flush_ns", json_new_i64(a, (int64_t)k->flush_ns), NULL);
 }
 
 static bool call_stats(struct launcher *l, struct request *r, struct error *err)
@@ -164,9 +173,10 @@ static bool call_stats(struct launcher *l, struct request *r, struct error *err)
     for (size_t i = 0; i < s.n_block; i++)
         block[i] = counters(a, &s.block[i]);
     const struct json *memory = json_object(
-        a, "actual", json_new_i64(a, (int64_t)s.guest_bytes), "resident", json_new_i64(a, (int64_t)s.resident_bytes), "total",
-        json_new_i64(a, (int64_t)s.guest_total), "free", json_new_i64(a, (int64_t)s.guest_free), "available",
-        json_new_i64(a, (int64_t)s.guest_available), NULL);
+        a, "actual", json_new_i64(a, (int64_t)s.guest_bytes), "resident",
+        json_new_i64(a, (int64_t)s.resident_bytes), "total",
+        json_new_i64(a, (int64_t)s.guest_total), "free", json_new_i64(a, (int64_t)s.guest_free),
+        "available", json_new_i64(a, (int64_t)s.guest_available), NULL);
     r->ok = json_object(a, "cpu_ns", json_new_i64(a, (int64_t)s.cpu_ns), "memory", memory, "block",
                         json_array_n(a, block, s.n_block), "net", json_array(a, NULL), NULL);
     return true;
@@ -184,10 +194,18 @@ static const struct {
     const char *name;
     call_fn fn;
 } calls[] = {
-    {"hello", call_hello},     {"subscribe", call_subscribe}, {"sync", call_sync},
-    {"pause", call_pause},     {"unpause", call_unpause},     {"reset", call_reset},
-    {"soft-reboot", call_soft_reboot}, {"shutdown", call_shutdown}, {"kill", call_kill},
-    {"console", call_console}, {"vnc", call_vnc},             {"stats", call_stats},
+    {"hello", call_hello},
+    {"subscribe", call_subscribe},
+    {"sync", call_sync},
+    {"pause", call_pause},
+    {"unpause", call_unpause},
+    {"reset", call_reset},
+    {"soft-reboot", call_soft_reboot},
+    {"shutdown", call_shutdown},
+    {"kill", call_kill},
+    {"console", call_console},
+    {"vnc", call_vnc},
+    {"stats", call_stats},
     {"guest-info", call_guest_info},
 };
 
@@ -201,7 +219,8 @@ static bool dispatch(struct launcher *l, struct request *r, struct error *err)
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
         if (str_is(name, calls[i].name))
             return calls[i].fn(l, r, err);
-    return error_set(err, ERROR_UNSUPPORTED, "this launcher does not know the call '" STR_FMT "'", STR_ARG(name));
+    return error_set(err, ERROR_UNSUPPORTED, "this launcher does not know the call '" STR_FMT "'",
+                     STR_ARG(name));
 }
 
 /* ---- connections ---- */
@@ -211,7 +230,8 @@ static void peer_message(struct proto_conn *conn, const struct json *msg, int *f
     struct peer *p = proto_user(conn);
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
-    struct request r = {.peer = p, .msg = msg, .fds = fds, .n_fds = n_fds, .a = &a, .answer_fd = -1};
+    struct request r = {
+        .peer = p, .msg = msg, .fds = fds, .n_fds = n_fds, .a = &a, .answer_fd = -1};
 
     r.id = json_i64_at(msg, "id", 0);
     if (dispatch(p->launcher, &r, &err))
@@ -233,7 +253,10 @@ static void peer_free(struct peer *p)
     free(p);
 }
 
-static void peer_drop(struct loop_defer *d) { peer_free(container_of(d, struct peer, drop)); }
+static void peer_drop(struct loop_defer *d)
+{
+    peer_free(container_of(d, struct peer, drop));
+}
 
 static void peer_closed(struct proto_conn *conn, const struct error *why)
 {
@@ -255,7 +278,8 @@ static bool allowed(struct launcher *l, int fd)
         return false;
     if (cred.uid == l->agent_uid || (l->own_uid_too && cred.uid == geteuid()))
         return true;
-    log_warning(launcher_tag(l), "refused a connection of uid %u (pid %d)", cred.uid, (int)cred.pid);
+    log_warning(launcher_tag(l), "refused a connection of uid %u (pid %d)", cred.uid,
+                (int)cred.pid);
     return false;
 }
 

@@ -19,7 +19,8 @@ struct plan { /* what a sync request holds, as the driver wants it */
 };
 
 /* The descriptor that a message names by its index; it stays the message's. */
-static bool message_fd(const struct json *index, const int *fds, size_t n_fds, int *ret, struct error *err)
+static bool message_fd(const struct json *index, const int *fds, size_t n_fds, int *ret,
+                       struct error *err)
 {
     int64_t i;
 
@@ -29,10 +30,10 @@ static bool message_fd(const struct json *index, const int *fds, size_t n_fds, i
     return true;
 }
 
-static bool read_nics(const struct json *list, const int *fds, size_t n_fds, struct plan *p, struct error *err)
+static bool read_nics(const struct json *list, const int *fds, size_t n_fds, struct plan *p,
+                      struct error *err)
 {
-    json_each_item(nic, list)
-    {
+    json_each_item(nic, list) {
         struct vmm_nic *n = &p->nics[p->n_nics];
 
         if (p->n_nics == MAX_NICS)
@@ -41,8 +42,7 @@ static bool read_nics(const struct json *list, const int *fds, size_t n_fds, str
         n->mac = json_str_at(nic, "mac");
         n->mtu = (int)json_i64_at(nic, "mtu", 0);
         n->fds = &p->fds[p->n_fds];
-        json_each_item(index, json_get(nic, "fds"))
-        {
+        json_each_item(index, json_get(nic, "fds")) {
             if (p->n_fds == PROTO_MAX_FDS)
                 return error_set(err, ERROR_BAD_REQUEST, "more than %d tap queues", PROTO_MAX_FDS);
             if (!message_fd(index, fds, n_fds, &p->fds[p->n_fds], err))
@@ -55,11 +55,11 @@ static bool read_nics(const struct json *list, const int *fds, size_t n_fds, str
     return true;
 }
 
-static bool read_disks(const struct json *list, const int *fds, size_t n_fds, struct arena *a, struct plan *p, struct error *err)
+static bool read_disks(const struct json *list, const int *fds, size_t n_fds, struct arena *a,
+                       struct plan *p, struct error *err)
 {
     p->passed = ARENA_ARRAY(a, struct storage_passed, json_len(list) + 1);
-    json_each_item(disk, list)
-    {
+    json_each_item(disk, list) {
         struct storage_passed *d = &p->passed[p->n_passed++];
 
         d->volume = json_str_at(disk, "volume");
@@ -77,7 +77,8 @@ static bool decode(struct launcher *l, const struct json *object, struct error *
     const struct json *own;
 
     l->vmi_arena = NEW(struct arena);
-    own = json_copy(l->vmi_arena, object); /* views borrow their text, and the message ends with this call */
+    own = json_copy(l->vmi_arena,
+                    object); /* views borrow their text, and the message ends with this call */
     vmi = ARENA_NEW(l->vmi_arena, struct kv_virtual_machine_instance);
     if (!schema_decode(&schema_type_kv_virtual_machine_instance, own, l->vmi_arena, vmi, err))
         return false;
@@ -85,7 +86,8 @@ static bool decode(struct launcher *l, const struct json *object, struct error *
         return error_set(err, ERROR_BAD_REQUEST, "vmi: metadata or spec.domain.devices is missing");
     /* An agent that mixes pods up must not start a VM in another's sandbox. */
     if (!str_is(vmi->metadata->uid, l->options->uid))
-        return error_set(err, ERROR_CONFLICT, "this launcher serves the VMI with UID %s, not " STR_FMT, l->options->uid,
+        return error_set(err, ERROR_CONFLICT,
+                         "this launcher serves the VMI with UID %s, not " STR_FMT, l->options->uid,
                          STR_ARG(vmi->metadata->uid));
     l->vmi = vmi;
     return true;
@@ -98,9 +100,14 @@ static const struct vmm_disk *to_vmm(const struct storage_disks *s, struct arena
     for (size_t i = 0; i < s->n; i++) {
         const struct storage_disk *from = &s->p[i];
 
-        d[i] = (struct vmm_disk){.name = from->name, .fd = from->fd, .format = from->format, .backing_fd = from->backing_fd,
-                                 .backing_format = from->backing_format, .read_only = from->read_only,
-                                 .block_device = from->block_device, .direct = from->direct,
+        d[i] = (struct vmm_disk){.name = from->name,
+                                 .fd = from->fd,
+                                 .format = from->format,
+                                 .backing_fd = from->backing_fd,
+                                 .backing_format = from->backing_format,
+                                 .read_only = from->read_only,
+                                 .block_device = from->block_device,
+                                 .direct = from->direct,
                                  .preallocated = from->preallocated};
     }
     return d;
@@ -115,7 +122,8 @@ static bool connect_ports(struct launcher *l, struct error *err)
     if (opt_not_false(d->autoattach_serial_console)) {
         if (!vmm_open_stream(l->vmm, VMM_STREAM_SERIAL, &fd, err))
             return false;
-        l->console = console_new(l->loop, fd, opt_not_false(d->log_serial_console) ? l->own_dirfd : -1);
+        l->console =
+            console_new(l->loop, fd, opt_not_false(d->log_serial_console) ? l->own_dirfd : -1);
     }
     if (!vmm_open_stream(l->vmm, VMM_STREAM_AGENT, &fd, err))
         return false;
@@ -123,10 +131,10 @@ static bool connect_ports(struct launcher *l, struct error *err)
     return true;
 }
 
-static bool start_dhcp(struct launcher *l, const struct json *nics, int *fds, size_t n_fds, struct error *err)
+static bool start_dhcp(struct launcher *l, const struct json *nics, int *fds, size_t n_fds,
+                       struct error *err)
 {
-    json_each_item(nic, nics)
-    {
+    json_each_item(nic, nics) {
         const struct json *dhcp = json_get(nic, "dhcp");
 
         if (dhcp && !dhcp_start(l, nic, dhcp, fds, n_fds, err))
@@ -135,7 +143,8 @@ static bool start_dhcp(struct launcher *l, const struct json *nics, int *fds, si
     return true;
 }
 
-static bool start(struct launcher *l, const struct json *request, int *fds, size_t n_fds, struct error *err)
+static bool start(struct launcher *l, const struct json *request, int *fds, size_t n_fds,
+                  struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(storage_disks_done) struct storage_disks disks = {.kernel_fd = -1, .initrd_fd = -1};
@@ -144,7 +153,8 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
     struct vmm_machine m = {.private_dirfd = l->private_dirfd, .private_dir = l->private_dir};
     struct vmm_listener listener = launcher_listener(l);
 
-    if (!decode(l, json_get(request, "vmi"), err) || !read_nics(json_get(request, "nics"), fds, n_fds, p, err)
+    if (!decode(l, json_get(request, "vmi"), err)
+        || !read_nics(json_get(request, "nics"), fds, n_fds, p, err)
         || !read_disks(json_get(request, "disks"), fds, n_fds, &a, p, err)
         || !storage_prepare(l->vmi, &place, p->passed, p->n_passed, &a, &disks, err)
         || !start_dhcp(l, json_get(request, "nics"), fds, n_fds, err))
@@ -179,7 +189,8 @@ void launcher_sync_done(struct launcher *l)
     l->vmi = NULL;
 }
 
-bool launcher_sync(struct launcher *l, const struct json *request, int *fds, size_t n_fds, struct error *err)
+bool launcher_sync(struct launcher *l, const struct json *request, int *fds, size_t n_fds,
+                   struct error *err)
 {
     if (l->ending)
         return error_set(err, ERROR_CONFLICT, "this launcher is ending");

@@ -10,8 +10,9 @@ void termination_write(struct launcher *l)
     AUTO(buf_done) struct buf b = {0};
     AUTO(error_clear) struct error err = {0};
 
-    json_write(&b, json_object(&a, "v", json_new_i64(&a, PROTO_VERSION), "uid", json_new_z(&a, l->options->uid), "domain",
-                               launcher_domain(l, &a), NULL));
+    json_write(&b, json_object(&a, "v", json_new_i64(&a, PROTO_VERSION), "uid",
+                               json_new_z(&a, l->options->uid), "domain", launcher_domain(l, &a),
+                               NULL));
     if (!file_write(l->private_dirfd, TERMINATION_NAME, buf_str(&b), 0644, &err))
         log_error(launcher_tag(l), "termination record: %s", error_text(&err));
 }

@@ -13,28 +13,31 @@ struct sources { /* the two kinds have the same fields */
     bool user_secret, network_secret;
 };
 
-#define SOURCES_OF(s)                                                                                                            \
-    (struct sources)                                                                                                             \
-    {                                                                                                                            \
-        (s)->user_data, (s)->user_data_base64, (s)->network_data, (s)->network_data_base64, (s)->secret_ref != NULL,             \
-            (s)->network_data_secret_ref != NULL                                                                                 \
+#define SOURCES_OF(s)                                                                              \
+    (struct sources)                                                                               \
+    {                                                                                              \
+        (s)->user_data, (s)->user_data_base64, (s)->network_data, (s)->network_data_base64,        \
+            (s)->secret_ref != NULL, (s)->network_data_secret_ref != NULL                          \
     }
 
-static bool from_secret(int private_dirfd, struct str volume, const char *key, const char *alias, struct arena *a, struct str *ret,
-                        struct error *err)
+static bool from_secret(int private_dirfd, struct str volume, const char *key, const char *alias,
+                        struct arena *a, struct str *ret, struct error *err)
 {
     AUTO_CLOSE int dir = -1;
 
-    if (!file_open_dir(private_dirfd, arena_printf(a, "secret/" STR_FMT, STR_ARG(volume)), &dir, err))
+    if (!file_open_dir(private_dirfd, arena_printf(a, "secret/" STR_FMT, STR_ARG(volume)), &dir,
+                       err))
         return false;
     if (!mounted_read(dir, key, a, ret, err) || (!ret->p && !mounted_read(dir, alias, a, ret, err)))
         return false;
     if (!ret->p)
-        return error_set(err, ERROR_NOT_FOUND, "the Secret has neither a key '%s' nor '%s'", key, alias);
+        return error_set(err, ERROR_NOT_FOUND, "the Secret has neither a key '%s' nor '%s'", key,
+                         alias);
     return true;
 }
 
-static bool take(struct str plain, struct str base64, struct arena *a, struct str *ret, struct error *err)
+static bool take(struct str plain, struct str base64, struct arena *a, struct str *ret,
+                 struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
 
@@ -50,7 +53,8 @@ static bool take(struct str plain, struct str base64, struct arena *a, struct st
 /* Up to the first dot and 63 characters, as upstream makes a host name of a VM's name. */
 static struct str host_name(const struct kv_virtual_machine_instance *vmi)
 {
-    struct str name = vmi->spec->hostname.n ? vmi->spec->hostname : vmi->metadata->name, first, rest;
+    struct str name = vmi->spec->hostname.n ? vmi->spec->hostname : vmi->metadata->name, first,
+               rest;
 
     str_cut(name, '.', &first, &rest);
     return str_take(first, first.n < 63 ? first.n : 63);
@@ -65,8 +69,9 @@ static struct str text_of(const struct json *v, struct arena *a)
 }
 
 /* {"0": key, …} from the Secrets that accessCredentials names for this kind of disk; NULL without any. */
-static bool public_keys(const struct kv_virtual_machine_instance *vmi, bool config_drive, int private_dirfd, struct arena *a,
-                        const struct json **ret, struct error *err)
+static bool public_keys(const struct kv_virtual_machine_instance *vmi, bool config_drive,
+                        int private_dirfd, struct arena *a, const struct json **ret,
+                        struct error *err)
 {
     const struct kv_access_credential_slice *s = &vmi->spec->access_credentials;
     unsigned n = 0;
@@ -79,10 +84,13 @@ static bool public_keys(const struct kv_virtual_machine_instance *vmi, bool conf
         size_t n_files;
 
         if (!k || !k->propagation_method || !k->source || !k->source->secret
-            || !(config_drive ? k->propagation_method->config_drive != NULL : k->propagation_method->no_cloud != NULL))
+            || !(config_drive ? k->propagation_method->config_drive != NULL
+                              : k->propagation_method->no_cloud != NULL))
             continue;
         if (!file_open_dir(private_dirfd,
-                           arena_printf(a, "secret/" STR_FMT "-access-cred", STR_ARG(k->source->secret->secret_name)), &dir, err)
+                           arena_printf(a, "secret/" STR_FMT "-access-cred",
+                                        STR_ARG(k->source->secret->secret_name)),
+                           &dir, err)
             || !mounted_list(dir, a, &files, &n_files, err))
             return error_wrap(err, "SSH keys");
         for (size_t f = 0; f < n_files; f++) {
@@ -103,11 +111,12 @@ static void add(struct cloudinit *c, const char *path, struct str data)
     c->files[c->n++] = (struct iso_file){path, data.p ? data : STR("")};
 }
 
-bool cloudinit_make(const struct kv_virtual_machine_instance *vmi, const struct kv_volume *volume, int private_dirfd,
-                    struct arena *a, struct cloudinit *ret, struct error *err)
+bool cloudinit_make(const struct kv_virtual_machine_instance *vmi, const struct kv_volume *volume,
+                    int private_dirfd, struct arena *a, struct cloudinit *ret, struct error *err)
 {
     bool drive = volume->cloud_init_config_drive != NULL;
-    struct sources s = drive ? SOURCES_OF(volume->cloud_init_config_drive) : SOURCES_OF(volume->cloud_init_no_cloud);
+    struct sources s = drive ? SOURCES_OF(volume->cloud_init_config_drive)
+                             : SOURCES_OF(volume->cloud_init_no_cloud);
     const struct kv_firmware *fw = vmi->spec->domain->firmware;
     const struct json *keys, *meta;
     struct str user, network, host = host_name(vmi);
@@ -115,24 +124,29 @@ bool cloudinit_make(const struct kv_virtual_machine_instance *vmi, const struct 
 
     if (!take(s.user, s.user64, a, &user, err) || !take(s.network, s.network64, a, &network, err))
         return error_wrap(err, "cloud-init");
-    if (s.user_secret && !from_secret(private_dirfd, volume->name, "userdata", "userData", a, &user, err))
+    if (s.user_secret
+        && !from_secret(private_dirfd, volume->name, "userdata", "userData", a, &user, err))
         return error_wrap(err, "cloud-init user data");
-    if (s.network_secret && !from_secret(private_dirfd, volume->name, "networkdata", "networkData", a, &network, err))
+    if (s.network_secret
+        && !from_secret(private_dirfd, volume->name, "networkdata", "networkData", a, &network,
+                        err))
         return error_wrap(err, "cloud-init network data");
     if (!public_keys(vmi, drive, private_dirfd, a, &keys, err))
         return false;
     if (drive) {
         meta = json_object(a, "instance_id",
-                           json_new_f(a, STR_FMT "." STR_FMT, STR_ARG(vmi->metadata->name), STR_ARG(vmi->metadata->namespace)),
-                           "uuid", fw && fw->uuid.n ? json_new_str(a, fw->uuid) : NULL, "hostname", json_new_str(a, host),
-                           "public_keys", keys, NULL);
+                           json_new_f(a, STR_FMT "." STR_FMT, STR_ARG(vmi->metadata->name),
+                                      STR_ARG(vmi->metadata->namespace)),
+                           "uuid", fw && fw->uuid.n ? json_new_str(a, fw->uuid) : NULL, "hostname",
+                           json_new_str(a, host), "public_keys", keys, NULL);
         add(&c, "openstack/latest/meta_data.json", text_of(meta, a));
         add(&c, "openstack/latest/user_data", user);
         if (network.n > 0)
             add(&c, "openstack/latest/network_data.json", network);
     } else {
-        meta = json_object(a, "instance-id", json_new_str(a, fw && fw->uuid.n ? fw->uuid : vmi->metadata->uid), "local-hostname",
-                           json_new_str(a, host), "public-keys", keys, NULL);
+        meta = json_object(a, "instance-id",
+                           json_new_str(a, fw && fw->uuid.n ? fw->uuid : vmi->metadata->uid),
+                           "local-hostname", json_new_str(a, host), "public-keys", keys, NULL);
         add(&c, "meta-data", text_of(meta, a));
         add(&c, "user-data", user);
         if (network.n > 0)

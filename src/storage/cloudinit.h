@@ -13,5 +13,6 @@ struct cloudinit {
     size_t n;
 };
 /* private_dirfd: where secrets are mounted ("secret/<volume>/"). Everything lives in the arena. */
-MUST_CHECK bool cloudinit_make(const struct kv_virtual_machine_instance *vmi, const struct kv_volume *volume, int private_dirfd,
-                               struct arena *a, struct cloudinit *ret, struct error *err);
+MUST_CHECK bool cloudinit_make(const struct kv_virtual_machine_instance *vmi,
+                               const struct kv_volume *volume, int private_dirfd, struct arena *a,
+                               struct cloudinit *ret, struct error *err);

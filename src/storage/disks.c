@@ -40,11 +40,14 @@ void storage_disks_done(struct storage_disks *d)
 /* ---- opening what tenants made ---- */
 
 /* A regular file beneath dirfd, no links on the way. O_NONBLOCK: a FIFO in its place must not hang us. */
-static bool open_file(int dirfd, const char *path, bool write, int *ret, struct stat *st, struct error *err)
+static bool open_file(int dirfd, const char *path, bool write, int *ret, struct stat *st,
+                      struct error *err)
 {
     AUTO_CLOSE int fd = -1;
 
-    if (!file_open_beneath(dirfd, path, (write ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, &fd, err))
+    if (!file_open_beneath(dirfd, path,
+                           (write ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, &fd,
+                           err))
         return false;
     if (fstat(fd, st) != 0)
         return error_errno(err, errno, "%s", path);
@@ -73,7 +76,8 @@ static bool make_dir(int dirfd, const char *path, int *ret, struct error *err)
 /* ---- qcow2 files of our own ---- */
 
 /* Opens dir/name, making it first by way of another name, so that a half-written one is never found. */
-static bool own_qcow2(int dir, const char *name, uint64_t size, struct arena *a, int *ret, struct error *err)
+static bool own_qcow2(int dir, const char *name, uint64_t size, struct arena *a, int *ret,
+                      struct error *err)
 {
     AUTO_CLOSE int fd = -1;
     const char *fresh = arena_printf(a, "%s.new", name);
@@ -102,7 +106,8 @@ static bool overlay(const struct job *j, struct storage_disk *d, uint64_t size, 
     d->backing_fd = TAKE_FD(d->fd);
     d->backing_format = d->format;
     d->format = "qcow2";
-    if (!make_dir(j->at->ephemeral_dirfd, arena_printf(j->a, "disk-data/" STR_FMT, STR_ARG(d->name)), &dir, err)
+    if (!make_dir(j->at->ephemeral_dirfd,
+                  arena_printf(j->a, "disk-data/" STR_FMT, STR_ARG(d->name)), &dir, err)
         || !own_qcow2(dir, "disk.qcow2", size, j->a, &d->fd, err))
         return error_wrap(err, "overlay");
     return true;
@@ -111,7 +116,8 @@ static bool overlay(const struct job *j, struct storage_disk *d, uint64_t size, 
 /* ---- one function for each source ---- */
 
 /* The path that the volume names, or the one file of disk/. */
-static bool find_image(int root, struct str path, struct arena *a, const char **ret, struct error *err)
+static bool find_image(int root, struct str path, struct arena *a, const char **ret,
+                       struct error *err)
 {
     AUTO_CLOSE int fd = -1;
     DIR *dir;
@@ -135,26 +141,31 @@ static bool find_image(int root, struct str path, struct arena *a, const char **
             *ret = arena_printf(a, "disk/%s", e->d_name);
     closedir(dir);
     if (n != 1)
-        return error_set(err, ERROR_INVALID, "the image's folder /disk has %s", n ? "more than one file" : "no file");
+        return error_set(err, ERROR_INVALID, "the image's folder /disk has %s",
+                         n ? "more than one file" : "no file");
     return true;
 }
 
-static bool container_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d, struct error *err)
+static bool container_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
+                           struct error *err)
 {
     AUTO_CLOSE int root = -1;
     const char *path = NULL;
     struct image_info info;
     struct stat st;
 
-    if (!file_open_dir(j->at->public_dirfd, arena_printf(j->a, "container-disks/" STR_FMT, STR_ARG(v->name)), &root, err)
-        || !find_image(root, v->container_disk->path, j->a, &path, err) || !open_file(root, path, false, &d->fd, &st, err)
+    if (!file_open_dir(j->at->public_dirfd,
+                       arena_printf(j->a, "container-disks/" STR_FMT, STR_ARG(v->name)), &root, err)
+        || !find_image(root, v->container_disk->path, j->a, &path, err)
+        || !open_file(root, path, false, &d->fd, &st, err)
         || !image_probe_fd(d->fd, (uint64_t)st.st_size, &info, err))
         return false;
     d->format = info.format;
     return overlay(j, d, info.virtual_size, err);
 }
 
-static const struct kv_persistent_volume_claim_info *claim_info(const struct job *j, struct str volume)
+static const struct kv_persistent_volume_claim_info *claim_info(const struct job *j,
+                                                                struct str volume)
 {
     const struct kv_virtual_machine_instance_status *st = j->vmi->status;
 
@@ -165,8 +176,8 @@ static const struct kv_persistent_volume_claim_info *claim_info(const struct job
 }
 
 /* Upstream's size of a new disk.img: the volume's capacity less the file system's overhead, in whole MiB. */
-static bool make_image(const struct kv_persistent_volume_claim_info *info, int dir, const char *name, struct arena *a,
-                       struct error *err)
+static bool make_image(const struct kv_persistent_volume_claim_info *info, int dir,
+                       const char *name, struct arena *a, struct error *err)
 {
     AUTO_CLOSE int fd = -1;
     double overhead = 0;
@@ -181,10 +192,12 @@ static bool make_image(const struct kv_persistent_volume_claim_info *info, int d
             overhead = strtod(arena_strdup(a, info->filesystem_overhead), NULL);
     }
     if (bytes <= 0)
-        return error_set(err, ERROR_NOT_FOUND, "%s is not there, and the claim's size is not known to make it", name);
+        return error_set(err, ERROR_NOT_FOUND,
+                         "%s is not there, and the claim's size is not known to make it", name);
     if (!(overhead >= 0 && overhead < 1))
         overhead = 0;
-    if (fstatvfs(dir, &fs) == 0 && fs.f_blocks > 0 && (uint64_t)bytes > (uint64_t)fs.f_blocks * fs.f_frsize)
+    if (fstatvfs(dir, &fs) == 0 && fs.f_blocks > 0
+        && (uint64_t)bytes > (uint64_t)fs.f_blocks * fs.f_frsize)
         bytes = (int64_t)((uint64_t)fs.f_blocks * fs.f_frsize);
     bytes = (int64_t)((double)bytes * (1 - overhead)) / (int64_t)MIB * (int64_t)MIB;
     if (!file_open_beneath(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0660, &fd, err))
@@ -206,9 +219,11 @@ static bool claim(const struct job *j, struct storage_disk *d, bool read_only, s
 
     if (info && str_is(info->volume_mode, "Block"))
         return error_set(err, ERROR_UNAVAILABLE, "its block device did not come along");
-    if (!file_open_dir(j->at->private_dirfd, arena_printf(j->a, "vmi-disks/" STR_FMT, STR_ARG(d->name)), &dir, err))
+    if (!file_open_dir(j->at->private_dirfd,
+                       arena_printf(j->a, "vmi-disks/" STR_FMT, STR_ARG(d->name)), &dir, err))
         return false;
-    d->format = "raw"; /* by definition: what a guest wrote into it must not be taken for a header */
+    d->format =
+        "raw"; /* by definition: what a guest wrote into it must not be taken for a header */
     d->preallocated = info && opt_true(info->preallocated);
     d->read_only = read_only;
     if (open_file(dir, "disk.img", !read_only, &d->fd, &st, err))
@@ -216,7 +231,8 @@ static bool claim(const struct job *j, struct storage_disk *d, bool read_only, s
     if (err->kind != ERROR_NOT_FOUND || read_only)
         return false;
     error_clear(err);
-    return make_image(info, dir, "disk.img", j->a, err) && open_file(dir, "disk.img", true, &d->fd, &st, err);
+    return make_image(info, dir, "disk.img", j->a, err)
+           && open_file(dir, "disk.img", true, &d->fd, &st, err);
 }
 
 static bool ephemeral(const struct job *j, struct storage_disk *d, struct error *err)
@@ -231,7 +247,8 @@ static bool ephemeral(const struct job *j, struct storage_disk *d, struct error 
     return overlay(j, d, (uint64_t)st.st_size, err);
 }
 
-static bool empty_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d, struct error *err)
+static bool empty_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
+                       struct error *err)
 {
     AUTO_CLOSE int dir = -1;
     int64_t bytes = quantity_bytes(v->empty_disk->capacity, -1);
@@ -242,10 +259,12 @@ static bool empty_disk(const struct job *j, const struct kv_volume *v, struct st
                          STR_ARG(v->empty_disk->capacity));
     d->format = "qcow2";
     return make_dir(j->at->ephemeral_dirfd, "empty-disks", &dir, err)
-           && own_qcow2(dir, arena_printf(j->a, STR_FMT ".qcow2", STR_ARG(v->name)), (uint64_t)bytes, j->a, &d->fd, err);
+           && own_qcow2(dir, arena_printf(j->a, STR_FMT ".qcow2", STR_ARG(v->name)),
+                        (uint64_t)bytes, j->a, &d->fd, err);
 }
 
-static bool host_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d, struct error *err)
+static bool host_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
+                      struct error *err)
 {
     AUTO_CLOSE int dir = -1;
     AUTO_CLOSE int made = -1;
@@ -255,9 +274,11 @@ static bool host_disk(const struct job *j, const struct kv_volume *v, struct sto
     int64_t bytes = quantity_bytes(v->host_disk->capacity, -1);
 
     if (!str_rcut(v->host_disk->path, '/', &before, &name) || name.n == 0)
-        return error_set(err, ERROR_INVALID, "hostDisk.path: '" STR_FMT "' names no file", STR_ARG(v->host_disk->path));
+        return error_set(err, ERROR_INVALID, "hostDisk.path: '" STR_FMT "' names no file",
+                         STR_ARG(v->host_disk->path));
     file = arena_strdup(j->a, name);
-    if (!file_open_dir(j->at->private_dirfd, arena_printf(j->a, "vmi-disks/" STR_FMT, STR_ARG(d->name)), &dir, err))
+    if (!file_open_dir(j->at->private_dirfd,
+                       arena_printf(j->a, "vmi-disks/" STR_FMT, STR_ARG(d->name)), &dir, err))
         return false;
     d->format = "raw";
     if (open_file(dir, file, true, &d->fd, &st, err))
@@ -274,8 +295,8 @@ static bool host_disk(const struct job *j, const struct kv_volume *v, struct sto
 }
 
 /* A fresh ISO; the folder entry is gone at once, only the descriptor remains: secrets leave no file behind. */
-static bool write_iso(const struct job *j, struct storage_disk *d, const char *label, const struct iso_file *files, size_t n,
-                      struct error *err)
+static bool write_iso(const struct job *j, struct storage_disk *d, const char *label,
+                      const struct iso_file *files, size_t n, struct error *err)
 {
     AUTO_CLOSE int dir = -1;
     AUTO_CLOSE int to = -1;
@@ -292,11 +313,13 @@ static bool write_iso(const struct job *j, struct storage_disk *d, const char *l
     return iso_write(d->fd, label, files, n, err);
 }
 
-static bool cloud_init(const struct job *j, const struct kv_volume *v, struct storage_disk *d, struct error *err)
+static bool cloud_init(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
+                       struct error *err)
 {
     struct cloudinit c;
 
-    return cloudinit_make(j->vmi, v, j->at->private_dirfd, j->a, &c, err) && write_iso(j, d, c.label, c.files, c.n, err);
+    return cloudinit_make(j->vmi, v, j->at->private_dirfd, j->a, &c, err)
+           && write_iso(j, d, c.label, c.files, c.n, err);
 }
 
 static bool answer_file(const struct iso_file *files, size_t n)
@@ -308,14 +331,15 @@ static bool answer_file(const struct iso_file *files, size_t n)
     return false;
 }
 
-static bool folder_iso(const struct job *j, struct storage_disk *d, const char *kind, struct str label, bool optional, bool sysprep,
-                       struct error *err)
+static bool folder_iso(const struct job *j, struct storage_disk *d, const char *kind,
+                       struct str label, bool optional, bool sysprep, struct error *err)
 {
     AUTO_CLOSE int dir = -1;
     struct iso_file *files = NULL;
     size_t n = 0;
 
-    if (!file_open_dir(j->at->private_dirfd, arena_printf(j->a, "%s/" STR_FMT, kind, STR_ARG(d->name)), &dir, err)) {
+    if (!file_open_dir(j->at->private_dirfd,
+                       arena_printf(j->a, "%s/" STR_FMT, kind, STR_ARG(d->name)), &dir, err)) {
         if (err->kind != ERROR_NOT_FOUND || !optional)
             return false;
         error_clear(err);
@@ -323,11 +347,15 @@ static bool folder_iso(const struct job *j, struct storage_disk *d, const char *
         return false;
     }
     if (sysprep && !answer_file(files, n))
-        return error_set(err, ERROR_INVALID, "sysprep: neither autounattend.xml nor unattend.xml is there");
+        return error_set(err, ERROR_INVALID,
+                         "sysprep: neither autounattend.xml nor unattend.xml is there");
     return write_iso(j, d, arena_strdup(j->a, label), files, n, err);
 }
 
-static struct str label_or(struct str label, struct str otherwise) { return label.n ? label : otherwise; }
+static struct str label_or(struct str label, struct str otherwise)
+{
+    return label.n ? label : otherwise;
+}
 
 static bool given(const struct job *j, struct storage_disk *d, bool *ret, struct error *err)
 {
@@ -343,7 +371,8 @@ static bool given(const struct job *j, struct storage_disk *d, bool *ret, struct
         if (d->fd < 0 || fstat(d->fd, &st) != 0)
             return error_errno(err, errno, "descriptor");
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-            return error_set(err, ERROR_INVALID, "what came along is neither a file nor a block device");
+            return error_set(err, ERROR_INVALID,
+                             "what came along is neither a file nor a block device");
         d->format = p->format;
         d->read_only = p->read_only;
         d->block_device = S_ISBLK(st.st_mode);
@@ -351,7 +380,8 @@ static bool given(const struct job *j, struct storage_disk *d, bool *ret, struct
     return true;
 }
 
-static bool from_volume(const struct job *j, const struct kv_volume *v, struct storage_disk *d, struct error *err)
+static bool from_volume(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
+                        struct error *err)
 {
     bool passed;
 
@@ -375,10 +405,12 @@ static bool from_volume(const struct job *j, const struct kv_volume *v, struct s
         return folder_iso(j, d, "config-map", label_or(v->config_map->volume_label, STR("cfgdata")),
                           opt_true(v->config_map->optional), false, err);
     if (v->secret)
-        return folder_iso(j, d, "secret", label_or(v->secret->volume_label, STR("cfgdata")), opt_true(v->secret->optional), false,
-                          err);
+        return folder_iso(j, d, "secret", label_or(v->secret->volume_label, STR("cfgdata")),
+                          opt_true(v->secret->optional), false, err);
     if (v->downward_api)
-        return folder_iso(j, d, "downwardapi", label_or(v->downward_api->volume_label, STR("cfgdata")), false, false, err);
+        return folder_iso(j, d, "downwardapi",
+                          label_or(v->downward_api->volume_label, STR("cfgdata")), false, false,
+                          err);
     if (v->service_account)
         return folder_iso(j, d, "service-account", STR("cfgdata"), false, false, err);
     if (v->sysprep)
@@ -412,20 +444,22 @@ static bool kernel_file(int root, struct str path, int *ret, struct error *err)
 static bool kernel_boot(const struct job *j, struct storage_disks *ret, struct error *err)
 {
     const struct kv_firmware *fw = j->vmi->spec->domain->firmware;
-    const struct kv_kernel_boot_container *c = fw && fw->kernel_boot ? fw->kernel_boot->container : NULL;
+    const struct kv_kernel_boot_container *c =
+        fw && fw->kernel_boot ? fw->kernel_boot->container : NULL;
     AUTO_CLOSE int root = -1;
 
     if (!c)
         return true;
     if (!file_open_dir(j->at->public_dirfd, "container-disks/kernel-boot", &root, err)
-        || !kernel_file(root, c->kernel_path, &ret->kernel_fd, err) || !kernel_file(root, c->initrd_path, &ret->initrd_fd, err))
+        || !kernel_file(root, c->kernel_path, &ret->kernel_fd, err)
+        || !kernel_file(root, c->initrd_path, &ret->initrd_fd, err))
         return error_wrap(err, "kernelBoot");
     return true;
 }
 
 bool storage_prepare(const struct kv_virtual_machine_instance *vmi, const struct storage_place *at,
-                     const struct storage_passed *passed, size_t n_passed, struct arena *a, struct storage_disks *ret,
-                     struct error *err)
+                     const struct storage_passed *passed, size_t n_passed, struct arena *a,
+                     struct storage_disks *ret, struct error *err)
 {
     const struct job j = {vmi, at, passed, n_passed, a};
     const struct kv_volume_slice *volumes = &vmi->spec->volumes;
@@ -439,7 +473,8 @@ bool storage_prepare(const struct kv_virtual_machine_instance *vmi, const struct
         if (!is_disk(&j, v->name))
             continue;
         if (str_has(v->name, '/') || v->name.n == 0 || v->name.p[0] == '.')
-            return error_set(err, ERROR_INVALID, "volume '" STR_FMT "': not a name", STR_ARG(v->name));
+            return error_set(err, ERROR_INVALID, "volume '" STR_FMT "': not a name",
+                             STR_ARG(v->name));
         *d = (struct storage_disk){.name = v->name, .fd = -1, .backing_fd = -1};
         disks.n++;
         if (!from_volume(&j, v, d, err))

@@ -8,7 +8,7 @@
 
 struct kv_virtual_machine_instance;
 
-struct storage_place { /* the pod's volumes; descriptors borrowed */
+struct storage_place {   /* the pod's volumes; descriptors borrowed */
     int private_dirfd;   /* /var/run/kubevirt-private */
     int public_dirfd;    /* /var/run/kubevirt */
     int ephemeral_dirfd; /* /var/run/kubevirt-ephemeral-disks */
@@ -22,7 +22,7 @@ struct storage_passed { /* a disk that the agent opened for us */
 };
 
 struct storage_disk { /* owns its descriptors */
-    struct str name; /* of the volume, borrowed from the VMI */
+    struct str name;  /* of the volume, borrowed from the VMI */
     int fd;
     const char *format;
     int backing_fd; /* -1: none */
@@ -38,6 +38,7 @@ void storage_disks_done(struct storage_disks *d); /* closes everything */
 
 /* Makes (sparse images, overlays, cloud-init and configuration ISOs) and opens what the VMI's disks need. Repeating it finds
  * what is there: disks that last are never made twice, overlays of container disks last as long as the pod. */
-MUST_CHECK bool storage_prepare(const struct kv_virtual_machine_instance *vmi, const struct storage_place *at,
-                                const struct storage_passed *passed, size_t n_passed, struct arena *a,
-                                struct storage_disks *ret, struct error *err);
+MUST_CHECK bool storage_prepare(const struct kv_virtual_machine_instance *vmi,
+                                const struct storage_place *at, const struct storage_passed *passed,
+                                size_t n_passed, struct arena *a, struct storage_disks *ret,
+                                struct error *err);

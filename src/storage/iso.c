@@ -14,7 +14,7 @@
  *   0-15 empty · 16 primary descriptor · 17 Joliet descriptor · 18 terminator · four path tables · folders (primary) ·
  *   folders (Joliet) · data */
 
-#define SECTOR   2048u
+#define SECTOR 2048u
 #define MAX_NAME 103
 #define MAX_DEPTH 7
 
@@ -74,7 +74,10 @@ static void pad_sector(struct buf *b)
         fill(b, SECTOR - b->n % SECTOR, 0);
 }
 
-static uint32_t sectors(uint64_t bytes) { return (uint32_t)((bytes + SECTOR - 1) / SECTOR); }
+static uint32_t sectors(uint64_t bytes)
+{
+    return (uint32_t)((bytes + SECTOR - 1) / SECTOR);
+}
 
 /* ---- the tree ---- */
 
@@ -106,12 +109,16 @@ static bool add(struct image *im, const struct iso_file *f, struct error *err)
         bool last = rest.p == NULL;
 
         if (!good_name(part) || im->nodes.p[at].depth + 1 > MAX_DEPTH)
-            return error_set(err, ERROR_INVALID, "'%s' cannot be a file's name in an ISO image", f->path);
+            return error_set(err, ERROR_INVALID, "'%s' cannot be a file's name in an ISO image",
+                             f->path);
         if (next && (last || !im->nodes.p[next].is_dir))
             return error_set(err, ERROR_INVALID, "'%s' is there twice", f->path);
         if (!next) {
-            vec_push(&im->nodes, (struct node){.parent = at, .name = str_dup(part), .is_dir = !last,
-                                               .depth = im->nodes.p[at].depth + 1, .data = last ? f->data : STR_NONE});
+            vec_push(&im->nodes, (struct node){.parent = at,
+                                               .name = str_dup(part),
+                                               .is_dir = !last,
+                                               .depth = im->nodes.p[at].depth + 1,
+                                               .data = last ? f->data : STR_NONE});
             next = im->nodes.n - 1;
         }
         at = next;
@@ -122,14 +129,16 @@ static bool add(struct image *im, const struct iso_file *f, struct error *err)
 /* By depth, then the parent's place, then name: the order that path tables and folders both ask for. */
 static void sort(struct image *im)
 {
-    for (size_t i = 1; i < im->nodes.n; i++) { /* parents get their final place before their children are compared */
+    for (size_t i = 1; i < im->nodes.n;
+         i++) { /* parents get their final place before their children are compared */
         size_t least = i;
 
         for (size_t k = i + 1; k < im->nodes.n; k++) {
             const struct node *a = &im->nodes.p[k], *b = &im->nodes.p[least];
 
-            if (a->depth != b->depth ? a->depth < b->depth
-                                     : a->parent != b->parent ? a->parent < b->parent : strcmp(a->name, b->name) < 0)
+            if (a->depth != b->depth     ? a->depth < b->depth
+                : a->parent != b->parent ? a->parent < b->parent
+                                         : strcmp(a->name, b->name) < 0)
                 least = k;
         }
         if (least == i)
@@ -270,8 +279,8 @@ static void text(struct buf *b, enum kind kind, size_t width, const char *s)
     }
 }
 
-static void descriptor(struct buf *b, const struct image *im, enum kind kind, const char *label, uint32_t total, uint32_t table_bytes,
-                       uint32_t table_le, uint32_t table_be)
+static void descriptor(struct buf *b, const struct image *im, enum kind kind, const char *label,
+                       uint32_t total, uint32_t table_bytes, uint32_t table_le, uint32_t table_be)
 {
     buf_addc(b, kind == JOLIET ? 2 : 1);
     buf_add(b, "CD001\x01", 6);
@@ -358,7 +367,10 @@ static void write_image(struct image *im, const char *label)
     fill(b, 16 * SECTOR, 0);
     descriptor(b, im, PRIMARY, label, total, bytes[PRIMARY], table[0], table[1]);
     descriptor(b, im, JOLIET, label, total, bytes[JOLIET], table[2], table[3]);
-    buf_add(b, "\xff" "CD001\x01", 7);
+    buf_add(b,
+            "\xff"
+            "CD001\x01",
+            7);
     pad_sector(b);
     for (int i = 0; i < 4; i++) {
         path_table(b, im, (enum kind)(i / 2), i % 2 == 1);
@@ -382,7 +394,8 @@ bool iso_write(int fd, const char *label, const struct iso_file *files, size_t n
     uint64_t total = 0;
 
     if (n > ISO_MAX_FILES)
-        return error_set(err, ERROR_TOO_LARGE, "more than %d files for an ISO image", ISO_MAX_FILES);
+        return error_set(err, ERROR_TOO_LARGE, "more than %d files for an ISO image",
+                         ISO_MAX_FILES);
     vec_push(&im.nodes, (struct node){.name = xstrdup(""), .is_dir = true});
     for (size_t i = 0; i < n; i++) {
         total += files[i].data.n;
@@ -390,7 +403,8 @@ bool iso_write(int fd, const char *label, const struct iso_file *files, size_t n
             return false;
     }
     if (total > ISO_MAX_BYTES)
-        return error_set(err, ERROR_TOO_LARGE, "more than %u MiB for an ISO image", ISO_MAX_BYTES >> 20);
+        return error_set(err, ERROR_TOO_LARGE, "more than %u MiB for an ISO image",
+                         ISO_MAX_BYTES >> 20);
     sort(&im);
     buf_init(&im.out, ISO_MAX_BYTES * 2 + (16u << 20));
     write_image(&im, label);

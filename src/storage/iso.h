@@ -6,10 +6,12 @@
 #include "base/str.h"
 
 struct iso_file {
-    const char *path; /* "openstack/latest/meta_data.json": printable ASCII, parts up to 103 bytes */
+    const char
+        *path; /* "openstack/latest/meta_data.json": printable ASCII, parts up to 103 bytes */
     struct str data;
 };
 #define ISO_MAX_BYTES (64u << 20)
 #define ISO_MAX_FILES 4096
 /* Into an empty file. label: up to 32 characters (16 of them in the Joliet name). */
-MUST_CHECK bool iso_write(int fd, const char *label, const struct iso_file *files, size_t n, struct error *err);
+MUST_CHECK bool iso_write(int fd, const char *label, const struct iso_file *files, size_t n,
+                          struct error *err);

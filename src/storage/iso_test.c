@@ -31,7 +31,8 @@ static void tool(const char *const *argv, const char *has)
     AUTO(error_clear) struct error err = {0};
     AUTO(buf_done) struct buf out = {0};
 
-    if (!child_run(&(struct child_spec){.argv = argv, .capture_limit = 1 << 20, .cgroup_fd = -1}, SECONDS(30), &out, &err))
+    if (!child_run(&(struct child_spec){.argv = argv, .capture_limit = 1 << 20, .cgroup_fd = -1},
+                   SECONDS(30), &out, &err))
         fail_msg("%s", error_text(&err));
     if (!out.p || !strstr(out.p, has))
         fail_msg("%s says: %s", argv[0], out.p ? out.p : "nothing");
@@ -74,7 +75,8 @@ static void many_files_and_repeatable(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-        snprintf(names[i], sizeof names[i], "a-key-that-is-long-enough-to-fill-a-sector-quickly-%03zu.conf", i);
+        snprintf(names[i], sizeof names[i],
+                 "a-key-that-is-long-enough-to-fill-a-sector-quickly-%03zu.conf", i);
         files[i] = (struct iso_file){names[i], str_of(names[i])};
     }
     write_to(one, "cfgdata", files, ARRAY_SIZE(files));
@@ -82,7 +84,10 @@ static void many_files_and_repeatable(void **state)
     assert_true(file_read(AT_FDCWD, one, &a, &err) && file_read(AT_FDCWD, two, &b, &err));
     assert_true(a.n % 2048 == 0 && str_eq(buf_str(&a), buf_str(&b)));
     if (access("/usr/bin/isoinfo", X_OK) == 0) {
-        const char *rock[] = {"isoinfo", "-R", "-i", one, "-x", "/a-key-that-is-long-enough-to-fill-a-sector-quickly-299.conf", NULL};
+        const char *rock[] = {
+            "isoinfo", "-R", "-i",
+            one,       "-x", "/a-key-that-is-long-enough-to-fill-a-sector-quickly-299.conf",
+            NULL};
 
         tool(rock, "quickly-299.conf");
     }
@@ -92,10 +97,18 @@ static void many_files_and_repeatable(void **state)
 
 static void names_are_refused(void **state)
 {
-    static const char *const bad[] = {"", "a//b", "../x", "a/./b", "caf\xc3\xa9", "a\nb", "1/2/3/4/5/6/7/8",
-                                      "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+    static const char *const bad[] = {"",
+                                      "a//b",
+                                      "../x",
+                                      "a/./b",
+                                      "caf\xc3\xa9",
+                                      "a\nb",
+                                      "1/2/3/4/5/6/7/8",
+                                      "012345678901234567890123456789012345678901234567890123456789"
+                                      "0123456789012345678901234567890123456789"
                                       "0123"};
-    static const struct iso_file twice[] = {{"a", STR_INIT("")}, {"a", STR_INIT("")}}, under[] = {{"a", STR_INIT("")}, {"a/b", STR_INIT("")}};
+    static const struct iso_file twice[] = {{"a", STR_INIT("")}, {"a", STR_INIT("")}},
+                                 under[] = {{"a", STR_INIT("")}, {"a/b", STR_INIT("")}};
     AUTO(error_clear) struct error err = {0};
     AUTO_CLOSE int fd = open("/dev/null", O_WRONLY);
 

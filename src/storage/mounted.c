@@ -54,7 +54,10 @@ struct listing {
     VEC(struct iso_file) files;
 };
 
-static void listing_done(struct listing *l) { vec_done(&l->files); }
+static void listing_done(struct listing *l)
+{
+    vec_done(&l->files);
+}
 
 static bool walk(struct listing *l, int root, const char *path, unsigned depth, struct error *err)
 {
@@ -75,13 +78,15 @@ static bool walk(struct listing *l, int root, const char *path, unsigned depth, 
 
         if (strcmp(e->d_name, ".") == 0 || str_starts(str_of(e->d_name), STR("..")))
             continue;
-        name = path[0] ? arena_printf(l->a, "%s/%s", path, e->d_name) : arena_strdup(l->a, str_of(e->d_name));
+        name = path[0] ? arena_printf(l->a, "%s/%s", path, e->d_name)
+                       : arena_strdup(l->a, str_of(e->d_name));
         entry = open_within(root, name, O_PATH);
         if (entry < 0 || fstat(entry, &st) != 0)
             continue; /* a link out of the folder, or gone meanwhile */
         if (S_ISDIR(st.st_mode)) {
-            ok = depth < MAX_DEPTH ? walk(l, root, name, depth + 1, err)
-                                   : error_set(err, ERROR_INVALID, "%s: folders nest too deep", name);
+            ok = depth < MAX_DEPTH
+                     ? walk(l, root, name, depth + 1, err)
+                     : error_set(err, ERROR_INVALID, "%s: folders nest too deep", name);
         } else if (S_ISREG(st.st_mode)) {
             ok = l->files.n < ISO_MAX_FILES ? mounted_read(root, name, l->a, &data, err)
                                             : error_set(err, ERROR_TOO_LARGE, "too many files");
@@ -93,7 +98,8 @@ static bool walk(struct listing *l, int root, const char *path, unsigned depth, 
     return ok;
 }
 
-bool mounted_list(int dirfd, struct arena *a, struct iso_file **ret, size_t *ret_n, struct error *err)
+bool mounted_list(int dirfd, struct arena *a, struct iso_file **ret, size_t *ret_n,
+                  struct error *err)
 {
     AUTO(listing_done) struct listing l = {.a = a};
 

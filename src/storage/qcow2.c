@@ -9,14 +9,14 @@
 #include "base/file.h"
 
 /* QEMU's docs/interop/qcow2.txt */
-#define MAGIC            0x514649fbu
-#define HEADER_V2        72
-#define HEADER_V3        104
-#define INCOMPAT_DATA    (1ull << 2) /* external data file */
-#define INCOMPAT_KNOWN   0x1full
-#define CLUSTER_BITS     16
-#define CLUSTER          (1ull << CLUSTER_BITS)
-#define L1_COVERS        (CLUSTER * (CLUSTER / 8))
+#define MAGIC 0x514649fbu
+#define HEADER_V2 72
+#define HEADER_V3 104
+#define INCOMPAT_DATA (1ull << 2) /* external data file */
+#define INCOMPAT_KNOWN 0x1full
+#define CLUSTER_BITS 16
+#define CLUSTER (1ull << CLUSTER_BITS)
+#define L1_COVERS (CLUSTER * (CLUSTER / 8))
 
 static uint64_t be(const char *p, size_t n)
 {
@@ -81,16 +81,25 @@ bool image_probe(struct str head, uint64_t file_size, struct image_info *ret, st
         struct str magic;
         const char *name;
     } others[] = {
-        {STR_INIT("KDMV"), "VMDK"},      {STR_INIT("COWD"), "VMDK"},       {STR_INIT("# Disk Descriptor"), "VMDK"},
-        {STR_INIT("vhdxfile"), "VHDX"},  {STR_INIT("conectix"), "VHD"},    {STR_INIT("QED\0"), "QED"},
-        {STR_INIT("\x1f\x8b"), "gzip"},  {STR_INIT("\xfd" "7zXZ"), "xz"}, {STR_INIT("\x28\xb5\x2f\xfd"), "zstd"},
+        {STR_INIT("KDMV"), "VMDK"},
+        {STR_INIT("COWD"), "VMDK"},
+        {STR_INIT("# Disk Descriptor"), "VMDK"},
+        {STR_INIT("vhdxfile"), "VHDX"},
+        {STR_INIT("conectix"), "VHD"},
+        {STR_INIT("QED\0"), "QED"},
+        {STR_INIT("\x1f\x8b"), "gzip"},
+        {STR_INIT("\xfd"
+                  "7zXZ"),
+         "xz"},
+        {STR_INIT("\x28\xb5\x2f\xfd"), "zstd"},
     };
 
     if (head.n >= 4 && be(head.p, 4) == MAGIC)
         return probe_qcow2(head, ret, err);
     for (size_t i = 0; i < ARRAY_SIZE(others); i++)
         if (str_starts(head, others[i].magic))
-            return error_set(err, ERROR_INVALID, "image refused: it is in the format %s; raw and qcow2 are supported",
+            return error_set(err, ERROR_INVALID,
+                             "image refused: it is in the format %s; raw and qcow2 are supported",
                              others[i].name);
     if (file_size == 0)
         return bad(err, "it is empty");
@@ -136,7 +145,8 @@ bool qcow2_create(int fd, uint64_t virtual_size, struct error *err)
 
     virtual_size = (virtual_size + 511) & ~511ull;
     if (virtual_size == 0 || virtual_size > QCOW2_MAX_SIZE)
-        return error_set(err, ERROR_INVALID, "an image cannot have %llu bytes", (unsigned long long)virtual_size);
+        return error_set(err, ERROR_INVALID, "an image cannot have %llu bytes",
+                         (unsigned long long)virtual_size);
     entries = (virtual_size + L1_COVERS - 1) / L1_COVERS;
     l1_clusters = (entries * 8 + CLUSTER - 1) / CLUSTER;
     clusters = 3 + l1_clusters;
@@ -156,6 +166,7 @@ bool qcow2_create(int fd, uint64_t virtual_size, struct error *err)
         put(counts + 2 * i, 2, 1);
     if (ftruncate(fd, (off_t)(clusters * CLUSTER)) != 0)
         return error_errno(err, errno, "make image");
-    return write_at(fd, table, sizeof table, 1 * CLUSTER, err) && write_at(fd, counts, clusters * 2, 2 * CLUSTER, err)
+    return write_at(fd, table, sizeof table, 1 * CLUSTER, err)
+           && write_at(fd, counts, clusters * 2, 2 * CLUSTER, err)
            && write_at(fd, head, sizeof head, 0, err);
 }

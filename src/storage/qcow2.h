@@ -12,8 +12,10 @@ struct image_info {
     uint64_t virtual_size;
 };
 /* ERROR_INVALID with the reason for an image that must not or cannot be used. */
-MUST_CHECK bool image_probe(struct str head, uint64_t file_size, struct image_info *ret, struct error *err);
-MUST_CHECK bool image_probe_fd(int fd, uint64_t file_size, struct image_info *ret, struct error *err);
+MUST_CHECK bool image_probe(struct str head, uint64_t file_size, struct image_info *ret,
+                            struct error *err);
+MUST_CHECK bool image_probe_fd(int fd, uint64_t file_size, struct image_info *ret,
+                               struct error *err);
 
 #define QCOW2_MAX_SIZE (64ull << 40)
 /* Writes an empty image of that virtual size into an empty file. */

@@ -38,7 +38,9 @@ static void made_images_are_sound(void **state)
         assert_string_equal(info.format, "qcow2");
         assert_int_equal(info.virtual_size, sizes[i]);
         if (access("/usr/bin/qemu-img", X_OK) == 0
-            && !child_run(&(struct child_spec){.argv = argv, .capture_limit = 4096, .cgroup_fd = -1}, SECONDS(30), &out, &err))
+            && !child_run(
+                &(struct child_spec){.argv = argv, .capture_limit = 4096, .cgroup_fd = -1},
+                SECONDS(30), &out, &err))
             fail_msg("%s", error_text(&err));
         unlink(path);
     }
@@ -51,21 +53,17 @@ static void image_heads(void **state)
         size_t n;
         const char *refused; /* a word of the reason, or NULL: taken as raw */
     } table[] = {
-        {"plain bytes", 11, NULL},
-        {"", 0, "empty"},
-        {"QFI\xfb", 4, "cut off"},
-        {"KDMV....", 8, "VMDK"},
-        {"vhdxfile", 8, "VHDX"},
-        {"\x1f\x8b\x08", 3, "gzip"},
+        {"plain bytes", 11, NULL}, {"", 0, "empty"},        {"QFI\xfb", 4, "cut off"},
+        {"KDMV....", 8, "VMDK"},   {"vhdxfile", 8, "VHDX"}, {"\x1f\x8b\x08", 3, "gzip"},
     };
     static const struct {
         size_t at, n;
         unsigned char value;
         const char *refused;
     } headers[] = {
-        {7, 1, 9, "neither 2 nor 3"},     {15, 1, 1, "backing"},  {19, 1, 4, "backing"},        {35, 1, 1, "encrypted"},
-        {79, 1, 4, "another file"},       {72, 1, 1, "features"}, {23, 1, 40, "cluster size"}, {24, 1, 0x7f, "absurd"},
-        {36, 1, 0xff, "first-level"},
+        {7, 1, 9, "neither 2 nor 3"}, {15, 1, 1, "backing"},      {19, 1, 4, "backing"},
+        {35, 1, 1, "encrypted"},      {79, 1, 4, "another file"}, {72, 1, 1, "features"},
+        {23, 1, 40, "cluster size"},  {24, 1, 0x7f, "absurd"},    {36, 1, 0xff, "first-level"},
     };
     char good[104] = {'Q', 'F', 'I', (char)0xfb, 0, 0, 0, 3};
     struct image_info info;

@@ -26,23 +26,32 @@
  *
  * A processor does a turn in about a nanosecond; a kernel that has to emulate long mode needs a thousand. Only the vCPU
  * thread's own CPU time counts, so a machine that has no time for us does not look slow: it looks like nothing yet. */
-#define LOOPS        5000000u
-#define GOOD_NS      50.0 /* of CPU time for a turn of the loop; real hardware is far below, emulation far above */
-#define TRY_CPU_US   300000
-#define TRIES        3
+#define LOOPS 5000000u
+#define GOOD_NS                                                                                    \
+    50.0 /* of CPU time for a turn of the loop; real hardware is far below, emulation far above */
+#define TRY_CPU_US 300000
+#define TRIES 3
 #define WALL_LIMIT_S 20
 #define ENOUGH_CPU_MS 200 /* a child that was killed with less had no chance to show anything */
-#define GUEST_BYTES  0x10000
-#define CODE_AT      0x1000
-#define TABLES_AT    0x2000
-#define PORT         0x80
+#define GUEST_BYTES 0x10000
+#define CODE_AT 0x1000
+#define TABLES_AT 0x2000
+#define PORT 0x80
 
 static const unsigned char guest_code[] = {
-    0xb9, LOOPS & 0xff, LOOPS >> 8 & 0xff, LOOPS >> 16 & 0xff, LOOPS >> 24, /* mov ecx, LOOPS */
-    0x48, 0xff, 0xc9,                                                       /* dec rcx */
-    0x75, 0xfb,                                                             /* jnz -5 */
-    0xe6, PORT,                                                             /* out PORT, al */
-    0xf4,                                                                   /* hlt */
+    0xb9,
+    LOOPS & 0xff,
+    LOOPS >> 8 & 0xff,
+    LOOPS >> 16 & 0xff,
+    LOOPS >> 24, /* mov ecx, LOOPS */
+    0x48,
+    0xff,
+    0xc9, /* dec rcx */
+    0x75,
+    0xfb, /* jnz -5 */
+    0xe6,
+    PORT, /* out PORT, al */
+    0xf4, /* hlt */
 };
 
 const char *probe_verdict_name(enum probe_verdict v)
@@ -62,7 +71,8 @@ const char *probe_verdict_name(enum probe_verdict v)
     return "inconclusive";
 }
 
-static void say(struct probe_result *r, enum probe_verdict v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(struct probe_result *r, enum probe_verdict v, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void say(struct probe_result *r, enum probe_verdict v, const char *fmt, ...)
 {
     va_list ap;
@@ -102,16 +112,24 @@ static bool long_mode(struct guest *g)
 {
     struct kvm_sregs s;
     struct kvm_regs regs = {.rip = CODE_AT, .rflags = 2, .rsp = GUEST_BYTES};
-    const struct kvm_segment data = {.base = 0, .limit = 0xffffffff, .selector = 0x10, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
+    const struct kvm_segment data = {.base = 0,
+                                     .limit = 0xffffffff,
+                                     .selector = 0x10,
+                                     .type = 3,
+                                     .present = 1,
+                                     .db = 1,
+                                     .s = 1,
+                                     .g = 1};
 
     if (ioctl(g->vcpu, KVM_GET_SREGS, &s) != 0)
         return false;
-    s.cs = (struct kvm_segment){.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+    s.cs = (struct kvm_segment){
+        .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
     s.ds = s.es = s.fs = s.gs = s.ss = data;
     s.cr3 = TABLES_AT;
-    s.cr4 = 1u << 5;                       /* PAE */
+    s.cr4 = 1u << 5;                                     /* PAE */
     s.cr0 = 1u | 1u << 1 | 1u << 4 | 1u << 5 | 1u << 31; /* PE MP ET NE PG */
-    s.efer = 1u << 8 | 1u << 10;           /* LME LMA */
+    s.efer = 1u << 8 | 1u << 10;                         /* LME LMA */
     return ioctl(g->vcpu, KVM_SET_SREGS, &s) == 0 && ioctl(g->vcpu, KVM_SET_REGS, &regs) == 0;
 }
 
@@ -154,11 +172,15 @@ static int64_t cpu_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void ignore_signal(int signo) { (void)signo; } /* its coming ends KVM_RUN */
+static void ignore_signal(int signo)
+{
+    (void)signo;
+} /* its coming ends KVM_RUN */
 
 static void arm(long us)
 {
-    const struct itimerval t = {.it_value = {us / 1000000, us % 1000000}, .it_interval = {0, us ? 50000 : 0}};
+    const struct itimerval t = {.it_value = {us / 1000000, us % 1000000},
+                                .it_interval = {0, us ? 50000 : 0}};
 
     setitimer(ITIMER_PROF, &t, NULL);
 }
@@ -195,7 +217,9 @@ static bool run_once(struct guest *g, double *ret_ns, bool *ret_finished, const 
         *why = strerror(errno);
         return false;
     }
-    uint64_t turns = *ret_finished ? LOOPS : regs.rcx <= LOOPS && regs.rip > CODE_AT ? LOOPS - regs.rcx : 0;
+    uint64_t turns = *ret_finished                             ? LOOPS
+                     : regs.rcx <= LOOPS && regs.rip > CODE_AT ? LOOPS - regs.rcx
+                                                               : 0;
     *ret_ns = (double)used / (turns ? (double)turns : 1.0);
     return true;
 }
@@ -231,10 +255,16 @@ static void try_guest(int kvm, struct probe_result *r)
     r->ns_per_iteration = best;
     if (best > 0)
         say(r, PROBE_BROKEN,
-            "KVM opens, but 64-bit guest code runs at %.0f ns for a turn of a loop (hardware: about 1): it is emulated, and a guest"
-            " kernel would seem to hang; use emulation (useEmulation: true), or a host with real virtualization", best);
+            "KVM opens, but 64-bit guest code runs at %.0f ns for a turn of a loop (hardware: "
+            "about 1): it is emulated, and a guest"
+            " kernel would seem to hang; use emulation (useEmulation: true), or a host with real "
+            "virtualization",
+            best);
     else if (failed)
-        say(r, PROBE_BROKEN, "KVM opens, but a small 64-bit guest does not run: %s; use emulation (useEmulation: true)", why);
+        say(r, PROBE_BROKEN,
+            "KVM opens, but a small 64-bit guest does not run: %s; use emulation (useEmulation: "
+            "true)",
+            why);
     else
         say(r, PROBE_INCONCLUSIVE, "the test guest made no progress that could be measured");
 }
@@ -251,10 +281,14 @@ static void probe_child(const char *path, struct probe_result *r)
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (kvm < 0) {
         if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-            say(r, PROBE_ABSENT, "%s is not there: load kvm_intel or kvm_amd, turn virtualization on in the firmware, or, in a virtual"
-                " machine, allow nested virtualization", path);
+            say(r, PROBE_ABSENT,
+                "%s is not there: load kvm_intel or kvm_amd, turn virtualization on in the "
+                "firmware, or, in a virtual"
+                " machine, allow nested virtualization",
+                path);
         else
-            say(r, PROBE_DENIED, "%s: %s: give this user access to it (group kvm)", path, strerror(errno));
+            say(r, PROBE_DENIED, "%s: %s: give this user access to it (group kvm)", path,
+                strerror(errno));
         return;
     }
     if (fstat(kvm, &st) != 0 || !S_ISCHR(st.st_mode)) {
@@ -263,7 +297,8 @@ static void probe_child(const char *path, struct probe_result *r)
     }
     r->api_version = ioctl(kvm, KVM_GET_API_VERSION, 0);
     if (r->api_version != KVM_API_VERSION) {
-        say(r, PROBE_BROKEN, "%s speaks version %d of KVM's interface, not %d", path, r->api_version, KVM_API_VERSION);
+        say(r, PROBE_BROKEN, "%s speaks version %d of KVM's interface, not %d", path,
+            r->api_version, KVM_API_VERSION);
         return;
     }
     int n = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
@@ -318,9 +353,12 @@ static void judge_silence(pid_t pid, struct probe_result *r)
     if (after)
         sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system);
     if ((user + system) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK) >= ENOUGH_CPU_MS)
-        say(r, PROBE_BROKEN, "KVM opens, but a small 64-bit guest hangs in it; use emulation (useEmulation: true)");
+        say(r, PROBE_BROKEN,
+            "KVM opens, but a small 64-bit guest hangs in it; use emulation (useEmulation: true)");
     else
-        say(r, PROBE_INCONCLUSIVE, "the test guest got no processor time within %d s; the machine is too busy to tell", WALL_LIMIT_S);
+        say(r, PROBE_INCONCLUSIVE,
+            "the test guest got no processor time within %d s; the machine is too busy to tell",
+            WALL_LIMIT_S);
 }
 
 static void judge_death(struct probe_result *r)
@@ -411,7 +449,8 @@ static void probe_timeout(struct loop_timer *t)
     finish(p, &r);
 }
 
-void probe_kvm(struct loop *l, const char *path, void (*done)(void *user, const struct probe_result *r), void *user)
+void probe_kvm(struct loop *l, const char *path,
+               void (*done)(void *user, const struct probe_result *r), void *user)
 {
     struct probe *p = NEW(struct probe);
 

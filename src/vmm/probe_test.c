@@ -15,7 +15,7 @@ static void what_is_no_kvm(void **state)
         enum probe_verdict verdict;
     } table[] = {
         {"/nonexistent/kvm", PROBE_ABSENT},
-        {"/dev/null", PROBE_BROKEN},   /* a device that knows no KVM */
+        {"/dev/null", PROBE_BROKEN},       /* a device that knows no KVM */
         {"/proc/self/comm", PROBE_BROKEN}, /* no device */
     };
 
@@ -42,7 +42,10 @@ static void this_machine(void **state)
         assert_true(r.ns_per_iteration > 0 && r.ns_per_iteration < 50);
 }
 
-static void note(void *user, const struct probe_result *r) { *(enum probe_verdict *)user = r->verdict; }
+static void note(void *user, const struct probe_result *r)
+{
+    *(enum probe_verdict *)user = r->verdict;
+}
 
 static void on_the_loop(void **state)
 {

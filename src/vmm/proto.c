@@ -135,7 +135,9 @@ static size_t conn_recv(struct proto_conn *c, void *p, size_t want, bool frame_s
         struct cmsghdr align;
     } control;
     struct iovec iov = {p, want};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.space,
                          .msg_controllen = sizeof control.space};
     ssize_t n;
     bool stray = false;
@@ -183,7 +185,8 @@ static void conn_deliver(struct proto_conn *c)
     memcpy(fds, c->fds, sizeof fds);
     c->n_fds = 0;
     c->head_n = 0;
-    if (!json_parse_borrowed(str_n(body, c->body_want), &a, &msg, &err) || !json_is(msg, JSON_OBJECT)) {
+    if (!json_parse_borrowed(str_n(body, c->body_want), &a, &msg, &err)
+        || !json_is(msg, JSON_OBJECT)) {
         conn_die(c, ERROR_BAD_REQUEST, "a frame that is no JSON object");
     } else {
         c->in_message = true;
@@ -250,7 +253,8 @@ static void conn_ready(struct loop_io *io, uint32_t events)
         conn_destroy(c);
 }
 
-struct proto_conn *proto_new(struct loop *l, int take_fd, const struct proto_handlers *h, void *user)
+struct proto_conn *proto_new(struct loop *l, int take_fd, const struct proto_handlers *h,
+                             void *user)
 {
     struct proto_conn *c = NEW(struct proto_conn);
 

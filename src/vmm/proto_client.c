@@ -27,7 +27,7 @@ struct proto_client {
     int64_t next_id;
     pid_t pid;
     bool dead;
-    bool busy;  /* inside a callback of ours: freeing waits */
+    bool busy; /* inside a callback of ours: freeing waits */
     bool freed;
     struct loop_defer fail; /* fails calls that were made on a dead connection */
     void (*event)(void *user, const struct json *event);
@@ -37,7 +37,8 @@ struct proto_client {
 
 static void client_destroy(struct proto_client *c);
 
-static void call_finish(struct call *call, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
+static void call_finish(struct call *call, const struct json *ok, int *fds, size_t n_fds,
+                        const struct error *err)
 {
     proto_done_fn done = call->done;
     void *user = call->user;
@@ -78,13 +79,14 @@ static void client_message(struct proto_conn *conn, const struct json *msg, int 
         const struct json *error = json_get(msg, "error");
 
         if (error)
-            error_set(&err, kind_of(json_str_at(error, "kind")), STR_FMT, STR_ARG(json_str_at(error, "message")));
-        list_each_safe(it, &c->calls)
-        {
+            error_set(&err, kind_of(json_str_at(error, "kind")), STR_FMT,
+                      STR_ARG(json_str_at(error, "message")));
+        list_each_safe(it, &c->calls) {
             struct call *call = list_entry(it, struct call, node);
 
             if (call->id == id) {
-                call_finish(call, error ? NULL : json_get(msg, "ok"), fds, n_fds, error ? &err : NULL);
+                call_finish(call, error ? NULL : json_get(msg, "ok"), fds, n_fds,
+                            error ? &err : NULL);
                 break;
             }
         }
@@ -141,7 +143,8 @@ static void call_timeout(struct loop_timer *t)
 
 /* connect(2) follows links and takes only paths: the socket's inode is opened first, without following, checked to be a
  * socket, and connected to through its /proc/self/fd name. */
-bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct proto_client **ret, struct error *err)
+bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct proto_client **ret,
+                          struct error *err)
 {
     AUTO_CLOSE int node = -1;
     AUTO_CLOSE int fd = -1;
@@ -156,7 +159,8 @@ bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct pr
     if (fstat(node, &st) != 0 || !S_ISSOCK(st.st_mode))
         return error_set(err, ERROR_UNAVAILABLE, "launcher socket: not a socket");
     if (st.st_uid != expect_uid)
-        return error_set(err, ERROR_FORBIDDEN, "launcher socket: belongs to uid %u, not %u", st.st_uid, expect_uid);
+        return error_set(err, ERROR_FORBIDDEN, "launcher socket: belongs to uid %u, not %u",
+                         st.st_uid, expect_uid);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return error_errno(err, errno, "launcher socket");
@@ -169,7 +173,8 @@ bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct pr
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_n) != 0)
         return error_errno(err, errno, "launcher socket: peer");
     if (cred.uid != expect_uid)
-        return error_set(err, ERROR_FORBIDDEN, "launcher socket: served by uid %u, not %u", cred.uid, expect_uid);
+        return error_set(err, ERROR_FORBIDDEN, "launcher socket: served by uid %u, not %u",
+                         cred.uid, expect_uid);
     c = NEW(struct proto_client);
     c->loop = l;
     c->pid = cred.pid;
@@ -184,8 +189,9 @@ pid_t proto_client_pid(const struct proto_client *c)
     return c->pid;
 }
 
-void proto_client_call(struct proto_client *c, const char *call, const struct json *params, const int *fds, size_t n_fds,
-                       int64_t timeout_ns, proto_done_fn done, void *user)
+void proto_client_call(struct proto_client *c, const char *call, const struct json *params,
+                       const int *fds, size_t n_fds, int64_t timeout_ns, proto_done_fn done,
+                       void *user)
 {
     AUTO(arena_done) struct arena a = {0};
     struct call *k = NEW(struct call);
@@ -202,8 +208,8 @@ void proto_client_call(struct proto_client *c, const char *call, const struct js
     }
     if (timeout_ns > 0)
         loop_timer_start(c->loop, &k->timer, timeout_ns, call_timeout);
-    msg = json_object(&a, "v", json_new_i64(&a, PROTO_VERSION), "id", json_new_i64(&a, k->id), "call",
-                      json_new_z(&a, call), NULL);
+    msg = json_object(&a, "v", json_new_i64(&a, PROTO_VERSION), "id", json_new_i64(&a, k->id),
+                      "call", json_new_z(&a, call), NULL);
     json_each_member(m, params)
         msg = json_with_str(&a, msg, json_str(&m->key), &m->value);
     proto_send(c->conn, msg, fds, n_fds);
@@ -220,8 +226,7 @@ void proto_client_on_event(struct proto_client *c, void (*fn)(void *user, const 
 static void client_destroy(struct proto_client *c)
 {
     loop_defer_cancel(&c->fail);
-    list_each_safe(it, &c->calls)
-    {
+    list_each_safe(it, &c->calls) {
         struct call *call = list_entry(it, struct call, node);
 
         list_remove(&call->node);

@@ -28,11 +28,16 @@ static void echo(struct proto_conn *c, const struct json *msg, int *fds, size_t 
     if (str_is(json_str_at(msg, "call"), "silence"))
         return;
     if (str_is(json_str_at(msg, "call"), "refuse"))
-        proto_send(c, json_object(&a, "id", json_new_i64(&a, id), "error",
-                                  json_object(&a, "kind", json_new_z(&a, error_kind_name(ERROR_CONFLICT)), "message",
-                                              json_new_z(&a, "no"), NULL), NULL), NULL, 0);
+        proto_send(
+            c,
+            json_object(&a, "id", json_new_i64(&a, id), "error",
+                        json_object(&a, "kind", json_new_z(&a, error_kind_name(ERROR_CONFLICT)),
+                                    "message", json_new_z(&a, "no"), NULL),
+                        NULL),
+            NULL, 0);
     else
-        proto_send(c, json_object(&a, "id", json_new_i64(&a, id), "ok", json_copy(&a, msg), NULL), fds, n_fds);
+        proto_send(c, json_object(&a, "id", json_new_i64(&a, id), "ok", json_copy(&a, msg), NULL),
+                   fds, n_fds);
 }
 
 static void echo_closed(struct proto_conn *c, const struct error *why)
@@ -45,7 +50,10 @@ static void echo_closed(struct proto_conn *c, const struct error *why)
 
 static const struct proto_handlers echo_handlers = {echo, echo_closed};
 
-static void raw_pair(int fds[2]) { assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0); }
+static void raw_pair(int fds[2])
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+}
 
 static void turns(struct loop *l, int n)
 {
@@ -84,10 +92,10 @@ static void hostile_frames_close(void **state)
         const char *bytes;
         size_t n;
     } table[] = {
-        {"\0\0\0\0", 4},              /* empty */
-        {"\xff\xff\xff\x7f", 4},      /* 2 GiB */
-        {"\x02\0\0\0[]", 6},          /* no object */
-        {"\x03\0\0\0{x}", 7},         /* no JSON */
+        {"\0\0\0\0", 4},         /* empty */
+        {"\xff\xff\xff\x7f", 4}, /* 2 GiB */
+        {"\x02\0\0\0[]", 6},     /* no object */
+        {"\x03\0\0\0{x}", 7},    /* no JSON */
     };
 
     (void)state;
@@ -115,7 +123,8 @@ struct answer {
     int fd;
 };
 
-static void answered(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
+static void answered(void *user, const struct json *ok, int *fds, size_t n_fds,
+                     const struct error *err)
 {
     struct answer *a = user;
 
@@ -126,7 +135,8 @@ static void answered(void *user, const struct json *ok, int *fds, size_t n_fds, 
 }
 
 /* A listening socket in a folder of its own, and the server's end of the one connection that comes. */
-static struct proto_client *connect_client(struct loop *l, struct seen *s, struct proto_conn **ret_server, uid_t uid,
+static struct proto_client *connect_client(struct loop *l, struct seen *s,
+                                           struct proto_conn **ret_server, uid_t uid,
                                            struct error *err)
 {
     char dir[] = "/tmp/proto-test-XXXXXX", path[108];
@@ -166,7 +176,8 @@ static void calls_carry_descriptors(void **state)
     (void)state;
     assert_non_null(c);
     assert_int_equal(proto_client_pid(c), getpid());
-    proto_client_call(c, "echo", json_object(&a, "x", json_new_i64(&a, 5), NULL), &fd, 1, SECONDS(5), answered, &got);
+    proto_client_call(c, "echo", json_object(&a, "x", json_new_i64(&a, 5), NULL), &fd, 1,
+                      SECONDS(5), answered, &got);
     turns(l, 6);
     assert_int_equal(got.calls, 1);
     assert_true(got.ok && got.fd >= 0 && got.fd != fd);

@@ -18,8 +18,8 @@ struct kv_virtual_machine_instance;
 enum vmm_state { VMM_NONE, VMM_STARTING, VMM_RUNNING, VMM_PAUSED, VMM_SHUTDOWN, VMM_CRASHED };
 enum vmm_reason {
     VMM_REASON_NONE,
-    VMM_REASON_USER,           /* paused because someone asked */
-    VMM_REASON_IO_ERROR,       /* paused by a disk error (errorPolicy stop, enospace) */
+    VMM_REASON_USER,     /* paused because someone asked */
+    VMM_REASON_IO_ERROR, /* paused by a disk error (errorPolicy stop, enospace) */
     VMM_REASON_GUEST_PANIC,
     VMM_REASON_GUEST_SHUTDOWN, /* the guest turned itself off */
     VMM_REASON_HOST_SHUTDOWN,  /* … because we asked it to */
@@ -37,13 +37,13 @@ enum vmm_accelerator { VMM_KVM, VMM_TCG };
 /* One disk, resolved and opened. Matched by name to spec.domain.devices.disks; all else about the device stands there. */
 struct vmm_disk {
     struct str name;
-    int fd;               /* borrowed; opened read-write unless read_only */
-    const char *format;   /* "raw" or "qcow2" */
-    int backing_fd;       /* qcow2 overlay: the image below it, read-only; -1: none */
+    int fd;             /* borrowed; opened read-write unless read_only */
+    const char *format; /* "raw" or "qcow2" */
+    int backing_fd;     /* qcow2 overlay: the image below it, read-only; -1: none */
     const char *backing_format;
     bool read_only;
     bool block_device;
-    bool direct;          /* O_DIRECT works on it and on what lies below it */
+    bool direct; /* O_DIRECT works on it and on what lies below it */
     bool preallocated;
 };
 
@@ -63,21 +63,21 @@ struct vmm_machine {
     size_t n_disks;
     const struct vmm_nic *nics;
     size_t n_nics;
-    int kernel_fd, initrd_fd;   /* -1: none */
-    int private_dirfd;          /* "private" volume of the pod: NVRAM, sockets */
-    const char *private_dir;    /* its path, for the few things that need one */
-    const char *firmware_dir;   /* NULL: /usr/share/OVMF */
+    int kernel_fd, initrd_fd; /* -1: none */
+    int private_dirfd;        /* "private" volume of the pod: NVRAM, sockets */
+    const char *private_dir;  /* its path, for the few things that need one */
+    const char *firmware_dir; /* NULL: /usr/share/OVMF */
 };
 
 struct vmm_status {
     enum vmm_state state;
     enum vmm_reason reason;
-    char message[512];   /* a sentence for the user, or "" */
-    int64_t since_ns;    /* wall clock */
-    pid_t pid;           /* 0 when none */
-    char machine[64];    /* resolved machine type, "" while unknown */
+    char message[512]; /* a sentence for the user, or "" */
+    int64_t since_ns;  /* wall clock */
+    pid_t pid;         /* 0 when none */
+    char machine[64];  /* resolved machine type, "" while unknown */
     unsigned reboots;
-    bool agent_port;     /* the guest has opened the agent's port */
+    bool agent_port; /* the guest has opened the agent's port */
 };
 
 struct vmm_counters { /* one block device or NIC */
@@ -86,11 +86,12 @@ struct vmm_counters { /* one block device or NIC */
 };
 #define VMM_MAX_DEVICES 64
 struct vmm_stats {
-    uint64_t cpu_ns;            /* whole VMM process */
+    uint64_t cpu_ns; /* whole VMM process */
     uint64_t vcpus;
-    uint64_t guest_bytes;       /* memory the guest has by the balloon */
-    uint64_t resident_bytes;    /* of the VMM process */
-    uint64_t guest_total, guest_free, guest_available; /* told by the guest's balloon driver; 0: unknown */
+    uint64_t guest_bytes;    /* memory the guest has by the balloon */
+    uint64_t resident_bytes; /* of the VMM process */
+    uint64_t guest_total, guest_free,
+        guest_available; /* told by the guest's balloon driver; 0: unknown */
     struct vmm_counters block[VMM_MAX_DEVICES];
     size_t n_block;
 };
@@ -119,7 +120,8 @@ struct vmm_driver {
     bool (*pause)(struct vmm *v, struct error *err);
     bool (*resume)(struct vmm *v, struct error *err);
     bool (*reset)(struct vmm *v, struct error *err);
-    bool (*powerdown)(struct vmm *v, struct error *err); /* asks the guest to turn itself off; returns at once */
+    bool (*powerdown)(struct vmm *v,
+                      struct error *err); /* asks the guest to turn itself off; returns at once */
     bool (*soft_reboot)(struct vmm *v, struct error *err);
     /* Ends the VMM: asks it to flush and stop, and kills what does not; with `now`, kills. Asynchronous. */
     void (*kill)(struct vmm *v, bool now);
@@ -128,7 +130,8 @@ struct vmm_driver {
     bool (*stats)(struct vmm *v, struct vmm_stats *ret, struct error *err);
 };
 extern const struct vmm_driver *const vmm_drivers[]; /* NULL-terminated */
-const struct vmm_driver *vmm_driver_find(struct str name); /* NULL when there is none of that name */
+const struct vmm_driver *
+vmm_driver_find(struct str name); /* NULL when there is none of that name */
 
 struct vmm { /* first member of a driver's own structure */
     const struct vmm_driver *driver;
@@ -138,7 +141,8 @@ struct vmm { /* first member of a driver's own structure */
     struct loop_defer tell; /* the listener is called after the callbacks of a turn */
 };
 
-struct vmm *vmm_new(const struct vmm_driver *d, struct loop *l, const struct vmm_listener *listener);
+struct vmm *vmm_new(const struct vmm_driver *d, struct loop *l,
+                    const struct vmm_listener *listener);
 void vmm_free(struct vmm *v);
 const struct vmm_status *vmm_status(const struct vmm *v);
 static inline bool vmm_alive(const struct vmm *v)
@@ -152,9 +156,11 @@ MUST_CHECK bool vmm_reset(struct vmm *v, struct error *err);
 MUST_CHECK bool vmm_powerdown(struct vmm *v, struct error *err);
 MUST_CHECK bool vmm_soft_reboot(struct vmm *v, struct error *err);
 void vmm_kill(struct vmm *v, bool now);
-MUST_CHECK bool vmm_open_stream(struct vmm *v, enum vmm_stream which, int *ret_fd, struct error *err);
+MUST_CHECK bool vmm_open_stream(struct vmm *v, enum vmm_stream which, int *ret_fd,
+                                struct error *err);
 MUST_CHECK bool vmm_read_stats(struct vmm *v, struct vmm_stats *ret, struct error *err);
 
 /* For drivers. */
-void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 void vmm_changed(struct vmm *v); /* something else in the status changed */

@@ -149,7 +149,8 @@ const char *cmd_fd_path(struct qemu_cmd *c, int fd)
     return arena_printf(c->a, "/proc/self/fd/%d", cmd_fd(c, fd));
 }
 
-bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct qemu_ends *ends, struct error *err)
+bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct qemu_ends *ends,
+                struct error *err)
 {
     if (!c->domain || !c->devices)
         return error_set(err, ERROR_INVALID, "spec.domain is missing");
@@ -162,16 +163,19 @@ bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct
     qemu_add_boot(c);
     if (c->efi) {
         for (int i = 0; i < 2; i++) {
-            const char *node = i ? "pflash1" : "pflash0", *file = i ? "pflash1-file" : "pflash0-file";
+            const char *node = i ? "pflash1" : "pflash0",
+                       *file = i ? "pflash1-file" : "pflash0-file";
             const struct json *ro = json_new_bool(i == 0);
 
             cmd_json(c, "-blockdev",
-                     json_object(c->a, "driver", json_new_z(c->a, "file"), "node-name", json_new_z(c->a, file), "filename",
-                                 json_new_z(c->a, cmd_fdset(c, i ? fw->vars_fd : fw->code_fd)), "read-only", ro,
-                                 "auto-read-only", json_new_bool(false), NULL));
+                     json_object(c->a, "driver", json_new_z(c->a, "file"), "node-name",
+                                 json_new_z(c->a, file), "filename",
+                                 json_new_z(c->a, cmd_fdset(c, i ? fw->vars_fd : fw->code_fd)),
+                                 "read-only", ro, "auto-read-only", json_new_bool(false), NULL));
             cmd_json(c, "-blockdev",
-                     json_object(c->a, "driver", json_new_z(c->a, "raw"), "node-name", json_new_z(c->a, node), "file",
-                                 json_new_z(c->a, file), "read-only", ro, NULL));
+                     json_object(c->a, "driver", json_new_z(c->a, "raw"), "node-name",
+                                 json_new_z(c->a, node), "file", json_new_z(c->a, file),
+                                 "read-only", ro, NULL));
         }
         if (fw->secure)
             cmd_pair(c, "-global", "driver=cfi.pflash01,property=secure,value=on");

@@ -11,7 +11,7 @@
 #include "loop/child.h"
 #include "vmm/vmm.h"
 
-struct qemu_pci { /* see pci.c */
+struct qemu_pci {     /* see pci.c */
     unsigned ports;   /* root ports so far */
     unsigned devices; /* that count for the spare ports */
     unsigned legacy;  /* slots taken for conventional devices */
@@ -23,13 +23,13 @@ struct qemu_cmd {
     VEC(struct child_fd) fds; /* what QEMU inherits: our descriptor, its number there */
     VEC(const char *) env;
     int next_fd, next_fdset;
-    struct buf opt;        /* the option value being written */
+    struct buf opt; /* the option value being written */
     struct error err;
     const struct vmm_machine *m;
     const struct kv_domain_spec *domain;
     const struct kv_devices *devices;
     struct qemu_pci pci;
-    unsigned vcpus;        /* at boot */
+    unsigned vcpus; /* at boot */
     bool efi, usb, scsi, ahci2;
     unsigned iothreads;
 };
@@ -41,26 +41,32 @@ void cmd_fail(struct qemu_cmd *c, enum error_kind kind, const char *fmt, ...) PR
 
 void cmd_flag(struct qemu_cmd *c, const char *flag);                    /* "-nodefaults" */
 void cmd_pair(struct qemu_cmd *c, const char *flag, const char *value); /* a value of our own */
-void cmd_text(struct qemu_cmd *c, const char *flag, struct str value);  /* a tenant's value that is no option list (-append) */
+void cmd_text(struct qemu_cmd *c, const char *flag,
+              struct str value); /* a tenant's value that is no option list (-append) */
 void cmd_json(struct qemu_cmd *c, const char *flag, const struct json *value);
 /* An option list: cmd_opt(c, "-device", "isa-serial"), any number of cmd_kv…, cmd_end(c). */
 void cmd_opt(struct qemu_cmd *c, const char *flag, const char *head); /* head may be NULL */
-void cmd_kv(struct qemu_cmd *c, const char *key, struct str value);   /* escaped; an absent value is left out */
+void cmd_kv(struct qemu_cmd *c, const char *key,
+            struct str value); /* escaped; an absent value is left out */
 void cmd_kvz(struct qemu_cmd *c, const char *key, const char *value);
-void cmd_kvf(struct qemu_cmd *c, const char *key, const char *fmt, ...) PRINTF_LIKE(3, 4); /* escaped */
+void cmd_kvf(struct qemu_cmd *c, const char *key, const char *fmt, ...)
+    PRINTF_LIKE(3, 4); /* escaped */
 void cmd_kvu(struct qemu_cmd *c, const char *key, uint64_t value);
 void cmd_kvb(struct qemu_cmd *c, const char *key, bool on); /* on|off */
 void cmd_end(struct qemu_cmd *c);
 
-int cmd_fd(struct qemu_cmd *c, int fd);              /* its number in QEMU */
-const char *cmd_fdset(struct qemu_cmd *c, int fd);   /* "/dev/fdset/3", with the -add-fd it needs */
-const char *cmd_fd_path(struct qemu_cmd *c, int fd); /* "/proc/self/fd/9", for files that QEMU reads once at start */
+int cmd_fd(struct qemu_cmd *c, int fd);            /* its number in QEMU */
+const char *cmd_fdset(struct qemu_cmd *c, int fd); /* "/dev/fdset/3", with the -add-fd it needs */
+const char *cmd_fd_path(struct qemu_cmd *c,
+                        int fd); /* "/proc/self/fd/9", for files that QEMU reads once at start */
 
 /* pci.c: places for PCI devices; each writes bus= and addr= into the open option. */
-void pci_express(struct qemu_cmd *c, struct str wanted); /* a root port of its own; wanted: spec's pciAddress or absent */
-void pci_legacy(struct qemu_cmd *c);                     /* conventional devices: straight on the root bus */
-void pci_ports(struct qemu_cmd *c, unsigned n);          /* ports left empty for what comes later */
-void pci_spare_ports(struct qemu_cmd *c);                /* the extra ones that hotplug counts on; last */
+void pci_express(
+    struct qemu_cmd *c,
+    struct str wanted); /* a root port of its own; wanted: spec's pciAddress or absent */
+void pci_legacy(struct qemu_cmd *c);            /* conventional devices: straight on the root bus */
+void pci_ports(struct qemu_cmd *c, unsigned n); /* ports left empty for what comes later */
+void pci_spare_ports(struct qemu_cmd *c);       /* the extra ones that hotplug counts on; last */
 
 /* machine.c */
 void qemu_add_base(struct qemu_cmd *c);
@@ -84,11 +90,12 @@ struct qemu_firmware {
     int code_fd, vars_fd;
     bool secure;
 };
-struct qemu_ends { /* QEMU's ends of our socket pairs */
+struct qemu_ends {              /* QEMU's ends of our socket pairs */
     int monitor, serial, agent; /* serial: -1 without */
 };
 /* The whole command line. argv is NULL-terminated and lives as long as the arena; fds and env as long as c. */
-MUST_CHECK bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct qemu_ends *ends, struct error *err);
+MUST_CHECK bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw,
+                           const struct qemu_ends *ends, struct error *err);
 
 /* Bytes of a Kubernetes quantity ("1.5Gi", "512M", "1e9"), rounded down as upstream does. */
 MUST_CHECK bool qemu_quantity(struct str q, uint64_t *ret, struct error *err);

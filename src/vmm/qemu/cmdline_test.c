@@ -38,7 +38,8 @@ static void build(struct built *b, const char *spec, const struct vmm_machine *w
     memset(b, 0, sizeof *b);
     vmi = ARENA_NEW(&b->a, struct kv_virtual_machine_instance);
     m = ARENA_NEW(&b->a, struct vmm_machine);
-    object = xasprintf("{\"metadata\":{\"name\":\"n\",\"namespace\":\"ns\",\"uid\":\"u\"},\"spec\":%s}", spec);
+    object = xasprintf(
+        "{\"metadata\":{\"name\":\"n\",\"namespace\":\"ns\",\"uid\":\"u\"},\"spec\":%s}", spec);
     assert_true(json_parse(str_of(object), &b->a, &v, &b->err));
     assert_true(schema_decode(&schema_type_kv_virtual_machine_instance, v, &b->a, vmi, &b->err));
     *m = *with;
@@ -51,8 +52,10 @@ static void build(struct built *b, const char *spec, const struct vmm_machine *w
 }
 
 #define MEM "\"memory\":{\"guest\":\"64Mi\"}"
-static const struct vmm_machine plain = {.accelerator = VMM_TCG, .kernel_fd = -1, .initrd_fd = -1, .private_dirfd = -1};
-static const struct vmm_machine kvm = {.accelerator = VMM_KVM, .kernel_fd = -1, .initrd_fd = -1, .private_dirfd = -1};
+static const struct vmm_machine plain = {
+    .accelerator = VMM_TCG, .kernel_fd = -1, .initrd_fd = -1, .private_dirfd = -1};
+static const struct vmm_machine kvm = {
+    .accelerator = VMM_KVM, .kernel_fd = -1, .initrd_fd = -1, .private_dirfd = -1};
 
 static const struct {
     const char *spec;
@@ -60,39 +63,67 @@ static const struct {
     const char *has[6];
     const char *lacks[3];
 } lines[] = {
-    {"{\"domain\":{\"devices\":{}," MEM "}}", &plain,
-     {"-machine type=q35,usb=off,vmport=off,dump-guest-core=off,acpi=on,hpet=off\n", "-accel tcg,tb-size=128\n", "-cpu max\n",
-      "-smp 1,sockets=1,cores=1,threads=1,maxcpus=1\n", "-m size=67108864B\n",
-      "-device virtio-serial-pci,id=virtio-serial0,bus=pci.2,addr=0x0\n"},
+    {"{\"domain\":{\"devices\":{}," MEM "}}",
+     &plain,
+     {"-machine type=q35,usb=off,vmport=off,dump-guest-core=off,acpi=on,hpet=off\n",
+      "-accel tcg,tb-size=128\n", "-cpu max\n", "-smp 1,sockets=1,cores=1,threads=1,maxcpus=1\n",
+      "-m size=67108864B\n", "-device virtio-serial-pci,id=virtio-serial0,bus=pci.2,addr=0x0\n"},
      {"-S ", "rng", "qemu-xhci"}},
-    {"{\"domain\":{\"devices\":{}," MEM "}}", &kvm, {"-accel kvm\n", "-cpu host,migratable=on\n"}, {"tcg"}},
-    {"{\"startStrategy\":\"Paused\",\"domain\":{\"devices\":{\"disableHotplug\":true,\"autoattachMemBalloon\":false,"
-     "\"autoattachGraphicsDevice\":false}," MEM "}}", &plain,
-     {"-S ", "-boot strict=on,menu=on,splash-time=10000\n"}, {"virtio-scsi", "balloon", "VGA"}},
-    {"{\"domain\":{\"devices\":{},\"cpu\":{\"sockets\":2,\"cores\":3,\"threads\":2,\"maxSockets\":4,\"model\":\"Haswell\",\"features\":["
-     "{\"name\":\"avx\",\"policy\":\"disable\"},{\"name\":\"aes\"}]}," MEM "}}", &plain,
-     {"-cpu Haswell,mpx=off,avx=off,aes=on\n", "-smp 12,sockets=4,cores=3,threads=2,maxcpus=24\n"}, {0}},
-    {"{\"domain\":{\"devices\":{},\"memory\":{\"guest\":\"1Gi\",\"maxGuest\":\"4Gi\"}}}", &plain,
-     {"-m size=1073741824B,slots=16,maxmem=4294967296B\n"}, {0}},
-    {"{\"domain\":{\"devices\":{},\"resources\":{\"requests\":{\"memory\":\"1.5Mi\"}}}}", &plain, {"-m size=1572864B\n"}, {0}},
-    {"{\"domain\":{\"devices\":{\"rng\":{},\"watchdog\":{\"name\":\"w\",\"i6300esb\":{\"action\":\"poweroff\"}},"
-     "\"inputs\":[{\"name\":\"t\",\"type\":\"tablet\",\"bus\":\"usb\"}],\"sound\":{\"name\":\"s\"},\"panicDevices\":[{\"model\":\"pvpanic\"}]},"
-     MEM "}}", &plain,
-     {"-device i6300esb,id=ua-w,bus=pcie.0,addr=0x10\n", "-action watchdog=poweroff\n", "-device usb-tablet,bus=usb.0,id=ua-t\n",
-      "-device virtio-rng-pci,id=rng0,rng=objrng0,bus=pci.", "-device ich9-intel-hda,id=ua-s,bus=pcie.0,addr=0x1b\n",
+    {"{\"domain\":{\"devices\":{}," MEM "}}",
+     &kvm,
+     {"-accel kvm\n", "-cpu host,migratable=on\n"},
+     {"tcg"}},
+    {"{\"startStrategy\":\"Paused\",\"domain\":{\"devices\":{\"disableHotplug\":true,"
+     "\"autoattachMemBalloon\":false,"
+     "\"autoattachGraphicsDevice\":false}," MEM "}}",
+     &plain,
+     {"-S ", "-boot strict=on,menu=on,splash-time=10000\n"},
+     {"virtio-scsi", "balloon", "VGA"}},
+    {"{\"domain\":{\"devices\":{},\"cpu\":{\"sockets\":2,\"cores\":3,\"threads\":2,\"maxSockets\":"
+     "4,\"model\":\"Haswell\",\"features\":["
+     "{\"name\":\"avx\",\"policy\":\"disable\"},{\"name\":\"aes\"}]}," MEM "}}",
+     &plain,
+     {"-cpu Haswell,mpx=off,avx=off,aes=on\n", "-smp 12,sockets=4,cores=3,threads=2,maxcpus=24\n"},
+     {0}},
+    {"{\"domain\":{\"devices\":{},\"memory\":{\"guest\":\"1Gi\",\"maxGuest\":\"4Gi\"}}}",
+     &plain,
+     {"-m size=1073741824B,slots=16,maxmem=4294967296B\n"},
+     {0}},
+    {"{\"domain\":{\"devices\":{},\"resources\":{\"requests\":{\"memory\":\"1.5Mi\"}}}}",
+     &plain,
+     {"-m size=1572864B\n"},
+     {0}},
+    {"{\"domain\":{\"devices\":{\"rng\":{},\"watchdog\":{\"name\":\"w\",\"i6300esb\":{\"action\":"
+     "\"poweroff\"}},"
+     "\"inputs\":[{\"name\":\"t\",\"type\":\"tablet\",\"bus\":\"usb\"}],\"sound\":{\"name\":\"s\"},"
+     "\"panicDevices\":[{\"model\":\"pvpanic\"}]}," MEM "}}",
+     &plain,
+     {"-device i6300esb,id=ua-w,bus=pcie.0,addr=0x10\n", "-action watchdog=poweroff\n",
+      "-device usb-tablet,bus=usb.0,id=ua-t\n",
+      "-device virtio-rng-pci,id=rng0,rng=objrng0,bus=pci.",
+      "-device ich9-intel-hda,id=ua-s,bus=pcie.0,addr=0x1b\n",
       "-device pvpanic-pci,bus=pcie.0,addr=0x11\n"},
      {0}},
-    {"{\"domain\":{\"devices\":{},\"firmware\":{\"uuid\":\"5d307ca9-b3ef-428c-8861-06e72d69f223\",\"serial\":\"a,b\"},"
-     "\"chassis\":{\"asset\":\"x,y=z\"},\"rebootPolicy\":\"Terminate\"," MEM "}}", &plain,
-     {"-smbios type=1,manufacturer=KubeVirt,product=None,serial=a,,b,uuid=5d307ca9-b3ef-428c-8861-06e72d69f223,family=KubeVirt\n",
+    {"{\"domain\":{\"devices\":{},\"firmware\":{\"uuid\":\"5d307ca9-b3ef-428c-8861-06e72d69f223\","
+     "\"serial\":\"a,b\"},"
+     "\"chassis\":{\"asset\":\"x,y=z\"},\"rebootPolicy\":\"Terminate\"," MEM "}}",
+     &plain,
+     {"-smbios "
+      "type=1,manufacturer=KubeVirt,product=None,serial=a,,b,uuid=5d307ca9-b3ef-428c-8861-"
+      "06e72d69f223,family=KubeVirt\n",
       "-smbios type=3,asset=x,,y=z\n", "-action reboot=shutdown\n"},
      {0}},
-    {"{\"domain\":{\"devices\":{},\"features\":{\"acpi\":{\"enabled\":false},\"kvm\":{\"hidden\":true},\"smm\":{},\"hyperv\":{\"relaxed\":{},"
-     "\"spinlocks\":{\"spinlocks\":8191},\"vendorid\":{\"vendorid\":\"v\"},\"synictimer\":{\"direct\":{}},\"vapic\":{\"enabled\":false}}},"
-     "\"clock\":{\"utc\":{},\"timer\":{\"hpet\":{},\"kvm\":{\"present\":false},\"hyperv\":{},\"rtc\":{\"tickPolicy\":\"catchup\"}}}," MEM "}}",
+    {"{\"domain\":{\"devices\":{},\"features\":{\"acpi\":{\"enabled\":false},\"kvm\":{\"hidden\":"
+     "true},\"smm\":{},\"hyperv\":{\"relaxed\":{},"
+     "\"spinlocks\":{\"spinlocks\":8191},\"vendorid\":{\"vendorid\":\"v\"},\"synictimer\":{"
+     "\"direct\":{}},\"vapic\":{\"enabled\":false}}},"
+     "\"clock\":{\"utc\":{},\"timer\":{\"hpet\":{},\"kvm\":{\"present\":false},\"hyperv\":{},"
+     "\"rtc\":{\"tickPolicy\":\"catchup\"}}}," MEM "}}",
      &kvm,
      {"acpi=off,hpet=on,smm=on\n", "-rtc base=utc,driftfix=slew\n",
-      "-cpu host,migratable=on,kvm=off,kvmclock=off,hv-time=on,hv-relaxed=on,hv-spinlocks=0x1fff,hv-stimer=on,hv-stimer-direct=on,"
+      "-cpu "
+      "host,migratable=on,kvm=off,kvmclock=off,hv-time=on,hv-relaxed=on,hv-spinlocks=0x1fff,hv-"
+      "stimer=on,hv-stimer-direct=on,"
       "hv-vendor-id=v\n"},
      {"hv-vapic"}},
 };
@@ -115,32 +146,61 @@ static void golden_lines(void **state)
     }
 }
 
-#define DISKS "\"devices\":{\"disks\":[{\"name\":\"a\",\"disk\":{\"bus\":\"virtio\"},\"serial\":\"s,1\",\"cache\":\"writethrough\"}," \
-              "{\"name\":\"b\",\"cdrom\":{\"bus\":\"sata\"},\"bootOrder\":1}," \
-              "{\"name\":\"c\",\"disk\":{\"bus\":\"scsi\"},\"errorPolicy\":\"enospace\",\"dedicatedIOThread\":true}],"
+#define DISKS                                                                                      \
+    "\"devices\":{\"disks\":[{\"name\":\"a\",\"disk\":{\"bus\":\"virtio\"},\"serial\":\"s,1\","    \
+    "\"cache\":\"writethrough\"},"                                                                 \
+    "{\"name\":\"b\",\"cdrom\":{\"bus\":\"sata\"},\"bootOrder\":1},"                               \
+    "{\"name\":\"c\",\"disk\":{\"bus\":\"scsi\"},\"errorPolicy\":\"enospace\","                    \
+    "\"dedicatedIOThread\":true}],"
 
 static void disks_and_nics(void **state)
 {
     static const int taps[] = {60, 61};
     const struct vmm_disk disks[] = {
-        {.name = STR("a"), .fd = 50, .format = "qcow2", .backing_fd = 51, .backing_format = "raw", .direct = true},
+        {.name = STR("a"),
+         .fd = 50,
+         .format = "qcow2",
+         .backing_fd = 51,
+         .backing_format = "raw",
+         .direct = true},
         {.name = STR("b"), .fd = 52, .format = "raw", .backing_fd = -1, .read_only = true},
-        {.name = STR("c"), .fd = 53, .format = "raw", .backing_fd = -1, .direct = true, .preallocated = true},
+        {.name = STR("c"),
+         .fd = 53,
+         .format = "raw",
+         .backing_fd = -1,
+         .direct = true,
+         .preallocated = true},
     };
-    const struct vmm_nic nics[] = {{.name = STR("default"), .fds = taps, .n_fds = 2, .mac = STR("02:00:00:00:00:01"), .mtu = 1450}};
+    const struct vmm_nic nics[] = {{.name = STR("default"),
+                                    .fds = taps,
+                                    .n_fds = 2,
+                                    .mac = STR("02:00:00:00:00:01"),
+                                    .mtu = 1450}};
     struct vmm_machine m = plain;
-    static const char *const has[] = {
-        "-netdev tap,fds=4:5,id=net0\n",
-        "-device virtio-net-pci,bus=pci.1,addr=0x0,id=ua-default,netdev=net0,mac=02:00:00:00:00:01,mq=on,vectors=6,host_mtu=1450,"
-        "romfile=\n",
-        "-blockdev {\"driver\":\"raw\",\"node-name\":\"d0b\",\"file\":\"d0bf\",\"read-only\":true,\"discard\":\"ignore\"}\n",
-        "-blockdev {\"driver\":\"qcow2\",\"node-name\":\"d0\",\"file\":\"d0f\",\"read-only\":false,\"discard\":\"unmap\",\"backing\":\"d0b\"}\n",
-        "id=ua-a,drive=d0,serial=s,,1,write-cache=off,werror=stop,rerror=stop\n",
-        "-device ide-cd,bus=ide.0,id=ua-b,drive=d1,bootindex=1,",
-        "id=ua-c,drive=d2,write-cache=on,werror=enospace,rerror=report\n",
-        "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"",
-        "-device virtio-scsi-pci,id=scsi0,bus=pci.5,addr=0x0,iothread=iothread1,num_queues=1\n", /* after the NIC and 3 placeholders */
-    };
+    static const char
+        *const
+            has
+                [] =
+                    {
+                        "-netdev tap,fds=4:5,id=net0\n",
+                        "-device "
+                        "virtio-net-pci,bus=pci.1,addr=0x0,id=ua-default,netdev=net0,mac=02:00:00:"
+                        "00:00:01,mq=on,vectors=6,host_mtu=1450,"
+                        "romfile=\n",
+                        "-blockdev "
+                        "{\"driver\":\"raw\",\"node-name\":\"d0b\",\"file\":\"d0bf\",\"read-only\":"
+                        "true,\"discard\":\"ignore\"}\n",
+                        "-blockdev "
+                        "{\"driver\":\"qcow2\",\"node-name\":\"d0\",\"file\":\"d0f\",\"read-only\":"
+                        "false,\"discard\":\"unmap\",\"backing\":\"d0b\"}\n",
+                        "id=ua-a,drive=d0,serial=s,,1,write-cache=off,werror=stop,rerror=stop\n",
+                        "-device ide-cd,bus=ide.0,id=ua-b,drive=d1,bootindex=1,",
+                        "id=ua-c,drive=d2,write-cache=on,werror=enospace,rerror=report\n",
+                        "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"",
+                        "-device "
+                        "virtio-scsi-pci,id=scsi0,bus=pci.5,addr=0x0,iothread=iothread1,num_queues="
+                        "1\n", /* after the NIC and 3 placeholders */
+                    };
     AUTO(built_done) struct built b;
 
     (void)state;
@@ -148,8 +208,10 @@ static void disks_and_nics(void **state)
     m.n_disks = 3;
     m.nics = nics;
     m.n_nics = 1;
-    build(&b, "{\"domain\":{" DISKS "\"interfaces\":[{\"name\":\"default\",\"masquerade\":{}}]}," MEM
-              "},\"volumes\":[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"c\"}]}", &m);
+    build(&b,
+          "{\"domain\":{" DISKS "\"interfaces\":[{\"name\":\"default\",\"masquerade\":{}}]}," MEM
+          "},\"volumes\":[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"c\"}]}",
+          &m);
     if (!b.ok)
         fail_msg("%s", error_text(&b.err));
     for (size_t i = 0; i < ARRAY_SIZE(has); i++)
@@ -165,15 +227,22 @@ static void refused(void **state)
     } table[] = {
         {"{}", "spec.domain is missing", ERROR_INVALID},
         {"{\"domain\":{\"devices\":{}}}", "spec.domain.memory.guest", ERROR_INVALID},
-        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"sockets\":4096,\"cores\":4096}}}", "vCPUs", ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"sockets\":4096,\"cores\":4096}}}", "vCPUs",
+         ERROR_INVALID},
         {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"cores\":-1}}}", "cores", ERROR_INVALID},
-        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"model\":\"a,b=c\"}}}", "model name", ERROR_INVALID},
-        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"features\":[{\"name\":\"x=on,y\"}]}}}", "feature name", ERROR_INVALID},
-        {"{\"domain\":{\"devices\":{}," MEM ",\"chassis\":{\"serial\":\"a\\nb\"}}}", "control characters", ERROR_INVALID},
-        {"{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"disk\":{}}]}," MEM "}}", "was not prepared", ERROR_INVALID},
-        {"{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\"}]}," MEM "}}", "was not prepared", ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"model\":\"a,b=c\"}}}", "model name",
+         ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"features\":[{\"name\":\"x=on,y\"}]}}}",
+         "feature name", ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{}," MEM ",\"chassis\":{\"serial\":\"a\\nb\"}}}",
+         "control characters", ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"disk\":{}}]}," MEM "}}",
+         "was not prepared", ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\"}]}," MEM "}}",
+         "was not prepared", ERROR_INVALID},
         {"{\"domain\":{\"devices\":{\"tpm\":{}}," MEM "}}", "devices.tpm", ERROR_UNSUPPORTED},
-        {"{\"domain\":{\"devices\":{},\"launchSecurity\":{\"tdx\":{}}," MEM "}}", "launchSecurity", ERROR_UNSUPPORTED},
+        {"{\"domain\":{\"devices\":{},\"launchSecurity\":{\"tdx\":{}}," MEM "}}", "launchSecurity",
+         ERROR_UNSUPPORTED},
     };
 
     (void)state;

@@ -46,7 +46,10 @@ static bool open_nic(struct qemu_cmd *c, const struct kv_interface *iface, bool 
         return true;
     }
     if (*ret_virtio || str_is(model, "e1000e") || str_is(model, "igb")) {
-        cmd_opt(c, "-device", *ret_virtio ? "virtio-net-pci" : str_is(model, "igb") ? "igb" : "e1000e");
+        cmd_opt(c, "-device",
+                *ret_virtio            ? "virtio-net-pci"
+                : str_is(model, "igb") ? "igb"
+                                       : "e1000e");
         pci_express(c, iface->pci_address);
         return true;
     }
@@ -57,8 +60,8 @@ static bool open_nic(struct qemu_cmd *c, const struct kv_interface *iface, bool 
             return true;
         }
     }
-    cmd_fail(c, ERROR_INVALID, "interface '" STR_FMT "': model '" STR_FMT "' is not supported", STR_ARG(iface->name),
-             STR_ARG(model));
+    cmd_fail(c, ERROR_INVALID, "interface '" STR_FMT "': model '" STR_FMT "' is not supported",
+             STR_ARG(iface->name), STR_ARG(model));
     return false;
 }
 
@@ -74,7 +77,8 @@ void qemu_add_nics(struct qemu_cmd *c)
         if (str_is(iface->state, "absent"))
             continue;
         if (!r || r->n_fds == 0) {
-            cmd_fail(c, ERROR_INVALID, "interface '" STR_FMT "': its network was not prepared", STR_ARG(iface->name));
+            cmd_fail(c, ERROR_INVALID, "interface '" STR_FMT "': its network was not prepared",
+                     STR_ARG(iface->name));
             return;
         }
         add_netdev(c, i, r);
@@ -92,7 +96,8 @@ void qemu_add_nics(struct qemu_cmd *c)
         if (iface->boot_order.set)
             cmd_kvu(c, "bootindex", (uint64_t)iface->boot_order.v);
         else
-            cmd_kv(c, "romfile", STR("")); /* no boot ROM where nothing boots from it: saves its load */
+            cmd_kv(c, "romfile",
+                   STR("")); /* no boot ROM where nothing boots from it: saves its load */
         if (iface->acpi_index.set)
             cmd_kvu(c, "acpi-index", (uint64_t)iface->acpi_index.v);
         cmd_end(c);
@@ -122,14 +127,18 @@ void qemu_add_ports(struct qemu_cmd *c, int serial_fd, int agent_fd)
     cmd_end(c);
     add_chardev(c, "charchannel0", agent_fd);
     cmd_pair(c, "-device",
-             "virtserialport,bus=virtio-serial0.0,nr=1,chardev=charchannel0,id=channel0,name=org.qemu.guest_agent.0");
+             "virtserialport,bus=virtio-serial0.0,nr=1,chardev=charchannel0,id=channel0,name=org."
+             "qemu.guest_agent.0");
 }
 
 void qemu_add_graphics(struct qemu_cmd *c)
 {
     static const struct {
         const char *type, *device;
-    } cards[] = {{"vga", "VGA,vgamem_mb=16"}, {"cirrus", "cirrus-vga"}, {"virtio", "virtio-vga"}, {"bochs", "bochs-display"}};
+    } cards[] = {{"vga", "VGA,vgamem_mb=16"},
+                 {"cirrus", "cirrus-vga"},
+                 {"virtio", "virtio-vga"},
+                 {"bochs", "bochs-display"}};
     struct str type = c->devices->video ? c->devices->video->type : STR_NONE;
 
     if (!qemu_wants_graphics(c->m))
@@ -144,11 +153,13 @@ void qemu_add_graphics(struct qemu_cmd *c)
         type = c->efi ? STR("bochs") : STR("vga");
     for (size_t i = 0; i < ARRAY_SIZE(cards); i++) {
         if (str_is(type, cards[i].type)) {
-            cmd_pair(c, "-device", arena_printf(c->a, "%s,id=video0,bus=pcie.0,addr=0x1", cards[i].device));
+            cmd_pair(c, "-device",
+                     arena_printf(c->a, "%s,id=video0,bus=pcie.0,addr=0x1", cards[i].device));
             return;
         }
     }
-    cmd_fail(c, ERROR_INVALID, "spec.domain.devices.video.type: '" STR_FMT "' is not supported", STR_ARG(type));
+    cmd_fail(c, ERROR_INVALID, "spec.domain.devices.video.type: '" STR_FMT "' is not supported",
+             STR_ARG(type));
 }
 
 static void add_inputs(struct qemu_cmd *c)
@@ -175,7 +186,8 @@ static void add_watchdog(struct qemu_cmd *c)
     if (!w)
         return;
     if (!w->i6300esb) {
-        cmd_fail(c, ERROR_UNSUPPORTED, "spec.domain.devices.watchdog: only i6300esb is supported on this architecture");
+        cmd_fail(c, ERROR_UNSUPPORTED,
+                 "spec.domain.devices.watchdog: only i6300esb is supported on this architecture");
         return;
     }
     cmd_opt(c, "-device", "i6300esb");
@@ -253,7 +265,9 @@ static void refuse_unsupported(struct qemu_cmd *c)
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         if (table[i].asked)
-            cmd_fail(c, ERROR_UNSUPPORTED, "spec.domain.%s is not supported by this version of the QEMU driver", table[i].path);
+            cmd_fail(c, ERROR_UNSUPPORTED,
+                     "spec.domain.%s is not supported by this version of the QEMU driver",
+                     table[i].path);
 }
 
 void qemu_add_devices(struct qemu_cmd *c)

@@ -26,7 +26,8 @@ static enum bus bus_of(struct qemu_cmd *c, const struct kv_disk *d)
     if (str_is(bus, "usb"))
         return BUS_USB;
     if (bus.n > 0 && !str_is(bus, "sata"))
-        cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': bus '" STR_FMT "' is not supported", STR_ARG(d->name), STR_ARG(bus));
+        cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': bus '" STR_FMT "' is not supported",
+                 STR_ARG(d->name), STR_ARG(bus));
     return BUS_SATA;
 }
 
@@ -74,8 +75,10 @@ static unsigned auto_threads(const struct qemu_cmd *c, unsigned dedicated)
     unsigned limit;
 
     if (str_is(policy, "supplementalPool"))
-        return (unsigned)opt_or(c->domain->io_threads ? c->domain->io_threads->supplemental_pool_thread_count
-                                                      : (struct opt_int){0}, 1);
+        return (unsigned)opt_or(c->domain->io_threads
+                                    ? c->domain->io_threads->supplemental_pool_thread_count
+                                    : (struct opt_int){0},
+                                1);
     if (!str_is(policy, "auto"))
         return str_is(policy, "shared") || dedicated > 0 ? 1 : 0;
     limit = 2 * c->vcpus;
@@ -94,7 +97,9 @@ void qemu_add_iothreads(struct qemu_cmd *c)
     }
     automatic = auto_threads(c, dedicated);
     if (str_is(c->domain->io_threads_policy, "supplementalPool") && automatic > 0)
-        cmd_fail(c, ERROR_UNSUPPORTED, "spec.domain.ioThreadsPolicy: supplementalPool needs a newer QEMU (iothread-vq-mapping)");
+        cmd_fail(c, ERROR_UNSUPPORTED,
+                 "spec.domain.ioThreadsPolicy: supplementalPool needs a newer QEMU "
+                 "(iothread-vq-mapping)");
     if (automatic > disks - dedicated && str_is(c->domain->io_threads_policy, "auto"))
         automatic = disks > dedicated ? disks - dedicated : 1;
     c->iothreads = automatic;
@@ -142,26 +147,31 @@ void qemu_add_controllers(struct qemu_cmd *c)
     }
 }
 
-static const struct json *file_node(struct qemu_cmd *c, const char *node, int fd, const struct vmm_disk *r, bool read_only,
-                                    bool direct, bool native)
+static const struct json *file_node(struct qemu_cmd *c, const char *node, int fd,
+                                    const struct vmm_disk *r, bool read_only, bool direct,
+                                    bool native)
 {
     struct arena *a = c->a;
 
-    return json_object(a, "driver", json_new_z(a, r->block_device && fd == r->fd ? "host_device" : "file"), "node-name",
-                       json_new_z(a, node), "filename", json_new_z(a, cmd_fdset(c, fd)), "read-only", json_new_bool(read_only),
-                       "auto-read-only", json_new_bool(false), "discard", json_new_z(a, r->preallocated ? "ignore" : "unmap"),
-                       "cache", json_object(a, "direct", json_new_bool(direct), "no-flush", json_new_bool(false), NULL),
-                       "aio", json_new_z(a, native ? "native" : "threads"), NULL);
+    return json_object(
+        a, "driver", json_new_z(a, r->block_device && fd == r->fd ? "host_device" : "file"),
+        "node-name", json_new_z(a, node), "filename", json_new_z(a, cmd_fdset(c, fd)), "read-only",
+        json_new_bool(read_only), "auto-read-only", json_new_bool(false), "discard",
+        json_new_z(a, r->preallocated ? "ignore" : "unmap"), "cache",
+        json_object(a, "direct", json_new_bool(direct), "no-flush", json_new_bool(false), NULL),
+        "aio", json_new_z(a, native ? "native" : "threads"), NULL);
 }
 
-static const struct json *format_node(struct qemu_cmd *c, const char *node, const char *format, const char *file, bool read_only,
-                                      const struct json *backing, bool unmap)
+static const struct json *format_node(struct qemu_cmd *c, const char *node, const char *format,
+                                      const char *file, bool read_only, const struct json *backing,
+                                      bool unmap)
 {
     struct arena *a = c->a;
 
     /* backing: null, never what the image says: an image must not choose what the host opens. */
-    return json_object(a, "driver", json_new_z(a, format), "node-name", json_new_z(a, node), "file", json_new_z(a, file),
-                       "read-only", json_new_bool(read_only), "discard", json_new_z(a, unmap ? "unmap" : "ignore"), "backing",
+    return json_object(a, "driver", json_new_z(a, format), "node-name", json_new_z(a, node), "file",
+                       json_new_z(a, file), "read-only", json_new_bool(read_only), "discard",
+                       json_new_z(a, unmap ? "unmap" : "ignore"), "backing",
                        strcmp(format, "qcow2") == 0 ? backing ? backing : json_null() : NULL, NULL);
 }
 
@@ -170,15 +180,18 @@ struct policy {
     const char *write_cache;
 };
 
-static struct policy policy_of(struct qemu_cmd *c, const struct kv_disk *d, const struct vmm_disk *r)
+static struct policy policy_of(struct qemu_cmd *c, const struct kv_disk *d,
+                               const struct vmm_disk *r)
 {
     struct policy p = {.direct = r->direct, .write_cache = r->direct ? "on" : "off"};
 
-    p.read_only = r->read_only || (d->cdrom && opt_not_false(d->cdrom->readonly)) || (d->disk && opt_true(d->disk->readonly))
+    p.read_only = r->read_only || (d->cdrom && opt_not_false(d->cdrom->readonly))
+                  || (d->disk && opt_true(d->disk->readonly))
                   || (d->lun && opt_true(d->lun->readonly));
     if (str_is(d->cache, "none")) {
         if (!r->direct)
-            cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': cache none needs O_DIRECT, which its file system lacks",
+            cmd_fail(c, ERROR_INVALID,
+                     "disk '" STR_FMT "': cache none needs O_DIRECT, which its file system lacks",
                      STR_ARG(d->name));
     } else if (str_is(d->cache, "writethrough")) {
         p.direct = false;
@@ -192,27 +205,33 @@ static struct policy policy_of(struct qemu_cmd *c, const struct kv_disk *d, cons
     else
         p.native = p.direct && (r->block_device || r->preallocated);
     if (p.native && !p.direct) {
-        cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': io native needs cache none", STR_ARG(d->name));
+        cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': io native needs cache none",
+                 STR_ARG(d->name));
         p.native = false;
     }
     return p;
 }
 
-static void add_nodes(struct qemu_cmd *c, size_t i, const struct vmm_disk *r, const struct policy *p)
+static void add_nodes(struct qemu_cmd *c, size_t i, const struct vmm_disk *r,
+                      const struct policy *p)
 {
-    const char *node = arena_printf(c->a, "d%zu", i), *file = arena_printf(c->a, "d%zuf", i), *below = NULL;
+    const char *node = arena_printf(c->a, "d%zu", i), *file = arena_printf(c->a, "d%zuf", i),
+               *below = NULL;
 
     if (r->backing_fd >= 0) {
         const char *below_file = arena_printf(c->a, "d%zubf", i);
 
         below = arena_printf(c->a, "d%zub", i);
-        cmd_json(c, "-blockdev", file_node(c, below_file, r->backing_fd, r, true, p->direct, false));
-        cmd_json(c, "-blockdev", format_node(c, below, r->backing_format, below_file, true, NULL, false));
+        cmd_json(c, "-blockdev",
+                 file_node(c, below_file, r->backing_fd, r, true, p->direct, false));
+        cmd_json(c, "-blockdev",
+                 format_node(c, below, r->backing_format, below_file, true, NULL, false));
     }
     /* The file's node follows the descriptor's mode, which has to match; the guest's view is the format's node. */
     cmd_json(c, "-blockdev", file_node(c, file, r->fd, r, r->read_only, p->direct, p->native));
-    cmd_json(c, "-blockdev", format_node(c, node, r->format, file, p->read_only, below ? json_new_z(c->a, below) : NULL,
-                                         !r->preallocated));
+    cmd_json(c, "-blockdev",
+             format_node(c, node, r->format, file, p->read_only,
+                         below ? json_new_z(c->a, below) : NULL, !r->preallocated));
 }
 
 static void add_errors(struct qemu_cmd *c, const struct kv_disk *d)
@@ -269,7 +288,8 @@ struct counters {
     unsigned sata, scsi, shared, dedicated;
 };
 
-static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struct vmm_disk *r, struct counters *n)
+static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struct vmm_disk *r,
+                        struct counters *n)
 {
     bool cdrom = d->cdrom != NULL;
 
@@ -298,7 +318,10 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
         n->sata++;
         return;
     case BUS_SCSI:
-        cmd_opt(c, "-device", cdrom ? "scsi-cd" : d->lun && r && r->block_device ? "scsi-block" : "scsi-hd");
+        cmd_opt(c, "-device",
+                cdrom                            ? "scsi-cd"
+                : d->lun && r && r->block_device ? "scsi-block"
+                                                 : "scsi-hd");
         cmd_kvz(c, "bus", "scsi0.0");
         cmd_kvz(c, "channel", "0");
         cmd_kvz(c, "scsi-id", "0");
@@ -323,13 +346,18 @@ void qemu_add_disks(struct qemu_cmd *c)
         bool pass_through = d->lun && r && r->block_device && bus_of(c, d) == BUS_SCSI;
 
         if (!r && (!d->cdrom || has_volume(c, d->name))) {
-            cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': its volume was not prepared", STR_ARG(d->name));
+            cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': its volume was not prepared",
+                     STR_ARG(d->name));
             return;
         }
         if (d->lun && opt_true(d->lun->reservation))
-            cmd_fail(c, ERROR_UNSUPPORTED, "disk '" STR_FMT "': persistent reservations are not supported", STR_ARG(d->name));
+            cmd_fail(c, ERROR_UNSUPPORTED,
+                     "disk '" STR_FMT "': persistent reservations are not supported",
+                     STR_ARG(d->name));
         if (d->block_size && d->block_size->match_volume)
-            cmd_fail(c, ERROR_UNSUPPORTED, "disk '" STR_FMT "': blockSize.matchVolume is not supported", STR_ARG(d->name));
+            cmd_fail(c, ERROR_UNSUPPORTED,
+                     "disk '" STR_FMT "': blockSize.matchVolume is not supported",
+                     STR_ARG(d->name));
         if (r) {
             p = policy_of(c, d, r);
             add_nodes(c, i, r, &p);

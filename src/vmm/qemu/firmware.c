@@ -15,9 +15,11 @@ struct pair {
 static const struct pair secure_pairs[] = {{"OVMF_CODE.secboot.fd", "OVMF_VARS.secboot.fd"},
                                            {"OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"},
                                            {"OVMF_CODE.secboot.fd", "OVMF_VARS.ms.fd"}};
-static const struct pair plain_pairs[] = {{"OVMF_CODE.fd", "OVMF_VARS.fd"}, {"OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"}};
+static const struct pair plain_pairs[] = {{"OVMF_CODE.fd", "OVMF_VARS.fd"},
+                                          {"OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"}};
 
-static bool copy_variables(int from, int private_dirfd, const char *name, int *ret, struct error *err)
+static bool copy_variables(int from, int private_dirfd, const char *name, int *ret,
+                           struct error *err)
 {
     AUTO_CLOSE int dir = -1;
     AUTO_CLOSE int to = -1;
@@ -58,14 +60,16 @@ bool firmware_open(const struct vmm_machine *m, struct qemu_firmware *ret, struc
     if (!efi)
         return true;
     if (opt_true(efi->persistent))
-        return error_set(err, ERROR_UNSUPPORTED, "firmware.bootloader.efi.persistent is not supported yet");
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "firmware.bootloader.efi.persistent is not supported yet");
     bool secure = opt_not_false(efi->secure_boot);
     const struct pair *pairs = secure ? secure_pairs : plain_pairs;
     size_t n = secure ? ARRAY_SIZE(secure_pairs) : ARRAY_SIZE(plain_pairs);
 
     dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; dir >= 0 && i < n; i++) {
-        code = openat(dir, pairs[i].code, O_RDONLY | O_CLOEXEC); /* the host's own files: links are fine */
+        code = openat(dir, pairs[i].code,
+                      O_RDONLY | O_CLOEXEC); /* the host's own files: links are fine */
         vars = openat(dir, pairs[i].vars, O_RDONLY | O_CLOEXEC);
         if (code >= 0 && vars >= 0)
             break;
@@ -73,8 +77,9 @@ bool firmware_open(const struct vmm_machine *m, struct qemu_firmware *ret, struc
         fd_close(&vars);
     }
     if (code < 0)
-        return error_set(err, ERROR_UNSUPPORTED, "EFI OVMF roms missing in %s%s; install the package ovmf", path,
-                         secure ? " (secure boot is the default; secureBoot: false needs less)" : "");
+        return error_set(
+            err, ERROR_UNSUPPORTED, "EFI OVMF roms missing in %s%s; install the package ovmf", path,
+            secure ? " (secure boot is the default; secureBoot: false needs less)" : "");
     name = xasprintf(STR_FMT "_VARS.fd", STR_ARG(m->vmi->metadata->name));
     if (!copy_variables(vars, m->private_dirfd, name, &ret->vars_fd, err))
         return error_wrap(err, "UEFI variables");

@@ -7,7 +7,10 @@
 #include "api/quantity.h"
 #include "api/types.h"
 
-static bool state_on(const struct kv_feature_state *s) { return s && opt_not_false(s->enabled); }
+static bool state_on(const struct kv_feature_state *s)
+{
+    return s && opt_not_false(s->enabled);
+}
 
 static bool has_timer(const struct qemu_cmd *c)
 {
@@ -20,7 +23,8 @@ static void add_machine(struct qemu_cmd *c)
     const struct kv_machine *machine = c->domain->machine;
     struct str type = machine && machine->type.n ? machine->type : STR("q35");
     const struct kv_hpet_timer *hpet = has_timer(c) ? c->domain->clock->timer->hpet : NULL;
-    bool secure = c->domain->firmware && c->domain->firmware->bootloader && c->domain->firmware->bootloader->efi
+    bool secure = c->domain->firmware && c->domain->firmware->bootloader
+                  && c->domain->firmware->bootloader->efi
                   && opt_not_false(c->domain->firmware->bootloader->efi->secure_boot);
 
     cmd_opt(c, "-machine", NULL);
@@ -46,13 +50,15 @@ void qemu_add_base(struct qemu_cmd *c)
     const struct meta_object_meta *meta = c->m->vmi->metadata;
 
     cmd_opt(c, "-name", NULL);
-    cmd_kvf(c, "guest", STR_FMT "_" STR_FMT, STR_ARG(meta ? meta->namespace : STR_NONE), STR_ARG(meta ? meta->name : STR_NONE));
+    cmd_kvf(c, "guest", STR_FMT "_" STR_FMT, STR_ARG(meta ? meta->namespace : STR_NONE),
+            STR_ARG(meta ? meta->name : STR_NONE));
     cmd_kvz(c, "debug-threads", "on");
     cmd_end(c);
     cmd_flag(c, "-nodefaults");
     cmd_flag(c, "-no-user-config");
     cmd_pair(c, "-display", "none");
-    cmd_pair(c, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    cmd_pair(c, "-sandbox",
+             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     if (c->domain->firmware && c->domain->firmware->uuid.n)
         cmd_text(c, "-uuid", c->domain->firmware->uuid);
     add_machine(c);
@@ -73,18 +79,24 @@ static void hyperv(struct qemu_cmd *c, const struct kv_feature_hyperv *h)
         const struct kv_feature_state *state;
         const char *flag;
     } plain[] = {
-        {h->relaxed, "hv-relaxed"},           {h->vapic, "hv-vapic"},
-        {h->vpindex, "hv-vpindex"},           {h->runtime, "hv-runtime"},
-        {h->synic, "hv-synic"},               {h->reset, "hv-reset"},
-        {h->frequencies, "hv-frequencies"},   {h->reenlightenment, "hv-reenlightenment"},
-        {h->ipi, "hv-ipi"},                   {h->evmcs, "hv-evmcs"},
+        {h->relaxed, "hv-relaxed"},
+        {h->vapic, "hv-vapic"},
+        {h->vpindex, "hv-vpindex"},
+        {h->runtime, "hv-runtime"},
+        {h->synic, "hv-synic"},
+        {h->reset, "hv-reset"},
+        {h->frequencies, "hv-frequencies"},
+        {h->reenlightenment, "hv-reenlightenment"},
+        {h->ipi, "hv-ipi"},
+        {h->evmcs, "hv-evmcs"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(plain); i++)
         if (state_on(plain[i].state))
             cmd_kvz(c, plain[i].flag, "on");
     if (h->spinlocks && opt_not_false(h->spinlocks->enabled))
-        cmd_kvf(c, "hv-spinlocks", "0x%llx", (unsigned long long)opt_or(h->spinlocks->spinlocks, 4096));
+        cmd_kvf(c, "hv-spinlocks", "0x%llx",
+                (unsigned long long)opt_or(h->spinlocks->spinlocks, 4096));
     if (h->synictimer && opt_not_false(h->synictimer->enabled)) {
         cmd_kvz(c, "hv-stimer", "on");
         if (state_on(h->synictimer->direct))
@@ -107,8 +119,8 @@ static bool feature_name(struct str n)
     for (size_t i = 0; i < n.n; i++) {
         char ch = n.p[i];
 
-        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_'
-              || ch == '.'))
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9')
+              || ch == '-' || ch == '_' || ch == '.'))
             return false;
     }
     return n.n > 0 && n.n < 64;
@@ -120,17 +132,20 @@ static void add_model(struct qemu_cmd *c)
     const struct kv_features *f = c->domain->features;
     const struct kv_timer *timer = has_timer(c) ? c->domain->clock->timer : NULL;
     struct str model = cpu && cpu->model.n ? cpu->model : STR("host-model");
-    bool host = str_is(model, "host-model") || str_is(model, "host-passthrough"), kvm = c->m->accelerator == VMM_KVM;
+    bool host = str_is(model, "host-model") || str_is(model, "host-passthrough"),
+         kvm = c->m->accelerator == VMM_KVM;
     bool invtsc = false, mpx = false;
 
     for (size_t i = 0; cpu && i < cpu->features.n; i++) {
         const struct kv_cpu_feature *feature = &cpu->features.p[i];
 
-        invtsc |= str_is(feature->name, "invtsc") && !str_is(feature->policy, "disable") && !str_is(feature->policy, "forbid");
+        invtsc |= str_is(feature->name, "invtsc") && !str_is(feature->policy, "disable")
+                  && !str_is(feature->policy, "forbid");
         mpx |= str_is(feature->name, "mpx");
     }
     if (!host && !feature_name(model))
-        cmd_fail(c, ERROR_INVALID, "spec.domain.cpu.model: '" STR_FMT "' is no model name", STR_ARG(model));
+        cmd_fail(c, ERROR_INVALID, "spec.domain.cpu.model: '" STR_FMT "' is no model name",
+                 STR_ARG(model));
     cmd_opt(c, "-cpu", host ? kvm ? "host" : "max" : arena_strdup(c->a, model));
     if (host && kvm)
         cmd_kvb(c, "migratable", !invtsc);
@@ -141,7 +156,8 @@ static void add_model(struct qemu_cmd *c)
         bool off = str_is(feature->policy, "disable") || str_is(feature->policy, "forbid");
 
         if (!feature_name(feature->name)) {
-            cmd_fail(c, ERROR_INVALID, "spec.domain.cpu.features: '" STR_FMT "' is no feature name", STR_ARG(feature->name));
+            cmd_fail(c, ERROR_INVALID, "spec.domain.cpu.features: '" STR_FMT "' is no feature name",
+                     STR_ARG(feature->name));
             continue;
         }
         if (str_is(feature->policy, "optional") && !kvm)
@@ -191,7 +207,8 @@ void qemu_add_cpu(struct qemu_cmd *c)
     static const struct kv_cpu none;
     const struct kv_cpu *cpu = c->domain->cpu ? c->domain->cpu : &none;
     unsigned sockets = part(c, cpu->sockets, "sockets"), cores = part(c, cpu->cores, "cores");
-    unsigned threads = part(c, cpu->threads, "threads"), max = part(c, cpu->max_sockets, "maxSockets");
+    unsigned threads = part(c, cpu->threads, "threads"),
+             max = part(c, cpu->max_sockets, "maxSockets");
     uint64_t total;
 
     if (max < sockets)
@@ -199,7 +216,8 @@ void qemu_add_cpu(struct qemu_cmd *c)
     total = (uint64_t)max * cores * threads;
     c->vcpus = sockets * cores * threads;
     if (total > 4096 || c->vcpus == 0) {
-        cmd_fail(c, ERROR_INVALID, "spec.domain.cpu: %llu vCPUs are more than a machine can have", (unsigned long long)total);
+        cmd_fail(c, ERROR_INVALID, "spec.domain.cpu: %llu vCPUs are more than a machine can have",
+                 (unsigned long long)total);
         c->vcpus = 1;
         return;
     }
@@ -271,7 +289,8 @@ void qemu_add_memory(struct qemu_cmd *c)
             return;
         }
         if (page == 0 || bytes % page)
-            cmd_fail(c, ERROR_INVALID, "spec.domain.memory.guest: not a multiple of the huge page size");
+            cmd_fail(c, ERROR_INVALID,
+                     "spec.domain.memory.guest: not a multiple of the huge page size");
         cmd_opt(c, "-object", "memory-backend-memfd");
         cmd_kvz(c, "id", "pc.ram");
         cmd_kvz(c, "hugetlb", "on");

@@ -20,9 +20,10 @@ static unsigned add_port(struct qemu_cmd *c)
         cmd_fail(c, ERROR_INVALID, "more PCI devices than this machine has ports (%d)", MAX_PORTS);
         return 0;
     }
-    text = arena_printf(c->a, "pcie-root-port,id=pci.%u,chassis=%u,port=0x%x,bus=pcie.0,addr=0x%x.0x%x%s", i + 1, i + 1,
-                        (FIRST_PORT_SLOT + i / 8) << 3 | i % 8, FIRST_PORT_SLOT + i / 8, i % 8,
-                        i % 8 == 0 ? ",multifunction=on" : "");
+    text = arena_printf(c->a,
+                        "pcie-root-port,id=pci.%u,chassis=%u,port=0x%x,bus=pcie.0,addr=0x%x.0x%x%s",
+                        i + 1, i + 1, (FIRST_PORT_SLOT + i / 8) << 3 | i % 8,
+                        FIRST_PORT_SLOT + i / 8, i % 8, i % 8 == 0 ? ",multifunction=on" : "");
     cmd_pair(c, "-device", text);
     return i + 1;
 }
@@ -37,7 +38,8 @@ static bool fixed_address(struct qemu_cmd *c, struct str wanted)
         return false;
     memcpy(text, wanted.p, wanted.n);
     text[wanted.n] = '\0';
-    if (sscanf(text, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &fn, &rest) != 4 || domain || bus || slot > 0x1f || fn > 7)
+    if (sscanf(text, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &fn, &rest) != 4 || domain || bus
+        || slot > 0x1f || fn > 7)
         return false;
     cmd_kvz(c, "bus", "pcie.0");
     cmd_kvf(c, "addr", "0x%x.0x%x", slot, fn);
@@ -49,7 +51,8 @@ void pci_express(struct qemu_cmd *c, struct str wanted)
     c->pci.devices++;
     if (wanted.n > 0) {
         if (!fixed_address(c, wanted))
-            cmd_fail(c, ERROR_INVALID, "PCI address '" STR_FMT "' is not on the root bus 0000:00", STR_ARG(wanted));
+            cmd_fail(c, ERROR_INVALID, "PCI address '" STR_FMT "' is not on the root bus 0000:00",
+                     STR_ARG(wanted));
         return;
     }
     /* The device's flag is the last word so far; the port has to come before it. */
@@ -81,8 +84,10 @@ void pci_spare_ports(struct qemu_cmd *c)
 {
     AUTO(error_clear) struct error ignored = {0};
     uint64_t bytes = 0;
-    bool large = c->domain->memory && qemu_quantity(c->domain->memory->guest, &bytes, &ignored) && bytes > (2ull << 30);
-    unsigned total = large ? 16 : 8, spare = large ? 6 : 3, used = c->pci.devices, nics = (unsigned)c->m->n_nics;
+    bool large = c->domain->memory && qemu_quantity(c->domain->memory->guest, &bytes, &ignored)
+                 && bytes > (2ull << 30);
+    unsigned total = large ? 16 : 8, spare = large ? 6 : 3, used = c->pci.devices,
+             nics = (unsigned)c->m->n_nics;
     unsigned placeholders = nics == 0 || nics >= 4 ? 0 : 4 - nics, extra;
 
     extra = total > used && total - used > spare ? total - used : spare;

@@ -21,9 +21,9 @@
 #include "vmm/vmm.h"
 
 #define START_TIMEOUT_NS SECONDS(60)
-#define TERM_GRACE_NS    SECONDS(5)
-#define SOFT_REBOOT_NS   SECONDS(300)
-#define STDERR_KEPT      4096
+#define TERM_GRACE_NS SECONDS(5)
+#define SOFT_REBOOT_NS SECONDS(300)
+#define STDERR_KEPT 4096
 
 extern const struct vmm_driver vmm_qemu;
 
@@ -41,15 +41,18 @@ struct qemu {
     enum end end;
     enum vmm_reason pause_reason; /* of the STOP that is to come */
     unsigned next_fd_name;
-    bool asked_off;   /* we asked the guest to shut down */
-    bool destroying;  /* we are ending it */
-    bool reboot_on_off; /* soft reboot: the guest turns off, we turn it on again … */
+    bool asked_off;          /* we asked the guest to shut down */
+    bool destroying;         /* we are ending it */
+    bool reboot_on_off;      /* soft reboot: the guest turns off, we turn it on again … */
     int64_t reboot_until_ns; /* … when it does so within this time; later it means to be off */
     bool balloon_polls;
     bool started;
 };
 
-static struct qemu *of(struct vmm *v) { return container_of(v, struct qemu, base); }
+static struct qemu *of(struct vmm *v)
+{
+    return container_of(v, struct qemu, base);
+}
 
 /* ---- what QEMU tells ---- */
 
@@ -68,7 +71,8 @@ static void drain_stderr(struct qemu *q)
             /* our own log is gone: nothing to be done about it */
         }
         if (q->err_text.n + (size_t)n > STDERR_KEPT)
-            buf_consume(&q->err_text, q->err_text.n < STDERR_KEPT / 2 ? q->err_text.n : STDERR_KEPT / 2);
+            buf_consume(&q->err_text,
+                        q->err_text.n < STDERR_KEPT / 2 ? q->err_text.n : STDERR_KEPT / 2);
         buf_add(&q->err_text, text, (size_t)n);
     }
     loop_io_stop(&q->err_io);
@@ -107,7 +111,8 @@ static void turn_on_again(struct qemu *q)
 
     q->reboot_on_off = false;
     if (ok && wanted) {
-        ok = qmp_call(q->qmp, "system_reset", NULL, &a, NULL, &err) && qmp_call(q->qmp, "cont", NULL, &a, NULL, &err);
+        ok = qmp_call(q->qmp, "system_reset", NULL, &a, NULL, &err)
+             && qmp_call(q->qmp, "cont", NULL, &a, NULL, &err);
         q->end = END_UNKNOWN;
         q->base.status.reboots++;
         vmm_changed(&q->base);
@@ -145,7 +150,8 @@ static void on_event(void *user, struct str name, const struct json *data)
         }
     } else if (str_is(name, "STOP")) {
         /* A STOP also comes before the end and while a soft reboot waits; neither is a pause. */
-        if (q->base.status.state == VMM_RUNNING && q->end == END_UNKNOWN && !q->destroying && !q->reboot_on_off)
+        if (q->base.status.state == VMM_RUNNING && q->end == END_UNKNOWN && !q->destroying
+            && !q->reboot_on_off)
             vmm_set(&q->base, VMM_PAUSED, q->pause_reason, "%s",
                     q->pause_reason == VMM_REASON_IO_ERROR ? "a disk error stopped the guest" : "");
         q->pause_reason = VMM_REASON_USER;
@@ -191,11 +197,14 @@ static void finish(struct qemu *q, int status)
     else if (q->destroying)
         vmm_set(v, VMM_SHUTDOWN, VMM_REASON_DESTROYED, "%s", "");
     else if (q->end == END_GUEST && child_ok(status))
-        vmm_set(v, VMM_SHUTDOWN, q->asked_off ? VMM_REASON_HOST_SHUTDOWN : VMM_REASON_GUEST_SHUTDOWN, "%s", "");
+        vmm_set(v, VMM_SHUTDOWN,
+                q->asked_off ? VMM_REASON_HOST_SHUTDOWN : VMM_REASON_GUEST_SHUTDOWN, "%s", "");
     else if (q->end == END_HOST && child_ok(status))
-        vmm_set(v, VMM_SHUTDOWN, VMM_REASON_HOST_SHUTDOWN, "%s", "QEMU was told to end by a signal");
+        vmm_set(v, VMM_SHUTDOWN, VMM_REASON_HOST_SHUTDOWN, "%s",
+                "QEMU was told to end by a signal");
     else
-        vmm_set(v, VMM_CRASHED, VMM_REASON_VMM_KILLED, "QEMU ended unexpectedly: " STR_FMT, STR_ARG(buf_str(&how)));
+        vmm_set(v, VMM_CRASHED, VMM_REASON_VMM_KILLED, "QEMU ended unexpectedly: " STR_FMT,
+                STR_ARG(buf_str(&how)));
 }
 
 static void exited(struct child *child)
@@ -218,7 +227,8 @@ static bool spawn(struct qemu *q, struct qemu_cmd *c, struct error *err)
 {
     AUTO_CLOSE int out = -1;
     int ends[2];
-    struct child_spec spec = {.argv = c->argv.p, .die_with_parent = true, .new_session = true, .cgroup_fd = -1};
+    struct child_spec spec = {
+        .argv = c->argv.p, .die_with_parent = true, .new_session = true, .cgroup_fd = -1};
     AUTO(buf_done) struct buf line = {0};
 
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
@@ -282,8 +292,8 @@ static bool set_links(struct qemu *q, const struct vmm_machine *m, struct error 
         if (!str_is(s->p[i].state, "down"))
             continue;
         if (!qmp_call(q->qmp, "set_link",
-                      json_object(&a, "name", json_new_f(&a, "ua-" STR_FMT, STR_ARG(s->p[i].name)), "up", json_new_bool(false),
-                                  NULL),
+                      json_object(&a, "name", json_new_f(&a, "ua-" STR_FMT, STR_ARG(s->p[i].name)),
+                                  "up", json_new_bool(false), NULL),
                       &a, NULL, err))
             return false;
     }
@@ -332,7 +342,8 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
         return failed(q, err);
     code = fw.code_fd;
     vars = fw.vars_fd;
-    if (!socket_pair(monitor, err) || !socket_pair(agent, err) || (qemu_wants_serial(m) && !socket_pair(serial, err)))
+    if (!socket_pair(monitor, err) || !socket_pair(agent, err)
+        || (qemu_wants_serial(m) && !socket_pair(serial, err)))
         return failed(q, err);
     cmd_init(&c, &a, m);
     struct qemu_ends ends = {.monitor = monitor[1], .serial = serial[1], .agent = agent[1]};
@@ -346,7 +357,8 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
     q->qmp = qmp_new(v->loop, TAKE_FD(monitor[0]), &qmp_events, q);
     if (!hello(q, m, err))
         return failed(q, err);
-    vmm_set(v, paused ? VMM_PAUSED : VMM_RUNNING, paused ? VMM_REASON_USER : VMM_REASON_NONE, "%s", "");
+    vmm_set(v, paused ? VMM_PAUSED : VMM_RUNNING, paused ? VMM_REASON_USER : VMM_REASON_NONE, "%s",
+            "");
     return true;
 }
 
@@ -365,9 +377,15 @@ static bool qemu_pause(struct vmm *v, struct error *err)
     return simple(v, "stop", err);
 }
 
-static bool qemu_resume(struct vmm *v, struct error *err) { return simple(v, "cont", err); }
+static bool qemu_resume(struct vmm *v, struct error *err)
+{
+    return simple(v, "cont", err);
+}
 
-static bool qemu_reset(struct vmm *v, struct error *err) { return simple(v, "system_reset", err); }
+static bool qemu_reset(struct vmm *v, struct error *err)
+{
+    return simple(v, "system_reset", err);
+}
 
 static bool qemu_powerdown(struct vmm *v, struct error *err)
 {
@@ -377,7 +395,8 @@ static bool qemu_powerdown(struct vmm *v, struct error *err)
     q->asked_off = true;
     if (q->reboot_on_off) {
         q->reboot_on_off = false;
-        if (!qmp_call(q->qmp, "set-action", json_object(&a, "shutdown", json_new_z(&a, "poweroff"), NULL), &a, NULL, err))
+        if (!qmp_call(q->qmp, "set-action",
+                      json_object(&a, "shutdown", json_new_z(&a, "poweroff"), NULL), &a, NULL, err))
             return false;
     }
     return simple(v, "system_powerdown", err);
@@ -388,7 +407,8 @@ static bool qemu_soft_reboot(struct vmm *v, struct error *err)
     struct qemu *q = of(v);
     AUTO(arena_done) struct arena a = {0};
 
-    if (!qmp_call(q->qmp, "set-action", json_object(&a, "shutdown", json_new_z(&a, "pause"), NULL), &a, NULL, err))
+    if (!qmp_call(q->qmp, "set-action", json_object(&a, "shutdown", json_new_z(&a, "pause"), NULL),
+                  &a, NULL, err))
         return false;
     q->reboot_on_off = true;
     q->reboot_until_ns = loop_now_ns(v->loop) + SOFT_REBOOT_NS;
@@ -420,10 +440,12 @@ static bool open_vnc(struct qemu *q, int *ret_fd, struct error *err)
     const struct json *name = json_new_f(&a, "vnc%u", q->next_fd_name++);
 
     if (!socket_pair(pair, err)
-        || !qmp_call_fd(q->qmp, "getfd", json_object(&a, "fdname", name, NULL), pair[1], &a, NULL, err)
+        || !qmp_call_fd(q->qmp, "getfd", json_object(&a, "fdname", name, NULL), pair[1], &a, NULL,
+                        err)
         || !qmp_call(q->qmp, "add_client",
-                     json_object(&a, "protocol", json_new_z(&a, "vnc"), "fdname", name, "skipauth", json_new_bool(true), NULL), &a,
-                     NULL, err))
+                     json_object(&a, "protocol", json_new_z(&a, "vnc"), "fdname", name, "skipauth",
+                                 json_new_bool(true), NULL),
+                     &a, NULL, err))
         return false;
     *ret_fd = TAKE_FD(pair[0]);
     return true;
@@ -457,7 +479,8 @@ static void read_process(struct qemu *q, struct vmm_stats *ret)
     dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0 || !file_read(dir, "stat", &b, &err) || !str_rcut(buf_str(&b), ')', &comm, &rest))
         return;
-    if (sscanf(rest.p, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
+    if (sscanf(rest.p, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system)
+        == 2)
         ret->cpu_ns = (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
     buf_clear(&b);
     if (file_read(dir, "statm", &b, &err) && sscanf(b.p, "%*u %llu", &pages) == 1)
@@ -479,11 +502,14 @@ static void read_balloon(struct qemu *q, struct vmm_stats *ret)
 
     if (!q->balloon_polls) {
         q->balloon_polls = qmp_call(q->qmp, "qom-set",
-                                    json_object(&a, "path", path, "property", json_new_z(&a, "guest-stats-polling-interval"),
+                                    json_object(&a, "path", path, "property",
+                                                json_new_z(&a, "guest-stats-polling-interval"),
                                                 "value", json_new_i64(&a, 10), NULL),
                                     &a, NULL, &err);
-    } else if (qmp_call(q->qmp, "qom-get", json_object(&a, "path", path, "property", json_new_z(&a, "guest-stats"), NULL), &a,
-                        &v, &err)) {
+    } else if (qmp_call(
+                   q->qmp, "qom-get",
+                   json_object(&a, "path", path, "property", json_new_z(&a, "guest-stats"), NULL),
+                   &a, &v, &err)) {
         ret->guest_total = number(v, "stats/stat-total-memory");
         ret->guest_free = number(v, "stats/stat-free-memory");
         ret->guest_available = number(v, "stats/stat-available-memory");
@@ -502,8 +528,7 @@ static bool qemu_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
     memset(ret, 0, sizeof *ret);
     if (!qmp_call(q->qmp, "query-blockstats", NULL, &a, &blocks, err))
         return false;
-    json_each_item(b, blocks)
-    {
+    json_each_item(b, blocks) {
         struct str qdev = json_str_at(b, "qdev"), id = qdev;
         const struct json *s = json_get(b, "stats");
         size_t at;
@@ -539,7 +564,8 @@ static bool qemu_probe(struct vmm_version *ret, struct error *err)
     AUTO(buf_done) struct buf out = {0};
     struct str line, rest;
 
-    if (!child_run(&(struct child_spec){.argv = argv, .capture_limit = 4096, .cgroup_fd = -1}, SECONDS(10), &out, err))
+    if (!child_run(&(struct child_spec){.argv = argv, .capture_limit = 4096, .cgroup_fd = -1},
+                   SECONDS(10), &out, err))
         return error_wrap(err, "qemu-system-x86_64");
     str_cut(buf_str(&out), '\n', &line, &rest);
     snprintf(ret->text, sizeof ret->text, STR_FMT, STR_ARG(str_trim(line)));

@@ -30,7 +30,8 @@ struct qmp {
     bool dead, told;
 };
 
-static int64_t now_ns(void) /* deadlines of a call that pumps by itself cannot follow the loop's clock */
+static int64_t
+now_ns(void) /* deadlines of a call that pumps by itself cannot follow the loop's clock */
 {
     struct timespec ts;
 
@@ -90,7 +91,8 @@ static void keep_event(struct qmp *q, struct str line)
 /* The next whole line, moved to *ret (owned). False: no whole line yet. */
 static bool take_line(struct qmp *q, char **ret, size_t *ret_n)
 {
-    char *nl = q->in.n > q->scanned ? memchr(q->in.p + q->scanned, '\n', q->in.n - q->scanned) : NULL;
+    char *nl =
+        q->in.n > q->scanned ? memchr(q->in.p + q->scanned, '\n', q->in.n - q->scanned) : NULL;
     size_t n;
 
     if (!nl) {
@@ -134,7 +136,8 @@ static void fill(struct qmp *q)
 enum line_is { LINE_OTHER, LINE_EVENT, LINE_REPLY };
 
 /* Whether a line is the reply to id (`id` < 0: the greeting). Events are put aside. */
-static enum line_is sort_line(struct qmp *q, char *line, size_t n, int64_t id, struct arena *a, const struct json **ret)
+static enum line_is sort_line(struct qmp *q, char *line, size_t n, int64_t id, struct arena *a,
+                              const struct json **ret)
 {
     AUTO(error_clear) struct error err = {0};
     const struct json *v;
@@ -161,7 +164,8 @@ static void sort_all(struct qmp *q)
         AUTO(arena_done) struct arena a = {0};
         const struct json *v;
 
-        sort_line(q, line, n, 0, &a, &v); /* replies to calls that ran out of time are dropped here */
+        sort_line(q, line, n, 0, &a,
+                  &v); /* replies to calls that ran out of time are dropped here */
         free(line);
     }
 }
@@ -186,8 +190,8 @@ void qmp_drain(struct qmp *q)
     hand_out(&q->hand_out);
 }
 
-static bool wait_reply(struct qmp *q, int64_t id, int64_t deadline, struct arena *a, const struct json **ret,
-                       struct error *err)
+static bool wait_reply(struct qmp *q, int64_t id, int64_t deadline, struct arena *a,
+                       const struct json **ret, struct error *err)
 {
     for (;;) {
         char *line;
@@ -256,17 +260,20 @@ static bool send_all(struct qmp *q, struct str text, int fd, int64_t deadline, s
     return true;
 }
 
-static int64_t add_command(struct qmp *q, struct buf *b, const char *command, const struct json *args)
+static int64_t add_command(struct qmp *q, struct buf *b, const char *command,
+                           const struct json *args)
 {
     AUTO(arena_done) struct arena a = {0};
     int64_t id = ++q->next_id;
 
-    json_write(b, json_object(&a, "execute", json_new_z(&a, command), "arguments", args, "id", json_new_i64(&a, id), NULL));
+    json_write(b, json_object(&a, "execute", json_new_z(&a, command), "arguments", args, "id",
+                              json_new_i64(&a, id), NULL));
     buf_addc(b, '\n');
     return id;
 }
 
-static bool reply_value(const char *command, const struct json *reply, const struct json **ret, struct error *err)
+static bool reply_value(const char *command, const struct json *reply, const struct json **ret,
+                        struct error *err)
 {
     const struct json *error = json_get(reply, "error");
 
@@ -281,8 +288,8 @@ static bool reply_value(const char *command, const struct json *reply, const str
     return true;
 }
 
-bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, int fd, struct arena *a,
-                 const struct json **ret, struct error *err)
+bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, int fd,
+                 struct arena *a, const struct json **ret, struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
     int64_t deadline = now_ns() + QMP_TIMEOUT_NS;
@@ -295,24 +302,27 @@ bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, in
     return reply_value(command, reply, ret, err);
 }
 
-bool qmp_call(struct qmp *q, const char *command, const struct json *args, struct arena *a, const struct json **ret,
-              struct error *err)
+bool qmp_call(struct qmp *q, const char *command, const struct json *args, struct arena *a,
+              const struct json **ret, struct error *err)
 {
     return qmp_call_fd(q, command, args, -1, a, ret, err);
 }
 
-bool qmp_hello(struct qmp *q, int64_t timeout_ns, struct arena *a, struct str *ret_machine, struct error *err)
+bool qmp_hello(struct qmp *q, int64_t timeout_ns, struct arena *a, struct str *ret_machine,
+               struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
     int64_t deadline = now_ns() + timeout_ns;
     const struct json *reply = NULL, *type = NULL;
     int64_t hello = add_command(q, &b, "qmp_capabilities", NULL);
-    int64_t machine = add_command(q, &b, "qom-get",
-                                  json_object(a, "path", json_new_z(a, "/machine"), "property", json_new_z(a, "type"), NULL));
+    int64_t machine = add_command(
+        q, &b, "qom-get",
+        json_object(a, "path", json_new_z(a, "/machine"), "property", json_new_z(a, "type"), NULL));
 
     /* Written before the greeting is there: the socket holds it, and QEMU executes in order. */
     if (!send_all(q, buf_str(&b), -1, deadline, err) || !wait_reply(q, -1, deadline, a, &reply, err)
-        || !wait_reply(q, hello, deadline, a, &reply, err) || !reply_value("qmp_capabilities", reply, NULL, err)
+        || !wait_reply(q, hello, deadline, a, &reply, err)
+        || !reply_value("qmp_capabilities", reply, NULL, err)
         || !wait_reply(q, machine, deadline, a, &reply, err))
         return false;
     if (!reply_value("qom-get", reply, &type, err))
@@ -346,8 +356,7 @@ void qmp_free(struct qmp *q)
         return;
     loop_io_stop(&q->io);
     loop_defer_cancel(&q->hand_out);
-    list_each_safe(it, &q->events)
-    {
+    list_each_safe(it, &q->events) {
         struct event *e = list_entry(it, struct event, node);
 
         free(e->line);

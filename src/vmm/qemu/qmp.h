@@ -22,15 +22,16 @@ void qmp_drain(struct qmp *q);
 
 /* Waits for the greeting and negotiates. With type_arena, asks also (in the same write, so at no cost) for the type of
  * the /machine object: "pc-q35-7.2-machine". */
-MUST_CHECK bool qmp_hello(struct qmp *q, int64_t timeout_ns, struct arena *a, struct str *ret_machine, struct error *err);
+MUST_CHECK bool qmp_hello(struct qmp *q, int64_t timeout_ns, struct arena *a,
+                          struct str *ret_machine, struct error *err);
 
 /* ret may be NULL; the value lives in a. args may be NULL. QEMU's own refusals are ERROR_INTERNAL "<command>: <desc>"
  * (ERROR_NOT_FOUND for its class DeviceNotFound). */
-MUST_CHECK bool qmp_call(struct qmp *q, const char *command, const struct json *args, struct arena *a,
-                         const struct json **ret, struct error *err);
+MUST_CHECK bool qmp_call(struct qmp *q, const char *command, const struct json *args,
+                         struct arena *a, const struct json **ret, struct error *err);
 /* The same with a descriptor riding on the command (getfd, add-fd). */
-MUST_CHECK bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, int fd, struct arena *a,
-                            const struct json **ret, struct error *err);
+MUST_CHECK bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, int fd,
+                            struct arena *a, const struct json **ret, struct error *err);
 
 #define QMP_TIMEOUT_NS SECONDS(10)
 #define QMP_MAX_EVENTS 1024 /* waiting to be handed out; a flood beyond loses the oldest */

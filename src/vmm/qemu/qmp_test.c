@@ -26,11 +26,17 @@ static void event(void *user, struct str name, const struct json *data)
     snprintf(t->names + n, sizeof t->names - n, STR_FMT " ", STR_ARG(name));
 }
 
-static void closed(void *user) { ((struct told *)user)->closed++; }
+static void closed(void *user)
+{
+    ((struct told *)user)->closed++;
+}
 
 static const struct qmp_handlers handlers = {event, closed};
 
-static void say(int fd, const char *text) { assert_int_equal(write(fd, text, strlen(text)), strlen(text)); }
+static void say(int fd, const char *text)
+{
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
 
 struct fixture {
     struct loop *loop;
@@ -66,8 +72,9 @@ static void greeting_and_machine(void **state)
 
     (void)state;
     start(&f);
-    say(f.peer, "{\"QMP\": {\"version\": {}}}\r\n{\"return\": {}, \"id\": 1}\r\n{\"event\": \"RESUME\"}\r\n"
-                "{\"return\": \"pc-q35-7.2-machine\", \"id\": 2}\r\n");
+    say(f.peer,
+        "{\"QMP\": {\"version\": {}}}\r\n{\"return\": {}, \"id\": 1}\r\n{\"event\": \"RESUME\"}\r\n"
+        "{\"return\": \"pc-q35-7.2-machine\", \"id\": 2}\r\n");
     assert_true(qmp_hello(f.q, SECONDS(1), &a, &machine, &err));
     assert_true(str_is(machine, "pc-q35-7.2-machine"));
     assert_string_equal(f.told.names, ""); /* not from inside the call */
@@ -85,8 +92,10 @@ static void replies_among_events(void **state)
 
     (void)state;
     start(&f);
-    say(f.peer, "{\"event\": \"STOP\"}\n{\"return\": 9, \"id\": 77}\nrubbish\n{\"event\": \"RESET\"}\n{\"return\": {\"x\": 5}, \"id\": 1}\n"
-                "{\"event\": \"RESUME\"}\n{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no such\"}, \"id\": 2}\n");
+    say(f.peer, "{\"event\": \"STOP\"}\n{\"return\": 9, \"id\": 77}\nrubbish\n{\"event\": "
+                "\"RESET\"}\n{\"return\": {\"x\": 5}, \"id\": 1}\n"
+                "{\"event\": \"RESUME\"}\n{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": "
+                "\"no such\"}, \"id\": 2}\n");
     assert_true(qmp_call(f.q, "a", NULL, &a, &v, &err));
     assert_int_equal(json_i64_at(v, "x", 0), 5);
     assert_false(qmp_call(f.q, "device_del", NULL, &a, &v, &err));
