@@ -219,7 +219,7 @@ bool documents_handle(struct request *r)
         bool proto = accept.p && str_find(accept, STR("proto-openapi.spec.v2"), &at);
 
         send_document(r, proto ? STR("v2.proto") : STR("v2"),
-                      proto ? "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" : "application/json");
+                      proto ? "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" : "application/json");
         return true;
     }
     if (str_is(path, "/openapi/v3") || str_is(path, "/openapi/v3/")) {

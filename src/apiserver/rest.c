@@ -1,6 +1,7 @@
 /* apiserver/rest - the verbs on stored kinds: dispatch, reading bodies, writing objects. */
 #include "apiserver/internal.h"
 #include "apiserver/local_call.h"
+#include "apiserver/protobuf.h"
 #include "base/ident.h"
 #include "json/yaml.h"
 
@@ -220,9 +221,17 @@ bool body_parse(struct request *r, const struct kind_info *k, const struct json 
                       arena_printf(a, "error converting YAML to JSON: yaml: %s", error_text(&err)), NULL);
         return false;
     }
+    if (media_is(r->content_type, "application/vnd.kubernetes.protobuf")) {
+        if (protobuf_object(r->body, a, ret, &err))
+            return true;
+        if (err.kind == ERROR_BAD_REQUEST) {
+            answer_error(r, &err);
+            return false;
+        }
+    }
     answer_status(r, 415, "UnsupportedMediaType",
                   "the body of the request was in an unknown format - accepted media types include: "
-                  "application/json, application/yaml",
+                  "application/json, application/yaml, application/vnd.kubernetes.protobuf",
                   NULL);
     return false;
 }
