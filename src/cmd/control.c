@@ -30,6 +30,7 @@
 
 struct control {
     struct loop *loop;
+    struct arena arena; /* texts that the parts borrow */
     const struct json *config;
     struct store *store;
     struct apiserver *api;
@@ -203,18 +204,18 @@ static bool open_server(struct control *c, struct error *err)
 
 static bool open_api(struct control *c, struct error *err)
 {
-    AUTO(arena_done) struct arena a = {0};
+    struct arena *a = &c->arena;
     static const char *const groups[] = {"system:masters", NULL};
     struct apiserver_config config = {
         .loop = c->loop, .store = c->store,
-        .service_account_key_pem = arena_strdup(&a, json_str_at(c->config, "serviceAccountKey")),
-        .ca_cert_pem = arena_strdup(&a, json_str_at(c->config, "caCert")),
+        .service_account_key_pem = arena_strdup(a, json_str_at(c->config, "serviceAccountKey")),
+        .ca_cert_pem = arena_strdup(a, json_str_at(c->config, "caCert")),
         .issuer = "https://kubernetes.default.svc",
-        .node_name = arena_strdup(&a, json_str_at(c->config, "nodeName")),
+        .node_name = arena_strdup(a, json_str_at(c->config, "nodeName")),
         .pod_log = pod_log, .pod_log_data = c, .anonymous_health = true,
     };
     struct virtual_group group;
-    char *dir = arena_strdup(&a, json_str_at(c->config, "dir"));
+    char *dir = arena_strdup(a, json_str_at(c->config, "dir"));
 
     c->api = apiserver_new(&config, err);
     if (!c->api)
@@ -224,7 +225,7 @@ static bool open_api(struct control *c, struct error *err)
     admission_register(c->api, &c->rules);
 
     c->client = apiserver_client(c->api, "system:vireo:control", groups);
-    c->agent = http_client_new(&(struct http_client_config){.loop = c->loop, .unix_path = arena_printf(&a, "%s/run/node.sock", dir)});
+    c->agent = http_client_new(&(struct http_client_config){.loop = c->loop, .unix_path = arena_printf(a, "%s/run/node.sock", dir)});
     c->subresources = subresources_new(&(struct subresources_config){.client = c->client, .agent = agent_of,
                                                                      .agent_data = c, .version = VIREO_VERSION});
     subresources_group(c->subresources, &group);
@@ -233,7 +234,7 @@ static bool open_api(struct control *c, struct error *err)
                                                           .plural = "kubevirts", .changed = on_kubevirt, .user = c});
     c->controllers = controllers_new(&(struct controllers_config){
         .client = c->client, .launcher_image = "vireo.io/launcher:" VIREO_VERSION, .embedded = true, .image_volumes = true,
-        .data_volumes_path = arena_printf(&a, "%s/volumes", dir)});
+        .data_volumes_path = arena_printf(a, "%s/volumes", dir)});
     return true;
 }
 
@@ -258,6 +259,7 @@ static void control_done(struct control *c)
     kv_config_free(c->rules.config);
     free(c->kubevirt_key);
     loop_free(c->loop);
+    arena_done(&c->arena);
 }
 
 int control_main(void)
