@@ -228,6 +228,34 @@ static void killed_vmm_is_a_crash(void **state)
     assert_non_null(strstr(record.p, "\"vmm-killed\""));
 }
 
+static bool running(pid_t pid)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%d/stat", (int)pid);
+    AUTO(error_clear) struct error err = {0};
+    AUTO(buf_done) struct buf b = {0};
+    struct str name, rest;
+
+    return file_read(AT_FDCWD, path, &b, &err) && str_rcut(buf_str(&b), ')', &name, &rest)
+           && rest.n > 1 && rest.p[1] != 'Z';
+}
+
+static void killed_launcher_takes_the_vmm_along(void **state)
+{
+    struct fixture f;
+    pid_t vmm;
+
+    (void)state;
+    start(&f);
+    assert_true(sync_vmi(&f, NULL_VMI));
+    vmm = (pid_t)json_i64_at(f.ok, "domain/pid", 0);
+    assert_true(running(vmm));
+    kill(f.pid, SIGKILL);
+    for (int i = 0; i < 500 && running(vmm); i++)
+        usleep(10000);
+    assert_false(running(vmm));
+    assert_int_equal(stop(&f, NULL), -1);
+}
+
 /* A PVC's disk.img with a boot sector that writes to the serial port until a key comes, and then turns the machine off by
  * the ACPI PM1a control register of the q35, which the firmware enabled. */
 static void guest_talks_and_turns_off(void **state)
@@ -288,6 +316,7 @@ int main(void)
         cmocka_unit_test(another_vmi_is_refused),
         cmocka_unit_test(failed_start_can_be_repeated),
         cmocka_unit_test(killed_vmm_is_a_crash),
+        cmocka_unit_test(killed_launcher_takes_the_vmm_along),
         cmocka_unit_test(guest_talks_and_turns_off),
     };
 

@@ -177,30 +177,26 @@ static void disks_and_nics(void **state)
                                     .mac = STR("02:00:00:00:00:01"),
                                     .mtu = 1450}};
     struct vmm_machine m = plain;
-    static const char
-        *const
-            has
-                [] =
-                    {
-                        "-netdev tap,fds=4:5,id=net0\n",
-                        "-device "
-                        "virtio-net-pci,bus=pci.1,addr=0x0,id=ua-default,netdev=net0,mac=02:00:00:"
-                        "00:00:01,mq=on,vectors=6,host_mtu=1450,"
-                        "romfile=\n",
-                        "-blockdev "
-                        "{\"driver\":\"raw\",\"node-name\":\"d0b\",\"file\":\"d0bf\",\"read-only\":"
-                        "true,\"discard\":\"ignore\"}\n",
-                        "-blockdev "
-                        "{\"driver\":\"qcow2\",\"node-name\":\"d0\",\"file\":\"d0f\",\"read-only\":"
-                        "false,\"discard\":\"unmap\",\"backing\":\"d0b\"}\n",
-                        "id=ua-a,drive=d0,serial=s,,1,write-cache=off,werror=stop,rerror=stop\n",
-                        "-device ide-cd,bus=ide.0,id=ua-b,drive=d1,bootindex=1,",
-                        "id=ua-c,drive=d2,write-cache=on,werror=enospace,rerror=report\n",
-                        "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"",
-                        "-device "
-                        "virtio-scsi-pci,id=scsi0,bus=pci.5,addr=0x0,iothread=iothread1,num_queues="
-                        "1\n", /* after the NIC and 3 placeholders */
-                    };
+    static const char *const has[] = {
+        "-netdev tap,fds=4:5,id=net0\n",
+        "-device "
+        "virtio-net-pci,bus=pci.1,addr=0x0,id=ua-default,netdev=net0,mac=02:00:00:"
+        "00:00:01,mq=on,vectors=6,host_mtu=1450,"
+        "romfile=\n",
+        "-blockdev "
+        "{\"driver\":\"raw\",\"node-name\":\"d0b\",\"file\":\"d0bf\",\"read-only\":"
+        "true,\"discard\":\"ignore\"}\n",
+        "-blockdev "
+        "{\"driver\":\"qcow2\",\"node-name\":\"d0\",\"file\":\"d0f\",\"read-only\":"
+        "false,\"discard\":\"unmap\",\"backing\":\"d0b\"}\n",
+        "id=ua-a,drive=d0,serial=s,,1,write-cache=off,werror=stop,rerror=stop\n",
+        "-device ide-cd,bus=ide.0,id=ua-b,drive=d1,bootindex=1,",
+        "id=ua-c,drive=d2,write-cache=on,werror=enospace,rerror=report\n",
+        "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"",
+        "-device "
+        "virtio-scsi-pci,id=scsi0,bus=pci.5,addr=0x0,iothread=iothread1,num_queues="
+        "1\n", /* after the NIC and 3 placeholders */
+    };
     AUTO(built_done) struct built b;
 
     (void)state;
@@ -240,6 +236,8 @@ static void refused(void **state)
          "was not prepared", ERROR_INVALID},
         {"{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\"}]}," MEM "}}",
          "was not prepared", ERROR_INVALID},
+        {"{\"domain\":{\"devices\":{},\"features\":{\"hyperv\":{\"relaxed\":{}}}," MEM "}}",
+         "needs KVM", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{\"tpm\":{}}," MEM "}}", "devices.tpm", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{},\"launchSecurity\":{\"tdx\":{}}," MEM "}}", "launchSecurity",
          ERROR_UNSUPPORTED},

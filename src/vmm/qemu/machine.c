@@ -23,9 +23,9 @@ static void add_machine(struct qemu_cmd *c)
     const struct kv_machine *machine = c->domain->machine;
     struct str type = machine && machine->type.n ? machine->type : STR("q35");
     const struct kv_hpet_timer *hpet = has_timer(c) ? c->domain->clock->timer->hpet : NULL;
-    bool secure = c->domain->firmware && c->domain->firmware->bootloader
-                  && c->domain->firmware->bootloader->efi
-                  && opt_not_false(c->domain->firmware->bootloader->efi->secure_boot);
+    const struct kv_bootloader *boot = c->domain->firmware ? c->domain->firmware->bootloader : NULL;
+    const struct kv_bios *bios = boot ? boot->bios : NULL;
+    bool secure = boot && boot->efi && opt_not_false(boot->efi->secure_boot);
 
     cmd_opt(c, "-machine", NULL);
     cmd_kv(c, "type", type);
@@ -36,6 +36,8 @@ static void add_machine(struct qemu_cmd *c)
     cmd_kvb(c, "hpet", hpet && opt_not_false(hpet->present));
     if (secure || (f && state_on(f->smm)))
         cmd_kvz(c, "smm", "on");
+    if (bios && opt_true(bios->use_serial))
+        cmd_kvz(c, "graphics", "off"); /* SeaBIOS then speaks on the serial port */
     if (c->efi) {
         cmd_kvz(c, "pflash0", "pflash0");
         cmd_kvz(c, "pflash1", "pflash1");
@@ -178,6 +180,9 @@ static void add_model(struct qemu_cmd *c)
         cmd_kvb(c, "hv-time", opt_not_false(timer->hyperv->present));
     if (f && f->hyperv_passthrough)
         cmd_kvz(c, "hv-passthrough", "on");
+    if (f && (f->hyperv || f->hyperv_passthrough) && !kvm)
+        cmd_fail(c, ERROR_UNSUPPORTED,
+                 "spec.domain.features.hyperv needs KVM; this machine is emulated");
     if (f && f->hyperv)
         hyperv(c, f->hyperv);
     for (size_t i = 0; i < c->devices->panic_devices.n; i++)
@@ -374,6 +379,4 @@ void qemu_add_boot(struct qemu_cmd *c)
         cmd_pair(c, "-initrd", cmd_fd_path(c, c->m->initrd_fd));
     if (fw && fw->kernel_boot && fw->kernel_boot->kernel_args.n)
         cmd_text(c, "-append", fw->kernel_boot->kernel_args);
-    if (fw && fw->bootloader && fw->bootloader->bios && opt_true(fw->bootloader->bios->use_serial))
-        cmd_pair(c, "-device", "sga");
 }
