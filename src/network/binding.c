@@ -339,8 +339,6 @@ static bool make_dummy(struct netlink *nl, const struct binding_spec *s, const s
 static bool join_bridge(struct netlink *nl, const struct binding_spec *s, const struct link *nic, struct binding *b,
                         struct link *bridge, struct error *err)
 {
-    AUTO(error_clear) struct error no_ipv6 = {0};
-
     if (!link_make(nl, s->bridge, "bridge", &(struct link_change){.mtu = b->mtu}, bridge, err))
         return false;
     /* Given by hand it stays when ports come and go. */

@@ -52,6 +52,14 @@ static char *shell_in(const char *netns, const char *script)
     return shell(all);
 }
 
+static double now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
 static void assert_has(const char *text, const char *part)
 {
     if (!strstr(text, part))
@@ -181,16 +189,15 @@ static void pods_reach_each_other_and_leave_nothing(void **state)
     const char *look = "ip -o link | sed 's/:.*@/@/' | sort; nft list tables";
     AUTO_FREE char *before = shell(look), *a_path = xasprintf("%s/pod-a", w->dir), *b_path = xasprintf("%s/pod-b", w->dir);
     struct answer a = {0}, b = {0}, again = {0}, gone = {0};
-    struct timespec t0, t1;
+    double t0;
 
     w->n = open_network(w);
     if (!network_setup(w->n, &err)) /* twice is once */
         fail_msg("%s", error_text(&err));
-    clock_gettime(CLOCK_MONOTONIC, &t0);
+    t0 = now_ms();
     add(w, "pod-a", &a);
     wait_for(w, &a, true);
-    clock_gettime(CLOCK_MONOTONIC, &t1);
-    print_message("pod add: %.1f ms\n", (double)(t1.tv_sec - t0.tv_sec) * 1e3 + (double)(t1.tv_nsec - t0.tv_nsec) / 1e6);
+    print_message("pod add: %.1f ms\n", now_ms() - t0);
     add(w, "pod-b", &b);
     wait_for(w, &b, true);
     assert_string_equal(a.pod.ip, "10.88.0.2");
@@ -389,6 +396,7 @@ static void masquerade(void **state)
     const char *binding = "\"masquerade\":{},\"macAddress\":\"02:00:00:00:00:07\",\"ports\":[{\"port\":22},{\"protocol\":\"UDP\",\"port\":9999}]";
     static const uint8_t mac[6] = {2, 0, 0, 0, 0, 7}, arp_for_guest[] = {10, 0, 2, 2};
     struct answer pod, other, vm, again;
+    double t0;
 
     w->n = open_network(w);
     add(w, "pod-a", &pod);
@@ -396,8 +404,10 @@ static void masquerade(void **state)
     add(w, "pod-b", &other);
     wait_for(w, &other, true);
 
+    t0 = now_ms();
     vm_setup(w, "pod-a", binding, "\"pod\":{}", &a, &vm);
     wait_for(w, &vm, true);
+    print_message("vm setup: %.1f ms\n", now_ms() - t0);
     assert_int_equal(vm.vm.n, 1);
     struct network_nic *nic = &vm.vm.nics[0];
     AUTO_FREE char *dhcp = json_text(nic->dhcp);
@@ -472,6 +482,152 @@ static void masquerade(void **state)
                         "oifname \"k6t-eth0\" counter jump KUBEVIRT_POSTINBOUND\n"
                         "}\n"
                         "}\n");
+    assert_true(network_teardown(w->n, &err));
+}
+
+/* A guest in a namespace of its own in place of a machine, and a host beyond the uplink. */
+static void masqueraded_traffic(void **state)
+{
+    SKIP_UNLESS_POSSIBLE();
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_FREE char *a_path = xasprintf("%s/pod-a", w->dir), *b_path = xasprintf("%s/pod-b", w->dir);
+    AUTO_FREE char *guest = xasprintf("%s/pod-guest", w->dir), *outside = xasprintf("%s/pod-outside", w->dir);
+    AUTO_FREE char *make = xasprintf("touch %s %s; unshare --net=%s true; unshare --net=%s true; "
+                                     "ip link add up0 type veth peer name eth0 netns %s; ip addr add 192.0.2.1/24 dev up0; "
+                                     "ip link set up0 up; ip route add default via 192.0.2.2",
+                                     guest, outside, guest, outside, outside);
+    struct answer pod, other, vm;
+
+    free(shell(make));
+    free(shell_in(outside, "ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up; ip link set lo up"));
+    w->n = open_network(w);
+    add(w, "pod-a", &pod);
+    wait_for(w, &pod, true);
+    add(w, "pod-b", &other);
+    wait_for(w, &other, true);
+    vm_setup(w, "pod-a", "\"masquerade\":{},\"ports\":[{\"port\":8080}]", "\"pod\":{}", &a, &vm);
+    wait_for(w, &vm, true);
+    AUTO_FREE char *plug = xasprintf("ip link add guest0 type veth peer name eth0 netns %s; ip link set guest0 master k6t-eth0 up", guest);
+    free(shell_in(a_path, plug));
+    free(shell_in(guest, "ip addr add 10.0.2.2/24 dev eth0; ip link set eth0 up; ip link set lo up; ip route add default via 10.0.2.1"));
+
+    /* Out: twice masqueraded, so the world beyond needs no route back. */
+    free(shell_in(guest, "busybox ping -c 1 -W 3 192.0.2.2"));
+    /* In: the pod's address at the given port is the guest; from another pod, from the host, from the pod's loopback. */
+    AUTO_FREE char *serve = xasprintf("nsenter --net=%s socat TCP-LISTEN:8080,fork,reuseaddr SYSTEM:\"echo guest \\$SOCAT_PEERADDR\" "
+                                      ">/dev/null 2>&1 & echo $!", guest);
+    AUTO_FREE char *pid = shell(serve), *end = xasprintf("kill %s", pid);
+    usleep(300000);
+    const char *ask = "exec 3<>/dev/tcp/10.88.0.2/8080 && cat <&3";
+    AUTO_FREE char *from_pod = shell_in(b_path, ask), *from_host = shell_in("/proc/self/ns/net", ask);
+    AUTO_FREE char *from_loopback = shell_in(a_path, "exec 3<>/dev/tcp/127.0.0.1/8080 && cat <&3");
+    AUTO_FREE char *closed = shell_in(b_path, "(exec 3<>/dev/tcp/10.88.0.2/8081) 2>/dev/null || echo closed");
+    free(shell(end));
+    assert_string_equal(from_pod, "guest 10.88.0.3\n");
+    assert_string_equal(from_host, "guest 10.88.0.1\n");
+    assert_string_equal(from_loopback, "guest 10.0.2.1\n");
+    assert_string_equal(closed, "closed\n");
+    /* No pod speaks with an address that is not its own network's. */
+    free(shell_in(b_path, "ip addr add 203.0.113.9/32 dev lo; ! busybox ping -c 1 -W 1 -I 203.0.113.9 192.0.2.2"));
+    AUTO_FREE char *forward = shell("nft list chain inet vireo-0a1b2c3d forward");
+    assert_null(strstr(forward, "packets 0 "));
+    network_vm_done(&vm.vm);
+    assert_true(network_teardown(w->n, &err));
+    free(shell("ip link del up0"));
+}
+
+static void many_pods_at_once(void **state)
+{
+    SKIP_UNLESS_POSSIBLE();
+    struct world *w = *state;
+    AUTO(error_clear) struct error err = {0};
+    static struct answer a[12];
+
+    w->n = open_network(w);
+    for (size_t i = 0; i < ARRAY_SIZE(a); i++) {
+        AUTO_FREE char *uid = xasprintf("pod-%zu", i);
+
+        add(w, uid, &a[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(a); i++) {
+        wait_for(w, &a[i], true);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(a[i].pod.ip, a[j].pod.ip);
+    }
+    assert_true(network_teardown(w->n, &err));
+}
+
+/* A range of 8 addresses has 5 for pods: the sixth is told, and gets one when another goes. */
+static void addresses_run_out_and_come_back(void **state)
+{
+    SKIP_UNLESS_POSSIBLE();
+    struct world *w = *state;
+    AUTO(error_clear) struct error err = {0};
+    struct network_config c = config_of(w);
+    AUTO_FREE char *path = xasprintf("%s/pod-3", w->dir);
+    struct answer a;
+
+    c.pod_cidr = "10.88.0.0/29";
+    w->n = network_new(&c, &err);
+    assert_non_null(w->n);
+    assert_true(network_setup(w->n, &err));
+    for (int i = 0; i < 6; i++) {
+        AUTO_FREE char *uid = xasprintf("pod-%d", i);
+
+        add(w, uid, &a);
+        wait_for(w, &a, i < 5);
+    }
+    assert_has(a.why, "network of pod default/pod: CNI bridge: ");
+    assert_has(a.why, "no IP addresses available");
+    a = (struct answer){0};
+    network_pod_del(w->n, "pod-3", path, removed, &a);
+    wait_for(w, &a, true);
+    add(w, "pod-5", &a);
+    wait_for(w, &a, true);
+    /* The range changed while pods run. */
+    network_free(w->n);
+    c.pod_cidr = "10.88.0.0/16";
+    w->n = network_new(&c, &err);
+    assert_non_null(w->n);
+    assert_false(network_setup(w->n, &err));
+    assert_has(err.msg, "vireo stop --all");
+    error_clear(&err);
+    if (!network_teardown(w->n, &err) || !network_setup(w->n, &err) || !network_teardown(w->n, &err))
+        fail_msg("%s", error_text(&err));
+}
+
+static void both_families_and_queues(void **state)
+{
+    SKIP_UNLESS_POSSIBLE();
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_FREE char *a_path = xasprintf("%s/pod-a", w->dir);
+    const char *queues = "\"masquerade\":{}}],\"networkInterfaceMultiqueue\":true},\"cpu\":{\"cores\":2,\"sockets\":2},\"x\":{\"y\":[{\"z\":1";
+    struct answer pod, vm;
+
+    w->n = open_network(w);
+    add(w, "pod-a", &pod);
+    wait_for(w, &pod, true);
+    free(shell_in(a_path, "ip addr add fd77::5/64 dev eth0 nodad"));
+    vm_setup(w, "pod-a", queues, "\"pod\":{\"vmNetworkCIDR\":\"172.31.9.0/28\"}", &a, &vm);
+    wait_for(w, &vm, true);
+    assert_int_equal(vm.vm.nics[0].n_taps, 4);
+    assert_int_equal(vm.vm.nics[0].n_ips, 2);
+    assert_string_equal(vm.vm.nics[0].ips[1], "fd77::5");
+    assert_true(str_is(json_str_at(vm.vm.nics[0].dhcp, "address"), "172.31.9.2/28"));
+    AUTO_FREE char *shown = shell_in(a_path, "ip -o addr show k6t-eth0; nft list table ip6 nat; cat /proc/sys/net/ipv6/conf/all/forwarding");
+    assert_has(shown, "fd10:0:2::1/120");
+    assert_has(shown, "172.31.9.1/28");
+    assert_has(shown, "dnat to fd10:0:2::2");
+    assert_has(shown, "}\n1\n");
+    network_vm_done(&vm.vm);
+    vm_setup(w, "pod-a", queues, "\"pod\":{\"vmNetworkCIDR\":\"172.31.9.0/28\"}", &a, &vm);
+    wait_for(w, &vm, true);
+    assert_int_equal(vm.vm.nics[0].n_taps, 4);
+    network_vm_done(&vm.vm);
     assert_true(network_teardown(w->n, &err));
 }
 
@@ -601,6 +757,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(bad_plugin_dir_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(overlapping_range_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(masquerade, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(masqueraded_traffic, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_pods_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(addresses_run_out_and_come_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(both_families_and_queues, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bridge, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_done_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(doctor, set_up, tear_down),
