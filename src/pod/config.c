@@ -83,9 +83,14 @@ static const struct json *mount_of(struct arena *a, const char *destination, con
     return json_object(a, "destination", z(a, destination), "type", z(a, type), "source", z(a, source), "options", list, NULL);
 }
 
-/* The r… forms are set by mount_setattr and, unlike the others, also on binds that stay writable. */
+/* The r… forms are set by mount_setattr and, unlike the others, also on binds that stay writable; crun takes them for
+ * directories alone. */
 static const struct json *bind_of(struct arena *a, const struct config_mount *m)
 {
+    if (m->file)
+        return mount_of(a, m->destination, "bind", m->source,
+                        arena_printf(a, "bind,rprivate,nosuid%s%s%s", m->read_only ? ",ro" : "", m->dev ? "" : ",nodev",
+                                     m->exec ? "" : ",noexec"));
     return mount_of(a, m->destination, "bind", m->source,
                     arena_printf(a, "rbind,rprivate,rnosuid%s%s%s", m->read_only ? ",rro" : "", m->dev ? "" : ",rnodev",
                                  m->exec ? "" : ",rnoexec"));
@@ -100,14 +105,17 @@ static const struct json *mounts(const struct config_input *in, struct arena *a)
         bind_of(a, &(struct config_mount){.source = "/usr", .destination = "/usr", .read_only = true, .exec = true}),
         bind_of(a, &(struct config_mount){.source = in->etc, .destination = "/etc", .read_only = true}),
         bind_of(a, &(struct config_mount){.source = in->launcher, .destination = KV_LAUNCHER_PATH, .read_only = true,
-                                          .exec = true}),
+                                          .exec = true, .file = true}),
         mount_of(a, "/dev", "tmpfs", "tmpfs", "nosuid,noexec,mode=755,size=64k"),
         mount_of(a, "/dev/shm", "tmpfs", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=64m"),
         mount_of(a, "/tmp", "tmpfs", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=64m"),
         mount_of(a, "/run", "tmpfs", "tmpfs", "nosuid,noexec,nodev,mode=755,size=16m"),
-        bind_of(a, &(struct config_mount){.source = in->termination_log, .destination = "/dev/termination-log"}), NULL);
+        bind_of(a, &(struct config_mount){.source = in->termination_log, .destination = "/dev/termination-log",
+                                          .file = true}),
+        NULL);
     if (in->kvm)
-        list = json_append(a, list, bind_of(a, &(struct config_mount){.source = in->kvm, .destination = "/dev/kvm", .dev = true}));
+        list = json_append(a, list, bind_of(a, &(struct config_mount){.source = in->kvm, .destination = "/dev/kvm", .dev = true,
+                                                                      .file = true}));
     for (size_t i = 0; i < in->n_mounts; i++)
         list = json_append(a, list, bind_of(a, &in->mounts[i]));
     return list;

@@ -322,7 +322,8 @@ static void network_gone(void *user, const struct error *err)
         return;
     }
     AUTO_FREE char *netns = xasprintf("%s/run/netns/%s", p->r->dir, p->rec.uid);
-    umount2(netns, MNT_DETACH | UMOUNT_NOFOLLOW);
+    while (umount2(netns, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+        ; /* whatever lies on it */
     unlink(netns);
     if (pod_open_dir(p, false, &dirfd, &unused))
         volumes_unmount(p, dirfd);

@@ -191,7 +191,7 @@ MUST_CHECK bool volume_name_ok(struct str name, struct error *err);
 /* config.c: pure */
 struct config_mount {
     const char *source, *destination;
-    bool read_only, exec, dev;
+    bool read_only, exec, dev, file;
 };
 struct config_input {
     const struct json *pod;

@@ -215,7 +215,7 @@ static bool make_bundle(struct work *w, int dirfd, struct error *err)
     struct pod *p = w->p;
     struct pod_runtime *r = p->r;
     struct config_input in = {.pod = w->pod, .root_uid = ROOT_UID_OF(r, p->rec.slot), .vm_uid = VM_UID_OF(r, p->rec.slot)};
-    struct config_mount *mounts;
+    struct config_mount *mounts = NULL;
     const struct json *config;
     struct rlimit files;
     struct sysinfo host;

@@ -132,7 +132,8 @@ bool volume_files(struct pod *p, int pod_dirfd, const char *dir, const char *nam
         return error_errno(err, errno, "mount tmpfs on %s", full);
     if (!file_open_dir(pod_dirfd, path, &fd, err))
         return false;
-    if (fchown(fd, 0, group) < 0)
+    /* The sandbox's root, of which crun's own steps are done, has to open it; the VM is in the group. */
+    if (fchown(fd, ROOT_UID_OF(p->r, p->rec.slot), group) < 0)
         return error_errno(err, errno, "chown %s", full);
     return write_items(fd, object, items, secret, group, err);
 }
@@ -195,9 +196,10 @@ bool volume_claim(struct pod *p, const char *pv_name, bool write, struct error *
     AUTO_CLOSE int fd = -1;
     uid_t uid = VM_UID_OF(p->r, p->rec.slot);
 
-    if (!volume_name_ok(str_of(pv_name), err) || !file_make_dirs(p->r->dirfd, path, 0711, &fd, err))
+    if (!volume_name_ok(str_of(pv_name), err) || !file_make_dirs(p->r->dirfd, path, 0700, &fd, err))
         return false;
-    if (write && (fchown(fd, uid, uid) < 0 || fchmod(fd, 0711) < 0))
+    /* One that is only read stays its last writer's, so others' bits have to open it. */
+    if (write ? fchown(fd, uid, uid) < 0 || fchmod(fd, 0700) < 0 : fchmod(fd, 0755) < 0)
         return error_errno(err, errno, "volume %s: chown", pv_name);
     if (!hand_over(fd, uid, write, err))
         return error_wrap(err, "volume %s", pv_name);
