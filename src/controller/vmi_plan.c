@@ -71,13 +71,15 @@ static const struct json *ready_as_pod(const struct vmi_view *v, struct arena *a
     const struct json *from = condition_find(vmi_pod(v), "Ready");
     struct condition c = {.type = "Ready"};
 
-    if (!from || !condition_find(vmi, "Ready"))
+    /* A pod on its way out is not unready: what ends is the guest, and the agent says so. */
+    if (!from || !condition_find(vmi, "Ready") || meta_deleting(vmi_pod(v)) || pod_ended(vmi_pod(v)))
         return vmi;
     if (str_is(json_str_at(from, "status"), "True") && condition_is(vmi, "Ready", "True"))
         return vmi;
     c.status = arena_strdup(a, json_str_at(from, "status"));
     if (!str_is(json_str_at(from, "status"), "True")) {
-        c.reason = arena_strdup(a, json_str_at(from, "reason"));
+        /* Never the agent's own word, by which it knows what it may take back. */
+        c.reason = json_str_at(from, "reason").n ? arena_strdup(a, json_str_at(from, "reason")) : "ContainersNotReady";
         c.message = arena_strdup(a, json_str_at(from, "message"));
     }
     return condition_set(a, vmi, &c, now);
