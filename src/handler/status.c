@@ -137,9 +137,15 @@ static const struct json *ready(const struct json *vmi, const char *phase, const
     struct condition down = {.type = "Ready", .status = "False", .reason = "GuestNotRunning",
                              .message = "Guest VM is not reported as running"};
 
-    /* The pod was ready when the VMI was handed to us; from here on the guest decides. */
-    if (strcmp(phase, "Running") == 0)
-        return condition_is(vmi, "Ready", "True") ? vmi : condition_set(a, vmi, &up, now);
+    /* The pod was ready when the VMI was handed to us. What its readiness probes say later is the controller's to copy:
+     * a False with another reason is not ours, and taking it back would be answered without end. */
+    if (strcmp(phase, "Running") == 0) {
+        const struct json *old = condition_find(vmi, "Ready");
+
+        if (old && !str_is(json_str_at(old, "reason"), down.reason))
+            return vmi;
+        return condition_set(a, vmi, &up, now);
+    }
     return condition_is(vmi, "Ready", "False") ? vmi : condition_set(a, vmi, &down, now);
 }
 
