@@ -62,7 +62,6 @@ static bool read_termination(int pod_dirfd, bool *ret_crashed)
 
 static char *read_message(int pod_dirfd, bool failed)
 {
-    AUTO(buf_done) struct buf text = {0};
     AUTO(error_clear) struct error err = {0};
     AUTO_CLOSE int fd = -1;
     char bytes[MESSAGE_BYTES];

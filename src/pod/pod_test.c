@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "client/fake_client.h"
+#include "http/server.h"
 #include "pod/internal.h"
 
 #define UID_BASE 1871000000u
@@ -25,6 +27,7 @@ static const char launcher[] = "#!/bin/sh\n"
                                "case \"$1\" in\n"
                                "run) trap 'echo term; exit 0' TERM; echo hello; while :; do sleep 0.02; done;;\n"
                                "stubborn) trap '' TERM; echo stubborn; while :; do sleep 0.02; done;;\n"
+                               "count) for i in 1 2 3 4 5 6; do echo line $i; sleep 0.1; done;;\n"
                                "exit) echo bye; exit $2;;\n"
                                "look) id -u; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status\n"
                                "  cat /var/run/kubevirt-private/secret/s/key /var/run/kubevirt-private/config-map/m/sub/file\n"
@@ -310,7 +313,7 @@ static void test_adopt_and_delete(void **state)
     AUTO(arena_done) struct arena a = {0};
     struct fixture *f = *state;
     const struct json *pod;
-    AUTO_FREE char *uid = NULL, *path = NULL, *netns = NULL, *log = NULL;
+    AUTO_FREE char *uid = NULL, *path = NULL, *netns = NULL;
     pid_t pid;
 
     NEEDS_CRUN();
@@ -477,6 +480,114 @@ static void test_volumes(void **state)
     assert_int_equal(st.st_uid, 0);
 }
 
+/* ---- logs ---- */
+
+static struct buf reply;
+static int reply_fd = -1;
+
+static void handle(struct exchange *x, void *data)
+{
+    struct fixture *f = data;
+
+    if (!pod_runtime_http(f->runtime, x))
+        exchange_respond(x, 404, "text/plain", STR("not its path"));
+}
+
+static bool read_reply(struct fixture *f)
+{
+    char bytes[4096];
+    ssize_t n;
+
+    (void)f;
+    while ((n = recv(reply_fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
+        buf_add(&reply, bytes, (size_t)n);
+    return n == 0;
+}
+
+static const char *wait_text;
+
+static bool has_text(struct fixture *f)
+{
+    read_reply(f);
+    return reply.n && strstr(reply.p, wait_text);
+}
+
+static void ask_log(struct http_server *server, const char *target)
+{
+    AUTO_FREE char *request = xasprintf("GET %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", target);
+    struct error err = {0};
+    int ends[2];
+
+    buf_clear(&reply);
+    fd_close(&reply_fd);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    reply_fd = ends[0];
+    assert_true(http_server_add(server, ends[1], NULL, &err));
+    assert_int_equal(write(reply_fd, request, strlen(request)), (ssize_t)strlen(request));
+}
+
+static void test_log(void **state)
+{
+    struct fixture *f = *state;
+    struct http_server *server;
+
+    NEEDS_CRUN();
+    server = http_server_new(&(struct http_server_config){.loop = f->loop, .handle = handle, .data = f});
+    create_pod(f, "p", "vmi-1", "\"count\"", "", "");
+    await_phase(f, "p", "Running");
+    ask_log(server, "/v1/pods/default/p/log?follow=true&container=compute");
+    wait_text = "line 3";
+    turn_until(f, has_text, "what is written while it is followed");
+    await_phase(f, "p", "Succeeded");
+    turn_until(f, read_reply, "the end of a followed log");
+    assert_non_null(strstr(reply.p, "line 1"));
+    assert_non_null(strstr(reply.p, "line 6"));
+
+    ask_log(server, "/v1/pods/default/p/log?tailLines=2");
+    turn_until(f, read_reply, "tail");
+    assert_null(strstr(reply.p, "line 4"));
+    assert_non_null(strstr(reply.p, "line 5\nline 6\n"));
+
+    ask_log(server, "/v1/pods/default/p/log?limitBytes=10");
+    turn_until(f, read_reply, "limit");
+    assert_non_null(strstr(reply.p, "line 1\nlin"));
+    assert_null(strstr(reply.p, "line 2"));
+
+    ask_log(server, "/v1/pods/default/p/log?tailLines=x");
+    turn_until(f, read_reply, "bad number");
+    assert_non_null(strstr(reply.p, "400"));
+    ask_log(server, "/v1/pods/default/none/log");
+    turn_until(f, read_reply, "no such pod");
+    assert_non_null(strstr(reply.p, "404"));
+    fd_close(&reply_fd);
+    buf_done(&reply);
+    http_server_free(server);
+}
+
+static void test_log_is_bounded(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_FREE char *path = NULL, *old = NULL, *text = NULL;
+    struct stat st;
+    int fd;
+
+    NEEDS_CRUN();
+    create_pod(f, "p", "vmi-1", "\"run\"", "", "");
+    await_phase(f, "p", "Running");
+    path = xasprintf("pods/%s/" LOG_NAME, known(f, "p")->rec.uid);
+    old = xasprintf("pods/%s/" LOG_OLD_NAME, known(f, "p")->rec.uid);
+    fd = openat(f->dirfd, path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    assert_int_equal(ftruncate(fd, LIMIT_LOG_FILE + 4096), 0);
+    assert_int_equal(write(fd, "last\n", 5), 5);
+    f->runtime->log_timer.fn(&f->runtime->log_timer);
+    assert_int_equal(write(fd, "next\n", 5), 5);
+    close(fd);
+    assert_int_equal(fstatat(f->dirfd, old, &st, 0), 0);
+    assert_int_equal(st.st_size, LIMIT_LOG_FILE);
+    text = read_log(f, known(f, "p")->rec.uid);
+    assert_string_equal(text, "next\n");
+}
+
 static const char *wait_reason;
 
 static bool has_reason(struct fixture *f)
@@ -501,7 +612,6 @@ static void test_image_missing(void **state)
 
 static void test_stop_all(void **state)
 {
-    AUTO(arena_done) struct arena a = {0};
     struct fixture *f = *state;
     pid_t one, two;
 
@@ -533,6 +643,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reboot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_force_delete, setup, teardown),
         cmocka_unit_test_setup_teardown(test_volumes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_log_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_image_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_all, setup, teardown),
     };

@@ -516,7 +516,7 @@ static bool make_rootfs(struct pod_runtime *r, struct error *err)
     }
     if (symlinkat("../run", root, "var/run") < 0 && errno != EEXIST)
         return error_errno(err, errno, "run/rootfs/var/run");
-    return file_open_beneath(root, KV_LAUNCHER_PATH + 1, O_RDONLY | O_CREAT, 0755, &file, err);
+    return file_open_beneath(root, &KV_LAUNCHER_PATH[1], O_RDONLY | O_CREAT, 0755, &file, err);
 }
 
 struct pod_runtime *pod_runtime_new(const struct pod_runtime_config *c, struct error *err)
