@@ -66,6 +66,24 @@ static const struct json *secret_data(struct request *r, const struct json *o)
     return json_with(a, json_with(a, o, "stringData", NULL), "data", data);
 }
 
+/* Fields of an Event that are there even when they say nothing. */
+static const struct json *event_full(struct request *r, const struct json *o)
+{
+    static const char *const nulls[] = {"firstTimestamp", "lastTimestamp", "eventTime"};
+    static const char *const texts[] = {"reportingComponent", "reportingInstance"};
+    struct arena *a = &r->arena;
+
+    if (!json_get(o, "source"))
+        o = json_with(a, o, "source", json_object(a, NULL));
+    for (size_t i = 0; i < ARRAY_SIZE(nulls); i++)
+        if (!json_get(o, nulls[i]))
+            o = json_with(a, o, nulls[i], json_null());
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        if (!json_get(o, texts[i]))
+            o = json_with(a, o, texts[i], json_new_str(a, STR("")));
+    return o;
+}
+
 const struct json *builtin_mutate(struct request *r, enum admission_op op, const struct json *old, const struct json *o)
 {
     const struct kind_info *k = r->kind->info;
@@ -76,6 +94,8 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
         return o;
     if (kind_is(k, "", "secrets"))
         return secret_data(r, o);
+    if (!strcmp(k->plural, "events"))
+        return event_full(r, o);
     if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions"))
         return crds_mutate(r, o);
     if (op != ADMIT_CREATE)

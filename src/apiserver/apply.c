@@ -20,14 +20,28 @@ static bool untracked(const struct kind_info *k)
     return kind_is(k, "", "events") || kind_is(k, "events.k8s.io", "events");
 }
 
+/* What the server itself fills in has no owner: the status that this request may not write, a namespace's finalizers. */
+static const struct json *owned_part(struct request *r, const struct json *v)
+{
+    const struct kind_info *k = r->kind->info;
+
+    if (v && !r->subresource.p && (k->flags & KIND_STATUS) && json_get(v, "status"))
+        v = json_with(&r->arena, v, "status", NULL);
+    if (v && kind_is(k, "", "namespaces"))
+        v = json_with(&r->arena, v, "spec", NULL);
+    return v;
+}
+
 const struct json *fields_updated(struct request *r, const struct json *old, const struct json *next)
 {
     const struct kind_info *k = r->kind->info;
     struct managed_request m = managed_of(r);
+    const struct json *owned;
 
     if (untracked(k))
         return json_with_at(&r->arena, next, "metadata/managedFields", NULL);
-    return managed_update(&r->arena, k->type, old ? present(r, old) : NULL, next, &m);
+    owned = managed_update(&r->arena, k->type, owned_part(r, old ? present(r, old) : NULL), owned_part(r, next), &m);
+    return json_with_at(&r->arena, next, "metadata/managedFields", json_at(owned, "metadata/managedFields"));
 }
 
 static bool read_applied(struct request *r, const struct json **ret)

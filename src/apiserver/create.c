@@ -194,6 +194,7 @@ void create_object(struct request *r, const struct json *object)
         object = json_with(a, object, "status", NULL);
     if (!admit(r, ADMIT_CREATE, NULL, &object))
         return;
+    object = object_order(a, k, object);
     if (r->verb == VERB_CREATE)
         object = fields_updated(r, NULL, object);
     object = object_order(a, k, object);

@@ -310,6 +310,8 @@ void rest_list(struct request *r)
     if (!ok) {
         if (err.kind == ERROR_GONE)
             answer_expired(r, &page, prefix);
+        else if (err.kind == ERROR_INVALID) /* of the future: a token that we did not give */
+            answer_status(r, 400, "BadRequest", "invalid continue token: its revision has not come yet", NULL);
         else
             answer_error(r, &err);
         return;

@@ -35,7 +35,7 @@ static bool options_ok(struct request *r)
 
     if (dry.p && !str_is(dry, "All")) {
         answer_invalid_one(r, what, "meta.k8s.io", "", "FieldValueNotSupported", "dryRun",
-                           arena_printf(&r->arena, "Unsupported value: \"" STR_FMT "\": supported values: \"All\"",
+                           arena_printf(&r->arena, "Unsupported value: [\"" STR_FMT "\"]: supported values: \"All\"",
                                         STR_ARG(dry)));
         return false;
     }
@@ -192,6 +192,15 @@ void rest_handle(struct request *r)
 
 /* Bodies. */
 
+/* "json: line 1 column 28: unexpected end …": Go's decoder does not say where. */
+static const char *without_place(const char *message)
+{
+    const char *at = strstr(message, " column ");
+
+    at = at ? strstr(at, ": ") : NULL;
+    return at ? at + 2 : message;
+}
+
 bool body_parse(struct request *r, const struct kind_info *k, const struct json **ret, struct json_dups *dups)
 {
     AUTO(error_clear) struct error err = {0};
@@ -208,7 +217,7 @@ bool body_parse(struct request *r, const struct kind_info *k, const struct json 
                       arena_printf(a,
                                    "the object provided is unrecognized (must be of type %s): couldn't get "
                                    "version/kind; json parse error: %s (" STR_FMT ")",
-                                   k->kind, r->body.n ? error_text(&err) : "unexpected end of JSON input",
+                                   k->kind, r->body.n ? without_place(error_text(&err)) : "unexpected end of JSON input",
                                    STR_ARG(r->body.n ? str_take(r->body, 100) : STR("<empty>"))),
                       NULL);
         return false;
@@ -477,7 +486,10 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
     r->success_code = code;
     if (r->dry_run) {
         if (r->answer_status)
-            answer_status(r, 200, NULL, NULL, NULL);
+            answer_status(r, 200, NULL, NULL,
+                          json_object(&r->arena, "name", json_new_str(&r->arena, r->name), "group",
+                                      *r->kind->info->group ? json_new_z(&r->arena, r->kind->info->group) : NULL, "kind",
+                                      json_new_z(&r->arena, r->kind->info->plural), NULL));
         else if (r->answer_plain)
             answer_status(r, code, NULL, NULL, NULL);
         else

@@ -137,6 +137,8 @@ void reviews_create(struct request *r)
     if (!body_object(r, &body))
         return;
     spec = json_get(body, "spec");
+    if (spec && strcmp(kind, "SelfSubjectRulesReview") != 0)
+        body = fields_updated(r, NULL, json_get(body, "metadata") ? body : json_with(a, body, "metadata", json_object(a, NULL)));
     if (!strcmp(kind, "SelfSubjectAccessReview")) {
         if (spec_ok(r, spec))
             answer_json(r, 201, with_status(r, body, access_status(r, &r->who, spec)));

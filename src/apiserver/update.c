@@ -177,6 +177,7 @@ void update_commit(struct request *r, struct store_object *old_object, const str
     if (kind_has_generation(k, r->kind->dynamic) && spec_changed(a, old, next))
         next = json_with_at(a, next, "metadata/generation",
                             json_new_i64(a, json_i64_at(old, "metadata/generation", 0) + 1));
+    next = object_order(a, k, next);
     if (!r->applied)
         next = fields_updated(r, old, next);
     next = object_order(a, k, next);

@@ -395,7 +395,7 @@ static void forbidden_option(struct request *r, const char *field, const char *m
     answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueForbidden", field, message);
 }
 
-static bool read_from(struct request *r, bool initial_asked, bool initial, int64_t *ret)
+static bool read_from(struct request *r, bool initial_asked, int64_t *ret)
 {
     struct str rv = query_get(r, "resourceVersion"), match = query_get(r, "resourceVersionMatch");
     AUTO(error_clear) struct error err = {0};
@@ -415,22 +415,15 @@ static bool read_from(struct request *r, bool initial_asked, bool initial, int64
     if (str_empty(rv))
         return true;
     if (!parse_u64(rv, INT64_MAX, &v, &err)) {
-        answer_status(r, 400, "BadRequest",
+        answer_status(r, 500, NULL,
                       arena_printf(&r->arena,
-                                   "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
-                                   "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
+                                   "resourceVersion: Invalid value: \"" STR_FMT "\": strconv.ParseUint: parsing \"" STR_FMT
+                                   "\": invalid syntax",
                                    STR_ARG(rv), STR_ARG(rv)),
                       NULL);
         return false;
     }
-    if ((int64_t)v > store_revision(r->s->store)) {
-        answer_status(r, 504, "Timeout",
-                      arena_printf(&r->arena, "Timeout: Too large resource version: %llu, current: %lld",
-                                   (unsigned long long)v, (long long)store_revision(r->s->store)),
-                      NULL);
-        return false;
-    }
-    (void)initial;
+    /* A version that has not come yet: the watch waits for what is behind it. */
     *ret = (int64_t)v;
     return true;
 }
@@ -445,7 +438,7 @@ void rest_watch(struct request *r)
     struct watcher *w;
     int64_t from, seconds = 0;
 
-    if (!sel || !read_from(r, asked.p != NULL, initial, &from))
+    if (!sel || !read_from(r, asked.p != NULL, &from))
         return;
     if (!str_empty(timeout) && !parse_i64(timeout, 0, INT32_MAX, &seconds, &err)) {
         answer_status(r, 400, "BadRequest",
