@@ -432,6 +432,105 @@ static void test_force_delete(void **state)
     assert_true(loop_now_ns(f->loop) - from >= MILLIS(900)); /* it had refused to end by itself */
 }
 
+static const char *wait_reason;
+
+static bool has_reason(struct fixture *f)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    return str_is(json_str_at(get_pod(f, "p", &a), "status/containerStatuses/0/state/waiting/reason"), wait_reason);
+}
+
+static void patched(void *user, const struct client_response *r)
+{
+    (void)r;
+    *(bool *)user = true;
+}
+
+static void fake_merge_status(struct fixture *f, const char *name, const char *text)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct error err = {0};
+    const struct json *body;
+    bool done = false;
+
+    assert_true(json_parse(str_of(text), &a, &body, &err));
+    client_call(f->client,
+                &(struct client_request){.verb = CLIENT_PATCH_MERGE, .group = "", .version = "v1", .plural = "pods",
+                                         .ns = STR("default"), .name = str_of(name), .subresource = "status", .body = body},
+                patched, &done);
+    while (!done)
+        loop_turn(f->loop, MILLIS(10));
+}
+
+static bool second_begins(struct fixture *f)
+{
+    struct pod *p = known(f, "b");
+
+    if (p->state == POD_STARTING)
+        assert_false(cgroup_any("podtest", p->rec.uid) == old_pid);
+    return p->state == POD_RUNNING;
+}
+
+/* The runtime died between crun's start and its own note of it: what may run is ended before it is begun anew. */
+static void test_unclear_start(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct pod *p;
+    pid_t pid;
+    int dirfd;
+
+    NEEDS_CRUN();
+    create_pod(f, "b", "vmi-1", "\"stubborn\"", "", "");
+    await_phase(f, "b", "Running");
+    p = known(f, "b");
+    old_pid = pid = p->rec.pid;
+    p->rec.phase = RECORD_PREPARED;
+    assert_true(pod_open_dir(p, false, &dirfd, &err));
+    assert_true(record_write(dirfd, &p->rec, true, &err));
+    close(dirfd);
+    fake_merge_status(f, "b", "{\"status\":{\"phase\":\"Pending\"}}");
+    pod_runtime_free(f->runtime);
+    f->runtime = new_runtime(f);
+    pod_runtime_start(f->runtime);
+    assert_true(known(f, "b")->state == POD_KILLING);
+    turn_until(f, second_begins, "a new start");
+    await_phase(f, "b", "Running");
+    assert_int_not_equal(known(f, "b")->rec.pid, pid);
+}
+
+static void test_ordinary_pod(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct fixture *f = *state;
+    struct str message;
+
+    NEEDS_CRUN();
+    fake_create(f->client, "pods",
+                "{\"metadata\":{\"namespace\":\"default\",\"name\":\"p\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":"
+                "[{\"name\":\"web\",\"image\":\"nginx\"}]}}");
+    await_phase(f, "p", "Failed");
+    message = json_str_at(get_pod(f, "p", &a), "status/containerStatuses/0/state/terminated/message");
+    assert_true(str_starts(message, STR("only launcher pods of virtual machines run on this node")));
+}
+
+/* What a VM that never ran leaves behind: nothing, and nobody waits. */
+static void test_delete_before_start(void **state)
+{
+    struct fixture *f = *state;
+
+    NEEDS_CRUN();
+    create_pod(f, "p", "vmi-1", "\"run\"", "{\"name\":\"s\",\"secret\":{\"secretName\":\"none\"}}",
+               "{\"name\":\"s\",\"mountPath\":\"" KV_DIR_SECRET "/s\"}");
+    wait_reason = "ContainerCreating";
+    turn_until(f, has_reason, "ContainerCreating");
+    fake_delete(f->client, "pods", "default/p");
+    turn_until(f, pod_deleted, "the final delete");
+    fake_remove(f->client, "pods", "default/p");
+    turn_until(f, pod_forgotten, "forgotten");
+}
+
 static void test_volumes(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -588,15 +687,6 @@ static void test_log_is_bounded(void **state)
     assert_string_equal(text, "next\n");
 }
 
-static const char *wait_reason;
-
-static bool has_reason(struct fixture *f)
-{
-    AUTO(arena_done) struct arena a = {0};
-
-    return str_is(json_str_at(get_pod(f, "p", &a), "status/containerStatuses/0/state/waiting/reason"), wait_reason);
-}
-
 static void test_image_missing(void **state)
 {
     struct fixture *f = *state;
@@ -642,6 +732,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ended_while_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reboot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_force_delete, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unclear_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ordinary_pod, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_delete_before_start, setup, teardown),
         cmocka_unit_test_setup_teardown(test_volumes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_is_bounded, setup, teardown),
