@@ -534,5 +534,6 @@ const struct json *kv_vm_default(const struct json *vm, const struct kv_config *
     if (empty(json_at(e.v, "spec/template/spec/domain/firmware/serial")))
         put(&e, "spec/template/spec/domain/firmware/serial", new_uuid(r, a));
     fill_z(&e, "spec/template/metadata/annotations/" PCI_TOPOLOGY, "v3");
-    return e.v;
+    /* Upstream's controller adds it in a write of its own; here every start would pay a commit for that. */
+    return meta_add_finalizer(a, e.v, "kubevirt.io/virtualMachineControllerFinalize");
 }
