@@ -78,15 +78,18 @@ static int teardown(void **state)
     return 0;
 }
 
+/* As admission puts it on; without, the controller does. */
+static const char *finalizer = "";
+
 static void add_vm(struct world *w, const char *strategy, const char *memory, const char *more)
 {
     fake_create(w->client, "virtualmachines",
                 arena_printf(&w->a,
                              "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachine\",\"metadata\":{\"name\":\"vm\","
-                             "\"namespace\":\"x\"},\"spec\":{\"runStrategy\":\"%s\",\"template\":{\"metadata\":{\"labels\":{"
+                             "\"namespace\":\"x\"%s},\"spec\":{\"runStrategy\":\"%s\",\"template\":{\"metadata\":{\"labels\":{"
                              "\"app\":\"a\"}},\"spec\":{\"domain\":{\"cpu\":{\"cores\":1},\"devices\":{},\"memory\":{\"guest\":"
                              "\"%s\"}},\"networks\":[{\"name\":\"default\",\"pod\":{}}]%s}}}}",
-                             strategy, memory, more));
+                             finalizer, strategy, memory, more));
 }
 
 static const struct json *get(struct world *w, const char *plural)
@@ -167,7 +170,9 @@ static void from_create_to_running_in_nine_writes(void **state)
     struct world *w = *state;
 
     start(w);
+    finalizer = ",\"finalizers\":[\"kubevirt.io/virtualMachineControllerFinalize\"]";
     add_vm(w, "Always", "64Mi", "");
+    finalizer = "";
     turns(w);
     assert_string_equal(VMI("status/phase"), "Scheduling");
     assert_string_equal(VM("status/printableStatus"), "Starting");
@@ -179,15 +184,15 @@ static void from_create_to_running_in_nine_writes(void **state)
     assert_string_equal(VMI("status/nodeName"), "n1");
     assert_string_equal(VMI("metadata/labels/kubevirt.io~1nodeName"), "n1");
     assert_string_equal(VMI("metadata/annotations/kubevirt.io~1vm-generation"), "1");
-    guest(w, "Running"); /* not counted: the agent's */
+    guest(w, "Running"); /* the ninth write, the agent's, is not in the fake's log */
     assert_string_equal(VM("status/printableStatus"), "Running");
     assert_true(json_bool_at(get(w, "virtualmachines"), "status/ready", false));
     assert_true(condition_is(get(w, "virtualmachines"), "LiveMigratable", "True"));
     assert_int_equal(json_i64_at(get(w, "virtualmachines"), "status/observedGeneration", 0), 1);
     settle(w);
-    /* With the scheduler's binding, and without the agent's one. */
-    assert_int_equal(fake_writes(w->client, NULL), 9);
+    assert_int_equal(fake_writes(w->client, NULL), 8); /* with the scheduler's binding */
     assert_int_equal(fake_writes(w->client, "virtualmachineinstances"), 3);
+    assert_int_equal(fake_writes(w->client, "virtualmachines"), 2);
     assert_int_equal(fake_count(w->client, "events"), 3);
 }
 

@@ -466,8 +466,10 @@ void vm_plan(const struct vm_view *v, struct plan *p)
     for (size_t i = 0; i < p->n_actions; i++)
         if (p->actions[i].resource == RESOURCE_VM)
             return;
-    /* A start that is under way is told once the instance is there: one write, not two. */
+    /* What is under way is told once the instance is there, or going: one write, not two. */
     if (step == VM_CREATE && !v->failure.reason && !json_len(json_at(v->vm, "status/stateChangeRequests")))
+        return;
+    if (step == VM_DELETE && p->n_actions > 0 && p->actions[0].kind == ACTION_DELETE && !v->failure.reason)
         return;
     plan_patch(p, RESOURCE_VM, v->vm, status_of_vm(v, a, vm, strategy, step), true);
 }
