@@ -29,7 +29,7 @@ struct network_pod {            /* a pod's attachment */
     unsigned prefix, mtu;
 };
 /* A network namespace with lo up and eth0 on the bridge. netns_path: a file that the caller made, onto which the namespace is
- * bind-mounted. done is always called. Repeating it for a pod that is attached gives the same result. */
+ * bind-mounted. done is always called, err is never NULL. Repeating it for a pod that is attached gives the same result. */
 void network_pod_add(struct network *n, const char *pod_uid, const char *ns, const char *name, const char *netns_path,
                      void (*done)(void *user, const struct network_pod *p, const struct error *err), void *user);
 void network_pod_del(struct network *n, const char *pod_uid, const char *netns_path,

@@ -78,8 +78,8 @@ struct answer {
 static void note(struct answer *a, const struct error *err)
 {
     a->over = true;
-    a->ok = err == NULL;
-    if (err)
+    a->ok = err->kind == ERROR_NONE;
+    if (!a->ok)
         snprintf(a->why, sizeof a->why, "%s", error_text(err));
 }
 

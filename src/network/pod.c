@@ -270,11 +270,12 @@ static void finished(void *user, const struct json *ok, int *fds, size_t n_fds, 
 {
     struct pod_call *c = user;
     struct network_pod p = {0};
+    const struct error none = {0};
 
     (void)fds;
     (void)n_fds;
     if (c->removed) {
-        c->removed(c->user, err);
+        c->removed(c->user, err ? err : &none);
     } else if (err) {
         c->added(c->user, NULL, err);
     } else {
@@ -283,7 +284,7 @@ static void finished(void *user, const struct json *ok, int *fds, size_t n_fds, 
         copy_text(json_str_at(ok, "mac"), p.mac, sizeof p.mac);
         p.prefix = (unsigned)json_i64_at(ok, "prefix", 0);
         p.mtu = (unsigned)json_i64_at(ok, "mtu", 0);
-        c->added(c->user, &p, NULL);
+        c->added(c->user, &p, &none);
     }
     free(c);
 }

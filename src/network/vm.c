@@ -380,11 +380,12 @@ static void finished(void *user, const struct json *ok, int *fds, size_t n_fds, 
 {
     struct vm_call *c = user;
     struct network_vm vm = {0};
+    const struct error none = {0};
 
     json_each_item(nic, json_get(ok, "nics"))
         if (vm.n < ARRAY_SIZE(vm.nics))
             read_nic(nic, fds, n_fds, c->a, &vm.nics[vm.n++]);
-    c->done(c->user, err ? NULL : &vm, err);
+    c->done(c->user, err ? NULL : &vm, err ? err : &none);
     network_vm_done(&vm);
     free(c);
 }

@@ -58,7 +58,7 @@ int proto_fd(const struct proto_conn *c);
 void proto_send(struct proto_conn *c, const struct json *msg, const int *fds, size_t n_fds);
 void proto_free(struct proto_conn *c);
 
-/* The agent's side of calls: done is called once, also when the connection dies (ERROR_UNAVAILABLE) or after timeout_ns. */
+/* The agent's side of calls: done is called once (err is never NULL; kind ERROR_NONE is success), also when the connection dies (ERROR_UNAVAILABLE) or after timeout_ns. */
 typedef void (*proto_done_fn)(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err);
 struct proto_client;
 /* dirfd: the opened "sockets" volume; connects beneath it without following links. expect_uid: the launcher's host uid. */

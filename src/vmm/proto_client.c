@@ -85,8 +85,7 @@ static void client_message(struct proto_conn *conn, const struct json *msg, int 
             struct call *call = list_entry(it, struct call, node);
 
             if (call->id == id) {
-                call_finish(call, error ? NULL : json_get(msg, "ok"), fds, n_fds,
-                            error ? &err : NULL);
+                call_finish(call, error ? NULL : json_get(msg, "ok"), fds, n_fds, &err);
                 break;
             }
         }
