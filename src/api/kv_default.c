@@ -293,6 +293,11 @@ static void inputs(struct edit *e)
 {
     size_t n = json_len(json_at(e->v, "domain/devices/inputs"));
 
+    if (n == 0 && json_bool_at(e->v, "domain/devices/autoattachInputDevice", false)) {
+        put(e, "domain/devices/inputs",
+            json_array(e->a, json_object(e->a, "name", json_new_z(e->a, "default-0"), NULL), NULL));
+        n = 1;
+    }
     for (size_t i = 0; i < n; i++) {
         fill_item(e, "domain/devices/inputs", i, "bus", json_new_z(e->a, "usb"));
         fill_item(e, "domain/devices/inputs", i, "type", json_new_z(e->a, "tablet"));

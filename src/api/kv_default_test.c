@@ -150,6 +150,8 @@ static const struct row vmi_rows[] = {
      "[{\"name\":\"a\",\"lun\":{\"bus\":\"scsi\"}},{\"name\":\"b\",\"disk\":{\"bus\":\"sata\"}}]"},
     {NULL, DEV("\"inputs\":[{\"name\":\"t\",\"type\":\"tablet\"}]"), "spec/domain/devices/inputs",
      "[{\"name\":\"t\",\"type\":\"tablet\",\"bus\":\"usb\"}]"},
+    {NULL, DEV("\"autoattachInputDevice\":true"), "spec/domain/devices/inputs",
+     "[{\"name\":\"default-0\",\"type\":\"tablet\",\"bus\":\"usb\"}]"},
     {NULL, DEV("\"watchdog\":{\"name\":\"w\",\"i6300esb\":{}}"), "spec/domain/devices/watchdog/i6300esb", "{\"action\":\"reset\"}"},
     /* features */
     {NULL, VMI_OF("{\"features\":{\"smm\":{},\"acpi\":{\"enabled\":false},\"kvm\":{\"hidden\":true}}}", ""), "spec/domain/features",
