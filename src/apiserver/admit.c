@@ -25,7 +25,8 @@ static const struct json *pod_new(struct request *r, const struct json *o)
     if (str_empty(json_str_at(o, "spec/serviceAccountName")))
         o = json_with_at(a, o, "spec/serviceAccountName", json_new_z(a, "default"));
     return json_with(a, o, "status",
-                     json_object(a, "phase", json_new_z(a, "Pending"), "qosClass", json_new_z(a, "Burstable"), NULL));
+                     json_object(a, "phase", json_new_z(a, "Pending"), "qosClass",
+                                 json_new_z(a, "Burstable"), NULL));
 }
 
 /* The StorageClass that says it is the default. */
@@ -37,7 +38,8 @@ static const struct json *claim_new(struct request *r, const struct json *o)
 
     o = json_with(a, o, "status", json_object(a, "phase", json_new_z(a, "Pending"), NULL));
     if (json_at(o, "spec/storageClassName")
-        || !store_list(r->s->store, STR("/registry/storage.k8s.io/storageclasses/"), STR_NONE, 0, 0, NULL, NULL, &list, &err))
+        || !store_list(r->s->store, STR("/registry/storage.k8s.io/storageclasses/"), STR_NONE, 0, 0,
+                       NULL, NULL, &list, &err))
         return o;
     for (size_t i = 0; i < list.n; i++) {
         const struct json *sc = store_object_json(list.p[i], a);
@@ -55,13 +57,13 @@ static const struct json *secret_data(struct request *r, const struct json *o)
 
     if (!plain)
         return o;
-    json_each_member(m, plain)
-    {
+    json_each_member(m, plain) {
         AUTO(buf_done) struct buf b = {0};
         struct str text = json_str(&m->value);
 
         buf_add_base64(&b, text.p ? text.p : "", text.n);
-        data = json_with_str(a, data ? data : json_object(a, NULL), json_str(&m->key), json_new_str(a, b.n ? buf_str(&b) : STR("")));
+        data = json_with_str(a, data ? data : json_object(a, NULL), json_str(&m->key),
+                             json_new_str(a, b.n ? buf_str(&b) : STR("")));
     }
     return json_with(a, json_with(a, o, "stringData", NULL), "data", data);
 }
@@ -84,7 +86,8 @@ static const struct json *event_full(struct request *r, const struct json *o)
     return o;
 }
 
-const struct json *builtin_mutate(struct request *r, enum admission_op op, const struct json *old, const struct json *o)
+const struct json *builtin_mutate(struct request *r, enum admission_op op, const struct json *old,
+                                  const struct json *o)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
@@ -113,20 +116,22 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
 
 /* Validation. */
 
-static void check_labels(struct request *r, const struct json *labels, const char *field, bool values, struct schema_causes *c)
+static void check_labels(struct request *r, const struct json *labels, const char *field,
+                         bool values, struct schema_causes *c)
 {
     struct arena *a = &r->arena;
 
-    json_each_member(m, labels)
-    {
+    json_each_member(m, labels) {
         struct str key = json_str(&m->key), value = json_str(&m->value);
         const char *why = name_qualified(key, a);
 
         if (why)
-            schema_cause_add(c, a, "FieldValueInvalid", field, "Invalid value: \"" STR_FMT "\": %s", STR_ARG(key), why);
+            schema_cause_add(c, a, "FieldValueInvalid", field, "Invalid value: \"" STR_FMT "\": %s",
+                             STR_ARG(key), why);
         why = values ? name_label_value(value) : NULL;
         if (why)
-            schema_cause_add(c, a, "FieldValueInvalid", field, "Invalid value: \"" STR_FMT "\": %s", STR_ARG(value), why);
+            schema_cause_add(c, a, "FieldValueInvalid", field, "Invalid value: \"" STR_FMT "\": %s",
+                             STR_ARG(value), why);
     }
 }
 
@@ -138,19 +143,19 @@ static void check_meta(struct request *r, const struct json *o, struct schema_ca
 
     check_labels(r, json_get(meta, "labels"), "metadata.labels", true, c);
     check_labels(r, json_get(meta, "annotations"), "metadata.annotations", false, c);
-    json_each_member(m, json_get(meta, "annotations")) total += m->key.n + m->value.n;
+    json_each_member(m, json_get(meta, "annotations"))
+        total += m->key.n + m->value.n;
     if (total > 256 * 1024)
-        schema_cause_add(c, a, "FieldValueTooLong", "metadata.annotations", "Too long: may not be more than 262144 bytes");
-    json_each_item(f, json_get(meta, "finalizers"))
-    {
+        schema_cause_add(c, a, "FieldValueTooLong", "metadata.annotations",
+                         "Too long: may not be more than 262144 bytes");
+    json_each_item(f, json_get(meta, "finalizers")) {
         const char *why = name_qualified(json_str(f), a);
 
         if (why)
-            schema_cause_add(c, a, "FieldValueInvalid", "metadata.finalizers", "Invalid value: \"" STR_FMT "\": %s",
-                             STR_ARG(json_str(f)), why);
+            schema_cause_add(c, a, "FieldValueInvalid", "metadata.finalizers",
+                             "Invalid value: \"" STR_FMT "\": %s", STR_ARG(json_str(f)), why);
     }
-    json_each_item(ref, json_get(meta, "ownerReferences"))
-    {
+    json_each_item(ref, json_get(meta, "ownerReferences")) {
         static const char *const needed[] = {"apiVersion", "kind", "name", "uid"};
 
         for (size_t j = 0; j < ARRAY_SIZE(needed); j++)
@@ -172,9 +177,10 @@ static bool forbid(struct request *r, const char *why)
     struct arena *a = &r->arena;
 
     answer_status(r, 403, "Forbidden",
-                  arena_printf(a, "%s%s%s \"" STR_FMT "\" is forbidden: %s", k->plural, *k->group ? "." : "", k->group,
-                               STR_ARG(r->name), why),
-                  json_object(a, "name", json_new_str(a, r->name), "group", *k->group ? json_new_z(a, k->group) : NULL, "kind",
+                  arena_printf(a, "%s%s%s \"" STR_FMT "\" is forbidden: %s", k->plural,
+                               *k->group ? "." : "", k->group, STR_ARG(r->name), why),
+                  json_object(a, "name", json_new_str(a, r->name), "group",
+                              *k->group ? json_new_z(a, k->group) : NULL, "kind",
                               json_new_z(a, k->plural), NULL));
     return false;
 }
@@ -184,14 +190,14 @@ static bool pod_runs_here(struct request *r, const struct json *o)
 {
     if (r->is_local)
         return true;
-    json_each_item(ref, json_at(o, "metadata/ownerReferences"))
-    {
+    json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
         const struct json *vmi;
 
         if (!str_is(json_str_at(ref, "kind"), "VirtualMachineInstance")
             || !str_is(meta_group(json_str_at(ref, "apiVersion"), NULL), "kubevirt.io"))
             continue;
-        vmi = apiserver_peek(r->s, "kubevirt.io", "virtualmachineinstances", r->ns, json_str_at(ref, "name"), &r->arena);
+        vmi = apiserver_peek(r->s, "kubevirt.io", "virtualmachineinstances", r->ns,
+                             json_str_at(ref, "name"), &r->arena);
         if (vmi && str_eq(meta_uid(vmi), json_str_at(ref, "uid")))
             return true;
     }
@@ -200,7 +206,8 @@ static bool pod_runs_here(struct request *r, const struct json *o)
 
 static const struct json *pod_frozen(struct arena *a, const struct json *o)
 {
-    static const char *const free_to_change[] = {"activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"};
+    static const char *const free_to_change[] = {"activeDeadlineSeconds", "tolerations",
+                                                 "terminationGracePeriodSeconds"};
     static const char *const lists[] = {"containers", "initContainers"};
     const struct json *spec = json_get(o, "spec");
 
@@ -211,32 +218,39 @@ static const struct json *pod_frozen(struct arena *a, const struct json *o)
 
         if (!list)
             continue;
-        json_each_item(c, list) out = json_append(a, out, json_with(a, c, "image", NULL));
+        json_each_item(c, list)
+            out = json_append(a, out, json_with(a, c, "image", NULL));
         spec = json_with(a, spec, lists[i], out);
     }
     return spec;
 }
 
-static bool check_pod(struct request *r, enum admission_op op, const struct json *old, const struct json *o, struct schema_causes *c)
+static bool check_pod(struct request *r, enum admission_op op, const struct json *old,
+                      const struct json *o, struct schema_causes *c)
 {
     if (str_is(r->subresource, "eviction"))
         return true;
     if (op == ADMIT_CREATE) {
         if (!pod_runs_here(r, o))
-            return forbid(r, "this server runs only the pods of virtual machines: create a VirtualMachine instead "
+            return forbid(r, "this server runs only the pods of virtual machines: create a "
+                             "VirtualMachine instead "
                              "(kubectl explain vm), or use a Kubernetes cluster for containers");
         return true;
     }
     if (!r->subresource.p && !json_eq(pod_frozen(&r->arena, old), pod_frozen(&r->arena, o)))
-        schema_cause_add(c, &r->arena, "FieldValueForbidden", "spec",
-                         "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
-                         "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
-                         "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
-                         "previously negative)");
+        schema_cause_add(
+            c, &r->arena, "FieldValueForbidden", "spec",
+            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only "
+            "additions to "
+            "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 "
+            "if it was "
+            "previously negative)");
     return true;
 }
 
-static void check_data(struct request *r, const struct json *old, const struct json *o, struct schema_causes *c)
+static void check_data(struct request *r, const struct json *old, const struct json *o,
+                       struct schema_causes *c)
 {
     static const char *const maps[] = {"data", "binaryData"};
     struct arena *a = &r->arena;
@@ -244,38 +258,46 @@ static void check_data(struct request *r, const struct json *old, const struct j
     size_t total = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
-        json_each_member(m, json_get(o, maps[i]))
-        {
+        json_each_member(m, json_get(o, maps[i])) {
             struct str key = json_str(&m->key);
             bool ok = key.n > 0 && key.n <= 253 && !str_is(key, ".") && !str_is(key, "..");
 
             for (size_t j = 0; j < key.n; j++)
                 ok &= (key.p[j] >= 'a' && key.p[j] <= 'z') || (key.p[j] >= 'A' && key.p[j] <= 'Z')
-                      || (key.p[j] >= '0' && key.p[j] <= '9') || key.p[j] == '-' || key.p[j] == '_' || key.p[j] == '.';
+                      || (key.p[j] >= '0' && key.p[j] <= '9') || key.p[j] == '-' || key.p[j] == '_'
+                      || key.p[j] == '.';
             if (!ok)
-                schema_cause_add(c, a, "FieldValueInvalid", arena_printf(a, "%s[" STR_FMT "]", maps[i], STR_ARG(key)),
-                                 "Invalid value: \"" STR_FMT "\": a valid config key must consist of alphanumeric characters, "
-                                 "'-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation "
+                schema_cause_add(c, a, "FieldValueInvalid",
+                                 arena_printf(a, "%s[" STR_FMT "]", maps[i], STR_ARG(key)),
+                                 "Invalid value: \"" STR_FMT
+                                 "\": a valid config key must consist of alphanumeric characters, "
+                                 "'-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+                                 "'key-name', regex used for validation "
                                  "is '[-._a-zA-Z0-9]+')",
                                  STR_ARG(key));
             total += secret || i == 1 ? m->value.n / 4 * 3 : m->value.n;
         }
     if (total > DATA_MAX)
-        schema_cause_add(c, a, "FieldValueTooLong", secret ? "data" : "[]", "Too long: may not be more than 1048576 bytes");
+        schema_cause_add(c, a, "FieldValueTooLong", secret ? "data" : "[]",
+                         "Too long: may not be more than 1048576 bytes");
     if (old && json_bool_at(old, "immutable", false)) {
         for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
             if (!json_eq(json_get(old, maps[i]), json_get(o, maps[i])))
-                schema_cause_add(c, a, "FieldValueForbidden", maps[i], "Forbidden: field is immutable when `immutable` is set");
+                schema_cause_add(c, a, "FieldValueForbidden", maps[i],
+                                 "Forbidden: field is immutable when `immutable` is set");
         if (!json_bool_at(o, "immutable", false))
-            schema_cause_add(c, a, "FieldValueForbidden", "immutable", "Forbidden: field is immutable when `immutable` is set");
+            schema_cause_add(c, a, "FieldValueForbidden", "immutable",
+                             "Forbidden: field is immutable when `immutable` is set");
     }
     if (secret && old && !str_eq(json_str_at(old, "type"), json_str_at(o, "type")))
-        schema_cause_add(c, a, "FieldValueInvalid", "type", "Invalid value: \"" STR_FMT "\": field is immutable",
+        schema_cause_add(c, a, "FieldValueInvalid", "type",
+                         "Invalid value: \"" STR_FMT "\": field is immutable",
                          STR_ARG(json_str_at(o, "type")));
 }
 
 /* Nobody gives what they do not have, unless they may escalate or bind. */
-static bool check_rbac(struct request *r, const struct json *old, const struct json *o, struct schema_causes *c)
+static bool check_rbac(struct request *r, const struct json *old, const struct json *o,
+                       struct schema_causes *c)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
@@ -283,37 +305,48 @@ static bool check_rbac(struct request *r, const struct json *old, const struct j
     const char *missing = NULL;
 
     if (!ref) {
-        if (apiserver_authorized(r->s, &r->who, "escalate", k->group, k->plural, NULL, r->ns, r->name))
+        if (apiserver_authorized(r->s, &r->who, "escalate", k->group, k->plural, NULL, r->ns,
+                                 r->name))
             return true;
     } else {
-        const char *plural = str_is(json_str_at(ref, "kind"), "ClusterRole") ? "clusterroles" : "roles";
+        const char *plural =
+            str_is(json_str_at(ref, "kind"), "ClusterRole") ? "clusterroles" : "roles";
 
         if (old && !json_eq(json_get(old, "roleRef"), ref)) {
-            schema_cause_add(c, a, "FieldValueInvalid", "roleRef", "Invalid value: cannot change roleRef");
+            schema_cause_add(c, a, "FieldValueInvalid", "roleRef",
+                             "Invalid value: cannot change roleRef");
             return true;
         }
-        if (apiserver_authorized(r->s, &r->who, "bind", k->group, plural, NULL, r->ns, json_str_at(ref, "name")))
+        if (apiserver_authorized(r->s, &r->who, "bind", k->group, plural, NULL, r->ns,
+                                 json_str_at(ref, "name")))
             return true;
         rules = rbac_role_rules(r->s, ref, r->ns, a);
         if (!rules)
-            return identity_in(&r->who, "system:masters") || forbid(r, "the role that is bound does not exist yet, and the user may not bind it");
+            return identity_in(&r->who, "system:masters")
+                   || forbid(
+                       r,
+                       "the role that is bound does not exist yet, and the user may not bind it");
     }
     if (rbac_covers(r->s, &r->who, r->ns, rules, a, &missing))
         return true;
-    return forbid(r, arena_printf(a, "user \"%s\" is attempting to grant RBAC permissions not currently held: %s", r->who.user,
-                                  missing));
+    return forbid(
+        r, arena_printf(
+               a, "user \"%s\" is attempting to grant RBAC permissions not currently held: %s",
+               r->who.user, missing));
 }
 
-bool builtin_validate(struct request *r, enum admission_op op, const struct json *old, const struct json *o,
-                      struct schema_causes *c)
+bool builtin_validate(struct request *r, enum admission_op op, const struct json *old,
+                      const struct json *o, struct schema_causes *c)
 {
     const struct kind_info *k = r->kind->info;
 
     if (op == ADMIT_DELETE) {
         if (kind_is(k, "", "namespaces")
-            && (str_is(r->name, "default") || str_is(r->name, "kube-system") || str_is(r->name, "kube-public")))
+            && (str_is(r->name, "default") || str_is(r->name, "kube-system")
+                || str_is(r->name, "kube-public")))
             return forbid(r, "this namespace may not be deleted");
-        if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions") && crds_builtin(r->name) != NULL)
+        if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions")
+            && crds_builtin(r->name) != NULL)
             return forbid(r, "this definition is part of the server and may not be deleted");
         return true;
     }

@@ -8,9 +8,10 @@
 const struct json *status_value(struct arena *a, int code, const char *reason, const char *message,
                                 const struct json *details)
 {
-    return json_object(a, "kind", json_new_z(a, "Status"), "apiVersion", json_new_z(a, "v1"), "metadata",
-                       json_object(a, NULL), "status", json_new_z(a, code < 400 ? "Success" : "Failure"),
-                       "message", json_new_z(a, message), "reason", json_new_z(a, reason), "details", details,
+    return json_object(a, "kind", json_new_z(a, "Status"), "apiVersion", json_new_z(a, "v1"),
+                       "metadata", json_object(a, NULL), "status",
+                       json_new_z(a, code < 400 ? "Success" : "Failure"), "message",
+                       json_new_z(a, message), "reason", json_new_z(a, reason), "details", details,
                        "code", code == 200 ? NULL : json_new_i64(a, code), NULL);
 }
 
@@ -111,7 +112,8 @@ void answer_api_text(struct request *r, int code, struct buf *b)
     if (b->overflow)
         exchange_respond(x, 500, "text/plain; charset=utf-8", STR("the answer is too large"));
     else
-        exchange_respond(x, code, r->accept.yaml ? "application/yaml" : "application/json", buf_str(b));
+        exchange_respond(x, code, r->accept.yaml ? "application/yaml" : "application/json",
+                         buf_str(b));
     r->x = NULL;
     request_free(r);
 }
@@ -139,7 +141,8 @@ void answer_json(struct request *r, int code, const struct json *value)
     answer_api_text(r, code, &b);
 }
 
-void answer_status(struct request *r, int code, const char *reason, const char *message, const struct json *details)
+void answer_status(struct request *r, int code, const char *reason, const char *message,
+                   const struct json *details)
 {
     if (code == 406)
         r->pretty = true;
@@ -149,14 +152,14 @@ void answer_status(struct request *r, int code, const char *reason, const char *
 }
 
 /* {"name":…,"group":…,"kind":…}, as far as they are known. */
-static const struct json *details(struct request *r, const char *name, const char *group, const char *kind,
-                                  const struct json *causes)
+static const struct json *details(struct request *r, const char *name, const char *group,
+                                  const char *kind, const struct json *causes)
 {
     struct arena *a = &r->arena;
 
     return json_object(a, "name", name && *name ? json_new_z(a, name) : NULL, "group",
-                       group && *group ? json_new_z(a, group) : NULL, "kind", json_new_z(a, kind), "causes",
-                       causes, NULL);
+                       group && *group ? json_new_z(a, group) : NULL, "kind", json_new_z(a, kind),
+                       "causes", causes, NULL);
 }
 
 static const char *name_z(struct request *r)
@@ -208,14 +211,16 @@ void answer_error(struct request *r, const struct error *err)
     }
     if (code >= 500)
         log_warning(NULL, STR_FMT ": %s", STR_ARG(r->path), error_text(err));
-    answer_status(r, code, status_reason(err->kind), arena_strdup(&r->arena, str_of(error_text(err))), d);
+    answer_status(r, code, status_reason(err->kind),
+                  arena_strdup(&r->arena, str_of(error_text(err))), d);
 }
 
 void answer_not_found(struct request *r)
 {
-    answer_status(r, 404, "NotFound",
-                  arena_printf(&r->arena, "%s \"" STR_FMT "\" not found", qualified(r), STR_ARG(r->name)),
-                  resource_details(r));
+    answer_status(
+        r, 404, "NotFound",
+        arena_printf(&r->arena, "%s \"" STR_FMT "\" not found", qualified(r), STR_ARG(r->name)),
+        resource_details(r));
 }
 
 void answer_unknown_resource(struct request *r)
@@ -226,19 +231,22 @@ void answer_unknown_resource(struct request *r)
 
 void answer_method(struct request *r)
 {
-    answer_status(r, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource",
+    answer_status(r, 405, "MethodNotAllowed",
+                  "the server does not allow this method on the requested resource",
                   json_object(&r->arena, NULL));
 }
 
 void answer_conflict(struct request *r)
 {
-    answer_status(r, 409, "Conflict",
-                  arena_printf(&r->arena,
-                               "Operation cannot be fulfilled on %s \"" STR_FMT
-                               "\": the object has been modified; please apply your changes to the latest version "
-                               "and try again",
-                               qualified(r), STR_ARG(r->name)),
-                  resource_details(r));
+    answer_status(
+        r, 409, "Conflict",
+        arena_printf(
+            &r->arena,
+            "Operation cannot be fulfilled on %s \"" STR_FMT
+            "\": the object has been modified; please apply your changes to the latest version "
+            "and try again",
+            qualified(r), STR_ARG(r->name)),
+        resource_details(r));
 }
 
 void answer_invalid(struct request *r, const char *kind, const char *group, const char *name,
@@ -247,8 +255,8 @@ void answer_invalid(struct request *r, const char *kind, const char *group, cons
     answer_json(r, 422, status_invalid(&r->arena, causes, group, kind, name));
 }
 
-void answer_invalid_one(struct request *r, const char *kind, const char *group, const char *name, const char *reason,
-                        const char *field, const char *message)
+void answer_invalid_one(struct request *r, const char *kind, const char *group, const char *name,
+                        const char *reason, const char *field, const char *message)
 {
     struct schema_causes c = {0};
 
@@ -256,7 +264,8 @@ void answer_invalid_one(struct request *r, const char *kind, const char *group, 
     answer_invalid(r, kind, group, name, &c);
 }
 
-const struct json *present_as(const struct kind_info *k, const char *version, const struct json *object, struct arena *a)
+const struct json *present_as(const struct kind_info *k, const char *version,
+                              const struct json *object, struct arena *a)
 {
     const char *gv = group_version(k->group, version, a);
 
@@ -275,8 +284,8 @@ const struct json *present(const struct request *r, const struct json *object)
 const struct json *partial_object(const struct json *object, bool v1beta1, struct arena *a)
 {
     return json_object(a, "kind", json_new_z(a, "PartialObjectMetadata"), "apiVersion",
-                       json_new_z(a, v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"), "metadata",
-                       json_get(object, "metadata"), NULL);
+                       json_new_z(a, v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"),
+                       "metadata", json_get(object, "metadata"), NULL);
 }
 
 void answer_value(struct request *r, int code, const struct json *object)
@@ -296,7 +305,8 @@ void answer_value(struct request *r, int code, const struct json *object)
         return;
     case FORM_TABLE: {
         const struct json *shown = present(r, object);
-        const struct json *meta = json_object(a, "resourceVersion", json_at(object, "metadata/resourceVersion"), NULL);
+        const struct json *meta =
+            json_object(a, "resourceVersion", json_at(object, "metadata/resourceVersion"), NULL);
 
         answer_json(r, code,
                     table_value(r->s, r->kind->info, meta, &shown, 1, query_get(r, "includeObject"),
@@ -312,7 +322,9 @@ void answer_object(struct request *r, int code, struct store_object *o)
     AUTO(buf_done) struct buf b = {0};
 
     if (!r->x || r->accept.form != FORM_OBJECT || r->accept.yaml || r->pretty
-        || strcmp(r->version, r->kind->info->storage_version ? r->kind->info->storage_version : r->version) != 0
+        || strcmp(r->version,
+                  r->kind->info->storage_version ? r->kind->info->storage_version : r->version)
+               != 0
         || kind_is(r->kind->info, "events.k8s.io", "events")) {
         answer_value(r, code, store_object_json(o, &r->arena));
         return;

@@ -32,7 +32,8 @@ static const struct json *owned_part(struct request *r, const struct json *v)
     return v;
 }
 
-const struct json *fields_updated(struct request *r, const struct json *old, const struct json *next)
+const struct json *fields_updated(struct request *r, const struct json *old,
+                                  const struct json *next)
 {
     const struct kind_info *k = r->kind->info;
     struct managed_request m = managed_of(r);
@@ -40,8 +41,10 @@ const struct json *fields_updated(struct request *r, const struct json *old, con
 
     if (untracked(k))
         return json_with_at(&r->arena, next, "metadata/managedFields", NULL);
-    owned = managed_update(&r->arena, k->type, owned_part(r, old ? present(r, old) : NULL), owned_part(r, next), &m);
-    return json_with_at(&r->arena, next, "metadata/managedFields", json_at(owned, "metadata/managedFields"));
+    owned = managed_update(&r->arena, k->type, owned_part(r, old ? present(r, old) : NULL),
+                           owned_part(r, next), &m);
+    return json_with_at(&r->arena, next, "metadata/managedFields",
+                        json_at(owned, "metadata/managedFields"));
 }
 
 static bool read_applied(struct request *r, const struct json **ret)
@@ -55,7 +58,8 @@ static bool read_applied(struct request *r, const struct json **ret)
     if (r->body_json) {
         v = json_copy(a, r->body_json);
     } else if (!yaml_parse_one(r->body, a, &v, &err)) {
-        answer_status(r, 400, "BadRequest", arena_printf(a, "error decoding YAML: %s", error_text(&err)), NULL);
+        answer_status(r, 400, "BadRequest",
+                      arena_printf(a, "error decoding YAML: %s", error_text(&err)), NULL);
         return false;
     }
     if (json_len(json_at(v, "metadata/managedFields"))) {
@@ -72,8 +76,8 @@ static bool read_applied(struct request *r, const struct json **ret)
             group = STR("");
         }
         answer_status(r, 400, "BadRequest",
-                      arena_printf(a, "invalid object type: " STR_FMT "/" STR_FMT ", Kind=" STR_FMT, STR_ARG(group),
-                                   STR_ARG(version), STR_ARG(kind)),
+                      arena_printf(a, "invalid object type: " STR_FMT "/" STR_FMT ", Kind=" STR_FMT,
+                                   STR_ARG(group), STR_ARG(version), STR_ARG(kind)),
                       NULL);
         return false;
     }
@@ -81,14 +85,16 @@ static bool read_applied(struct request *r, const struct json **ret)
     return true;
 }
 
-static void answer_conflicts(struct request *r, const struct error *err, const struct schema_causes *c)
+static void answer_conflicts(struct request *r, const struct error *err,
+                             const struct schema_causes *c)
 {
     struct arena *a = &r->arena;
     const struct json **items = ARENA_ARRAY(a, const struct json *, c->n + 1);
 
     for (size_t i = 0; i < c->n; i++)
-        items[i] = json_object(a, "reason", json_new_z(a, c->p[i].reason), "message", json_new_z(a, c->p[i].message),
-                               "field", json_new_z(a, c->p[i].field), NULL);
+        items[i] = json_object(a, "reason", json_new_z(a, c->p[i].reason), "message",
+                               json_new_z(a, c->p[i].message), "field",
+                               json_new_z(a, c->p[i].field), NULL);
     answer_status(r, 409, "Conflict", arena_strdup(a, str_of(error_text(err))),
                   json_object(a, "causes", json_array_n(a, items, c->n), NULL));
 }
@@ -114,8 +120,8 @@ void apply_request(struct request *r)
     struct store_object *o;
 
     if (str_empty(query_get(r, "fieldManager")) && !r->is_local) {
-        answer_invalid_one(r, "PatchOptions", "meta.k8s.io", "", "FieldValueRequired", "fieldManager",
-                           "Required value: is required for apply patch");
+        answer_invalid_one(r, "PatchOptions", "meta.k8s.io", "", "FieldValueRequired",
+                           "fieldManager", "Required value: is required for apply patch");
         return;
     }
     if (!read_applied(r, &applied) || !check_applied(r, applied))
@@ -131,7 +137,8 @@ void apply_request(struct request *r)
     }
     if (!json_at(applied, "metadata/name"))
         applied = json_with_at(a, applied, "metadata/name", json_new_str(a, r->name));
-    if (!managed_apply(a, k->type, live ? present(r, live) : NULL, applied, &m, &next, &conflicts, &err)) {
+    if (!managed_apply(a, k->type, live ? present(r, live) : NULL, applied, &m, &next, &conflicts,
+                       &err)) {
         store_object_unref(o);
         if (err.kind == ERROR_CONFLICT)
             answer_conflicts(r, &err, &conflicts);

@@ -30,7 +30,8 @@ static bool bn_param(EVP_PKEY *key, const char *name, struct buf *b)
         return false;
     n = BN_num_bytes(bn);
     if (n > 0 && (size_t)n <= sizeof raw) {
-        if (strcmp(name, OSSL_PKEY_PARAM_EC_PUB_X) == 0 || strcmp(name, OSSL_PKEY_PARAM_EC_PUB_Y) == 0)
+        if (strcmp(name, OSSL_PKEY_PARAM_EC_PUB_X) == 0
+            || strcmp(name, OSSL_PKEY_PARAM_EC_PUB_Y) == 0)
             n = BN_bn2binpad(bn, raw, 32);
         else
             n = BN_bn2bin(bn, raw);
@@ -45,15 +46,20 @@ static bool make_jwks(struct token_key *k)
     AUTO(buf_done) struct buf b = {0}, x = {0}, y = {0};
 
     if (k->rsa) {
-        if (!bn_param(k->key, OSSL_PKEY_PARAM_RSA_N, &x) || !bn_param(k->key, OSSL_PKEY_PARAM_RSA_E, &y))
-            return false;
-        buf_addf(&b, "{\"keys\":[{\"use\":\"sig\",\"kty\":\"RSA\",\"kid\":\"%s\",\"alg\":\"RS256\",\"n\":\"%s\",\"e\":\"%s\"}]}",
-                 k->kid, x.p, y.p);
-    } else {
-        if (!bn_param(k->key, OSSL_PKEY_PARAM_EC_PUB_X, &x) || !bn_param(k->key, OSSL_PKEY_PARAM_EC_PUB_Y, &y))
+        if (!bn_param(k->key, OSSL_PKEY_PARAM_RSA_N, &x)
+            || !bn_param(k->key, OSSL_PKEY_PARAM_RSA_E, &y))
             return false;
         buf_addf(&b,
-                 "{\"keys\":[{\"use\":\"sig\",\"kty\":\"EC\",\"kid\":\"%s\",\"crv\":\"P-256\",\"alg\":\"ES256\",\"x\":\"%s\","
+                 "{\"keys\":[{\"use\":\"sig\",\"kty\":\"RSA\",\"kid\":\"%s\",\"alg\":\"RS256\","
+                 "\"n\":\"%s\",\"e\":\"%s\"}]}",
+                 k->kid, x.p, y.p);
+    } else {
+        if (!bn_param(k->key, OSSL_PKEY_PARAM_EC_PUB_X, &x)
+            || !bn_param(k->key, OSSL_PKEY_PARAM_EC_PUB_Y, &y))
+            return false;
+        buf_addf(&b,
+                 "{\"keys\":[{\"use\":\"sig\",\"kty\":\"EC\",\"kid\":\"%s\",\"crv\":\"P-256\","
+                 "\"alg\":\"ES256\",\"x\":\"%s\","
                  "\"y\":\"%s\"}]}",
                  k->kid, x.p, y.p);
     }
@@ -172,7 +178,8 @@ static bool make_token(struct apiserver *s, const struct json *claims, struct bu
 {
     AUTO(buf_done) struct buf head = {0}, body = {0};
 
-    buf_addf(&head, "{\"alg\":\"%s\",\"kid\":\"%s\"}", s->tokens->rsa ? "RS256" : "ES256", s->tokens->kid);
+    buf_addf(&head, "{\"alg\":\"%s\",\"kid\":\"%s\"}", s->tokens->rsa ? "RS256" : "ES256",
+             s->tokens->kid);
     json_write(&body, claims);
     buf_add_base64url(out, head.p, head.n);
     buf_addc(out, '.');
@@ -189,8 +196,7 @@ static bool audience_ok(const struct json *aud, const char *wanted)
 {
     if (str_is(json_str(aud), wanted))
         return true;
-    json_each_item(it, aud)
-    {
+    json_each_item(it, aud) {
         if (str_is(json_str(it), wanted))
             return true;
     }
@@ -213,7 +219,8 @@ static bool still_there(struct apiserver *s, const struct json *claims, struct a
         return p && str_eq(meta_uid(p), json_str_at(k8s, "pod/uid"));
     }
     if (json_str_at(k8s, "secret/name").n) {
-        const struct json *p = apiserver_peek(s, "", "secrets", ns, json_str_at(k8s, "secret/name"), a);
+        const struct json *p =
+            apiserver_peek(s, "", "secrets", ns, json_str_at(k8s, "secret/name"), a);
 
         return p && str_eq(meta_uid(p), json_str_at(k8s, "secret/uid"));
     }
@@ -238,12 +245,12 @@ static void account_identity(const struct json *claims, struct arena *a, struct 
         json_array(a, json_new_f(a, "JTI=" STR_FMT, STR_ARG(json_str_at(claims, "jti"))), NULL),
         "authentication.kubernetes.io/pod-name",
         json_at(k8s, "pod/name") ? json_array(a, json_at(k8s, "pod/name"), NULL) : NULL,
-        "authentication.kubernetes.io/pod-uid", json_at(k8s, "pod/uid") ? json_array(a, json_at(k8s, "pod/uid"), NULL) : NULL,
-        NULL);
+        "authentication.kubernetes.io/pod-uid",
+        json_at(k8s, "pod/uid") ? json_array(a, json_at(k8s, "pod/uid"), NULL) : NULL, NULL);
 }
 
-bool token_verify(struct apiserver *s, struct str token, const char *audience, struct arena *a, struct identity *ret,
-                  struct error *err)
+bool token_verify(struct apiserver *s, struct str token, const char *audience, struct arena *a,
+                  struct identity *ret, struct error *err)
 {
     struct str head, body, signed_part, signature;
     AUTO(buf_done) struct buf h = {0}, c = {0}, sig = {0};
@@ -254,8 +261,8 @@ bool token_verify(struct apiserver *s, struct str token, const char *audience, s
         || !str_cut(signed_part, '.', &head, &body))
         return error_set(err, ERROR_UNAUTHORIZED, "invalid bearer token");
     if (!buf_add_base64url_decoded(&h, head, err) || !buf_add_base64url_decoded(&c, body, err)
-        || !buf_add_base64url_decoded(&sig, signature, err) || !json_parse(buf_str(&h), a, &header, err)
-        || !json_parse(buf_str(&c), a, &claims, err))
+        || !buf_add_base64url_decoded(&sig, signature, err)
+        || !json_parse(buf_str(&h), a, &header, err) || !json_parse(buf_str(&c), a, &claims, err))
         return error_set(err, ERROR_UNAUTHORIZED, "invalid bearer token");
     if (!str_is(json_str_at(header, "alg"), s->tokens->rsa ? "RS256" : "ES256")
         || !signature_good(s->tokens, signed_part, buf_str(&sig)))
@@ -267,9 +274,11 @@ bool token_verify(struct apiserver *s, struct str token, const char *audience, s
     if (json_i64_at(claims, "nbf", 0) > now + 5)
         return error_set(err, ERROR_UNAUTHORIZED, "invalid bearer token: not valid yet");
     if (!audience_ok(json_get(claims, "aud"), audience ? audience : s->config.issuer))
-        return error_set(err, ERROR_UNAUTHORIZED, "invalid bearer token: made for another audience");
+        return error_set(err, ERROR_UNAUTHORIZED,
+                         "invalid bearer token: made for another audience");
     if (!still_there(s, claims, a))
-        return error_set(err, ERROR_UNAUTHORIZED, "invalid bearer token: its service account or pod is gone");
+        return error_set(err, ERROR_UNAUTHORIZED,
+                         "invalid bearer token: its service account or pod is gone");
     account_identity(claims, a, ret);
     return true;
 }
@@ -283,13 +292,16 @@ bool jwks_handle(struct request *r)
     if (str_is(r->path, "/.well-known/openid-configuration") && r->s->tokens) {
         struct arena *a = &r->arena;
 
-        answer_json(r, 200,
-                    json_object(a, "issuer", json_new_z(a, r->s->config.issuer), "jwks_uri",
-                                json_new_f(a, "https://" STR_FMT "/openid/v1/jwks", STR_ARG(exchange_header(r->x, "host"))),
-                                "response_types_supported", json_array(a, json_new_z(a, "id_token"), NULL),
-                                "subject_types_supported", json_array(a, json_new_z(a, "public"), NULL),
-                                "id_token_signing_alg_values_supported",
-                                json_array(a, json_new_z(a, r->s->tokens->rsa ? "RS256" : "ES256"), NULL), NULL));
+        answer_json(
+            r, 200,
+            json_object(a, "issuer", json_new_z(a, r->s->config.issuer), "jwks_uri",
+                        json_new_f(a, "https://" STR_FMT "/openid/v1/jwks",
+                                   STR_ARG(exchange_header(r->x, "host"))),
+                        "response_types_supported", json_array(a, json_new_z(a, "id_token"), NULL),
+                        "subject_types_supported", json_array(a, json_new_z(a, "public"), NULL),
+                        "id_token_signing_alg_values_supported",
+                        json_array(a, json_new_z(a, r->s->tokens->rsa ? "RS256" : "ES256"), NULL),
+                        NULL));
         return true;
     }
     return false;
@@ -306,7 +318,8 @@ void tokens_request(struct request *r)
     char jti[UUID_LEN + 1], expiry[TIME_TEXT_LEN + 1];
 
     if (!r->s->tokens) {
-        answer_status(r, 501, "NotImplemented", "this server has no key for service account tokens", NULL);
+        answer_status(r, 501, "NotImplemented", "this server has no key for service account tokens",
+                      NULL);
         return;
     }
     if (!body_parse(r, r->kind->info, &body, &dups))
@@ -318,16 +331,21 @@ void tokens_request(struct request *r)
     }
     ttl = json_i64_at(body, "spec/expirationSeconds", 3600);
     if (ttl < 600 || ttl > (int64_t)1 << 32) {
-        answer_invalid_one(r, "TokenRequest", "authentication.k8s.io", "", "FieldValueInvalid", "spec.expirationSeconds",
-                           arena_printf(a, "Invalid value: %lld: %s", (long long)ttl,
-                                        ttl < 600 ? "may not specify a duration less than 10 minutes"
-                                                  : "may not specify a duration larger than 2^32 seconds"));
+        answer_invalid_one(
+            r, "TokenRequest", "authentication.k8s.io", "", "FieldValueInvalid",
+            "spec.expirationSeconds",
+            arena_printf(a, "Invalid value: %lld: %s", (long long)ttl,
+                         ttl < 600 ? "may not specify a duration less than 10 minutes"
+                                   : "may not specify a duration larger than 2^32 seconds"));
         return;
     }
-    aud = json_len(json_at(body, "spec/audiences")) ? json_at(body, "spec/audiences")
-                                                    : json_array(a, json_new_z(a, r->s->config.issuer), NULL);
+    aud = json_len(json_at(body, "spec/audiences"))
+              ? json_at(body, "spec/audiences")
+              : json_array(a, json_new_z(a, r->s->config.issuer), NULL);
     k8s = json_object(a, "namespace", json_new_str(a, r->ns), "serviceaccount",
-                      json_object(a, "name", json_new_str(a, r->name), "uid", json_new_str(a, meta_uid(sa)), NULL), NULL);
+                      json_object(a, "name", json_new_str(a, r->name), "uid",
+                                  json_new_str(a, meta_uid(sa)), NULL),
+                      NULL);
     bound = json_at(body, "spec/boundObjectRef");
     if (str_is(json_str_at(bound, "kind"), "Pod") || str_is(json_str_at(bound, "kind"), "Secret")) {
         bool pod = str_is(json_str_at(bound, "kind"), "Pod");
@@ -336,44 +354,51 @@ void tokens_request(struct request *r)
 
         if (!o || (uid.n && !str_eq(uid, meta_uid(o)))) {
             answer_status(r, o ? 409 : 404, o ? "Conflict" : "NotFound",
-                          arena_printf(a, "%s \"" STR_FMT "\" %s", pod ? "pods" : "secrets", STR_ARG(name),
-                                       o ? "has another UID" : "not found"),
+                          arena_printf(a, "%s \"" STR_FMT "\" %s", pod ? "pods" : "secrets",
+                                       STR_ARG(name), o ? "has another UID" : "not found"),
                           NULL);
             return;
         }
         k8s = json_with(a, k8s, pod ? "pod" : "secret",
-                        json_object(a, "name", json_new_str(a, name), "uid", json_new_str(a, meta_uid(o)), NULL));
+                        json_object(a, "name", json_new_str(a, name), "uid",
+                                    json_new_str(a, meta_uid(o)), NULL));
     } else if (json_str_at(bound, "kind").n) {
-        answer_invalid_one(r, "TokenRequest", "authentication.k8s.io", "", "FieldValueInvalid", "spec.boundObjectRef.kind",
+        answer_invalid_one(r, "TokenRequest", "authentication.k8s.io", "", "FieldValueInvalid",
+                           "spec.boundObjectRef.kind",
                            "Invalid value: only Pod and Secret can be bound to");
         return;
     }
     ident_uuid4(jti);
-    claims = json_object(a, "aud", aud, "exp", json_new_i64(a, now + ttl), "iat", json_new_i64(a, now), "iss",
-                         json_new_z(a, r->s->config.issuer), "jti", json_new_z(a, jti), "kubernetes.io", k8s, "nbf",
-                         json_new_i64(a, now), "sub",
-                         json_new_f(a, "system:serviceaccount:" STR_FMT ":" STR_FMT, STR_ARG(r->ns), STR_ARG(r->name)), NULL);
+    claims =
+        json_object(a, "aud", aud, "exp", json_new_i64(a, now + ttl), "iat", json_new_i64(a, now),
+                    "iss", json_new_z(a, r->s->config.issuer), "jti", json_new_z(a, jti),
+                    "kubernetes.io", k8s, "nbf", json_new_i64(a, now), "sub",
+                    json_new_f(a, "system:serviceaccount:" STR_FMT ":" STR_FMT, STR_ARG(r->ns),
+                               STR_ARG(r->name)),
+                    NULL);
     if (!make_token(r->s, claims, &token)) {
         answer_status(r, 500, "InternalError", "the token could not be signed", NULL);
         return;
     }
     ident_time((now + ttl) * 1000000000, false, expiry);
-    answer_json(r, 201,
-                json_object(a, "kind", json_new_z(a, "TokenRequest"), "apiVersion", json_new_z(a, "authentication.k8s.io/v1"),
-                            "metadata",
-                            json_object(a, "name", json_new_str(a, r->name), "namespace", json_new_str(a, r->ns), "uid",
-                                        json_new_str(a, meta_uid(sa)), "creationTimestamp",
-                                        json_new_z(a, now_text(r->s, false, a)), NULL),
-                            "spec",
-                            json_object(a, "audiences", aud, "expirationSeconds", json_new_i64(a, ttl), "boundObjectRef",
-                                        bound ? bound : json_null(), NULL),
-                            "status",
-                            json_object(a, "token", json_new_str(a, buf_str(&token)), "expirationTimestamp",
-                                        json_new_z(a, expiry), NULL),
-                            NULL));
+    answer_json(
+        r, 201,
+        json_object(a, "kind", json_new_z(a, "TokenRequest"), "apiVersion",
+                    json_new_z(a, "authentication.k8s.io/v1"), "metadata",
+                    json_object(a, "name", json_new_str(a, r->name), "namespace",
+                                json_new_str(a, r->ns), "uid", json_new_str(a, meta_uid(sa)),
+                                "creationTimestamp", json_new_z(a, now_text(r->s, false, a)), NULL),
+                    "spec",
+                    json_object(a, "audiences", aud, "expirationSeconds", json_new_i64(a, ttl),
+                                "boundObjectRef", bound ? bound : json_null(), NULL),
+                    "status",
+                    json_object(a, "token", json_new_str(a, buf_str(&token)), "expirationTimestamp",
+                                json_new_z(a, expiry), NULL),
+                    NULL));
 }
 
-static void groups_with(struct arena *a, const char *const *in, const char *last, const char *const **ret)
+static void groups_with(struct arena *a, const char *const *in, const char *last,
+                        const char *const **ret)
 {
     size_t n = 0;
     const char **out;
@@ -409,20 +434,28 @@ static bool impersonate(struct request *r, struct error *err)
         return true;
     }
     who.user = arena_strdup(a, user);
-    if (str_starts(user, str_of(account)) && str_cut(str_skip(user, strlen(account)), ':', &ns, &name))
-        ok = apiserver_authorized(r->s, &r->who, "impersonate", "", "serviceaccounts", NULL, ns, name);
+    if (str_starts(user, str_of(account))
+        && str_cut(str_skip(user, strlen(account)), ':', &ns, &name))
+        ok = apiserver_authorized(r->s, &r->who, "impersonate", "", "serviceaccounts", NULL, ns,
+                                  name);
     else
         ok = apiserver_authorized(r->s, &r->who, "impersonate", "", "users", NULL, STR_NONE, user);
     for (size_t i = 0; ok && i < n; i++)
-        ok = apiserver_authorized(r->s, &r->who, "impersonate", "", "groups", NULL, STR_NONE, str_of(groups[i]));
+        ok = apiserver_authorized(r->s, &r->who, "impersonate", "", "groups", NULL, STR_NONE,
+                                  str_of(groups[i]));
     if (!ok)
-        return error_set(err, ERROR_FORBIDDEN, "users \"%s\" is forbidden: User \"%s\" cannot impersonate resource \"users\" in "
-                         "API group \"\" at the cluster scope", who.user, r->who.user);
-    if (str_starts(user, str_of(account)) && n == 0 && str_cut(str_skip(user, strlen(account)), ':', &ns, &name)) {
+        return error_set(
+            err, ERROR_FORBIDDEN,
+            "users \"%s\" is forbidden: User \"%s\" cannot impersonate resource \"users\" in "
+            "API group \"\" at the cluster scope",
+            who.user, r->who.user);
+    if (str_starts(user, str_of(account)) && n == 0
+        && str_cut(str_skip(user, strlen(account)), ':', &ns, &name)) {
         groups[n++] = "system:serviceaccounts";
         groups[n++] = arena_printf(a, "system:serviceaccounts:" STR_FMT, STR_ARG(ns));
     }
-    groups[n++] = strcmp(who.user, "system:anonymous") != 0 ? "system:authenticated" : "system:unauthenticated";
+    groups[n++] = strcmp(who.user, "system:anonymous") != 0 ? "system:authenticated"
+                                                            : "system:unauthenticated";
     who.groups = groups;
     r->who = who;
     return true;
@@ -436,7 +469,8 @@ bool authenticate(struct request *r, struct error *err)
 
     if (x->peer && x->peer->cert_cn) {
         r->who.user = arena_strdup(&r->arena, str_of(x->peer->cert_cn));
-        groups_with(&r->arena, (const char *const *)x->peer->cert_orgs, "system:authenticated", &r->who.groups);
+        groups_with(&r->arena, (const char *const *)x->peer->cert_orgs, "system:authenticated",
+                    &r->who.groups);
     } else if (auth.n > 7 && str_eq_nocase(str_take(auth, 7), STR("bearer "))) {
         token = str_trim(str_skip(auth, 7));
         if (!token_verify(r->s, token, NULL, &r->arena, &r->who, err))
@@ -446,7 +480,8 @@ bool authenticate(struct request *r, struct error *err)
     } else if (x->peer && x->peer->local && x->peer->uid == 0) {
         static const char *const node[] = {"system:nodes", "system:masters", NULL};
 
-        r->who.user = arena_printf(&r->arena, "system:node:%s", r->s->config.node_name ? r->s->config.node_name : "");
+        r->who.user = arena_printf(&r->arena, "system:node:%s",
+                                   r->s->config.node_name ? r->s->config.node_name : "");
         groups_with(&r->arena, node, "system:authenticated", &r->who.groups);
     } else {
         r->who.user = "system:anonymous";

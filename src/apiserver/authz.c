@@ -37,8 +37,8 @@ struct rbac *rbac_new(struct apiserver *s)
 
     r->s = s;
     r->dirty = true;
-    r->watch = store_watch_start(s->store, STR("/registry/rbac.authorization.k8s.io/"), store_revision(s->store), rbac_changed, r,
-                                 &err);
+    r->watch = store_watch_start(s->store, STR("/registry/rbac.authorization.k8s.io/"),
+                                 store_revision(s->store), rbac_changed, r, &err);
     return r;
 }
 
@@ -62,25 +62,28 @@ bool identity_in(const struct identity *who, const char *group)
 
 static struct str role_key(struct arena *a, bool cluster, struct str ns, struct str name)
 {
-    return cluster ? str_of(arena_printf(a, "/registry/rbac.authorization.k8s.io/clusterroles/-/" STR_FMT, STR_ARG(name)))
-                   : str_of(arena_printf(a, "/registry/rbac.authorization.k8s.io/roles/" STR_FMT "/" STR_FMT, STR_ARG(ns),
-                                         STR_ARG(name)));
+    return cluster ? str_of(arena_printf(
+               a, "/registry/rbac.authorization.k8s.io/clusterroles/-/" STR_FMT, STR_ARG(name)))
+                   : str_of(arena_printf(
+                       a, "/registry/rbac.authorization.k8s.io/roles/" STR_FMT "/" STR_FMT,
+                       STR_ARG(ns), STR_ARG(name)));
 }
 
-static const struct json *aggregated(struct apiserver *s, const struct json *selectors, struct arena *a)
+static const struct json *aggregated(struct apiserver *s, const struct json *selectors,
+                                     struct arena *a)
 {
     AUTO(store_list_done) struct store_list list = {0};
     AUTO(error_clear) struct error err = {0};
     const struct json *rules = json_array(a, NULL);
 
-    if (!store_list(s->store, STR("/registry/rbac.authorization.k8s.io/clusterroles/"), STR_NONE, 0, 0, NULL, NULL, &list, &err))
+    if (!store_list(s->store, STR("/registry/rbac.authorization.k8s.io/clusterroles/"), STR_NONE, 0,
+                    0, NULL, NULL, &list, &err))
         return rules;
     for (size_t i = 0; i < list.n; i++) {
         const struct json *role = store_object_json(list.p[i], a);
         bool matches = false;
 
-        json_each_item(sel, selectors)
-        {
+        json_each_item(sel, selectors) {
             struct label_selector ls;
 
             if (label_selector_from(sel, a, &ls, &err))
@@ -90,15 +93,18 @@ static const struct json *aggregated(struct apiserver *s, const struct json *sel
         }
         if (!matches || json_get(role, "aggregationRule"))
             continue;
-        json_each_item(rule, json_get(role, "rules")) rules = json_append(a, rules, rule);
+        json_each_item(rule, json_get(role, "rules"))
+            rules = json_append(a, rules, rule);
     }
     return rules;
 }
 
-const struct json *rbac_role_rules(struct apiserver *s, const struct json *role_ref, struct str ns, struct arena *a)
+const struct json *rbac_role_rules(struct apiserver *s, const struct json *role_ref, struct str ns,
+                                   struct arena *a)
 {
     bool cluster = str_is(json_str_at(role_ref, "kind"), "ClusterRole");
-    struct store_object *o = store_get(s->store, role_key(a, cluster, ns, json_str_at(role_ref, "name")));
+    struct store_object *o =
+        store_get(s->store, role_key(a, cluster, ns, json_str_at(role_ref, "name")));
     const struct json *role;
 
     if (!o)
@@ -121,7 +127,8 @@ static void load(struct rbac *r, const char *plural)
         return;
     for (size_t i = 0; i < list.n; i++) {
         const struct json *b = store_object_json(list.p[i], &r->arena);
-        struct grant g = {.ns = meta_namespace(b), .subjects = json_get(b, "subjects"), .binding = b};
+        struct grant g = {
+            .ns = meta_namespace(b), .subjects = json_get(b, "subjects"), .binding = b};
 
         if (!strcmp(plural, "clusterrolebindings"))
             g.ns = STR_NONE;
@@ -142,9 +149,11 @@ static void refresh(struct rbac *r)
     load(r, "rolebindings");
 }
 
-static bool subject_is(const struct json *subject, struct str binding_ns, const struct identity *who)
+static bool subject_is(const struct json *subject, struct str binding_ns,
+                       const struct identity *who)
 {
-    struct str kind = json_str_at(subject, "kind"), name = json_str_at(subject, "name"), ns = json_str_at(subject, "namespace");
+    struct str kind = json_str_at(subject, "kind"), name = json_str_at(subject, "name"),
+               ns = json_str_at(subject, "namespace");
 
     if (str_is(kind, "User"))
         return str_is(name, who->user);
@@ -155,7 +164,8 @@ static bool subject_is(const struct json *subject, struct str binding_ns, const 
         return false;
     }
     if (str_is(kind, "ServiceAccount")) {
-        struct str user = str_of(who->user), rest = str_skip(user, strlen("system:serviceaccount:")), uns, uname;
+        struct str user = str_of(who->user),
+                   rest = str_skip(user, strlen("system:serviceaccount:")), uns, uname;
 
         if (!str_starts(user, STR("system:serviceaccount:")) || !str_cut(rest, ':', &uns, &uname))
             return false;
@@ -166,8 +176,7 @@ static bool subject_is(const struct json *subject, struct str binding_ns, const 
 
 static const struct json *grant_subject(const struct grant *g, const struct identity *who)
 {
-    json_each_item(subject, g->subjects)
-    {
+    json_each_item(subject, g->subjects) {
         if (subject_is(subject, g->ns, who))
             return subject;
     }
@@ -176,8 +185,7 @@ static const struct json *grant_subject(const struct grant *g, const struct iden
 
 static bool list_has(const struct json *list, struct str wanted)
 {
-    json_each_item(it, list)
-    {
+    json_each_item(it, list) {
         struct str s = json_str(it);
 
         if (str_is(s, "*") || str_eq(s, wanted))
@@ -188,8 +196,7 @@ static bool list_has(const struct json *list, struct str wanted)
 
 static bool resources_have(const struct json *list, struct str resource, struct str sub)
 {
-    json_each_item(it, list)
-    {
+    json_each_item(it, list) {
         struct str s = json_str(it), left, right;
 
         if (str_is(s, "*"))
@@ -204,8 +211,8 @@ static bool resources_have(const struct json *list, struct str resource, struct 
     return false;
 }
 
-static bool rule_allows(const struct json *rule, struct str verb, struct str group, struct str resource, struct str sub,
-                        struct str name)
+static bool rule_allows(const struct json *rule, struct str verb, struct str group,
+                        struct str resource, struct str sub, struct str name)
 {
     const struct json *names = json_get(rule, "resourceNames");
 
@@ -214,8 +221,7 @@ static bool rule_allows(const struct json *rule, struct str verb, struct str gro
         return false;
     if (!json_len(names))
         return true;
-    json_each_item(it, names)
-    {
+    json_each_item(it, names) {
         if (name.n && str_eq(json_str(it), name))
             return true;
     }
@@ -226,8 +232,7 @@ static bool rule_allows_path(const struct json *rule, struct str verb, struct st
 {
     if (!list_has(json_get(rule, "verbs"), verb))
         return false;
-    json_each_item(it, json_get(rule, "nonResourceURLs"))
-    {
+    json_each_item(it, json_get(rule, "nonResourceURLs")) {
         struct str s = json_str(it);
 
         if (str_is(s, "*") || str_eq(s, path))
@@ -238,8 +243,9 @@ static bool rule_allows_path(const struct json *rule, struct str verb, struct st
     return false;
 }
 
-static const struct grant *find(struct apiserver *s, const struct identity *who, struct str verb, struct str group,
-                                struct str resource, struct str sub, struct str ns, struct str name, struct str path,
+static const struct grant *find(struct apiserver *s, const struct identity *who, struct str verb,
+                                struct str group, struct str resource, struct str sub,
+                                struct str ns, struct str name, struct str path,
                                 const struct json **ret_subject)
 {
     struct rbac *r = s->rbac;
@@ -255,42 +261,47 @@ static const struct grant *find(struct apiserver *s, const struct identity *who,
         if (!subject)
             continue;
         *ret_subject = subject;
-        json_each_item(rule, g->rules)
-        {
-            if (path.p ? rule_allows_path(rule, verb, path) : rule_allows(rule, verb, group, resource, sub, name))
+        json_each_item(rule, g->rules) {
+            if (path.p ? rule_allows_path(rule, verb, path)
+                       : rule_allows(rule, verb, group, resource, sub, name))
                 return g;
         }
     }
     return NULL;
 }
 
-bool apiserver_authorized(struct apiserver *s, const struct identity *who, const char *verb, const char *group,
-                          const char *resource, const char *subresource, struct str ns, struct str name)
+bool apiserver_authorized(struct apiserver *s, const struct identity *who, const char *verb,
+                          const char *group, const char *resource, const char *subresource,
+                          struct str ns, struct str name)
 {
     const struct json *subject;
 
     return identity_in(who, "system:masters")
-           || find(s, who, str_of(verb), str_of(group), str_of(resource), str_of(subresource), ns, name, STR_NONE, &subject);
+           || find(s, who, str_of(verb), str_of(group), str_of(resource), str_of(subresource), ns,
+                   name, STR_NONE, &subject);
 }
 
 static bool open_path(struct str path)
 {
-    return str_is(path, "/livez") || str_is(path, "/readyz") || str_is(path, "/healthz") || str_is(path, "/version")
-           || str_is(path, "/version/");
+    return str_is(path, "/livez") || str_is(path, "/readyz") || str_is(path, "/healthz")
+           || str_is(path, "/version") || str_is(path, "/version/");
 }
 
-bool authorize_path(struct apiserver *s, const struct identity *who, const char *verb, struct str path)
+bool authorize_path(struct apiserver *s, const struct identity *who, const char *verb,
+                    struct str path)
 {
     const struct json *subject;
 
     if (identity_in(who, "system:masters") || (s->config.anonymous_health && open_path(path)))
         return true;
-    return find(s, who, str_of(verb), STR(""), STR(""), STR_NONE, STR_NONE, STR_NONE, path, &subject) != NULL;
+    return find(s, who, str_of(verb), STR(""), STR(""), STR_NONE, STR_NONE, STR_NONE, path,
+                &subject)
+           != NULL;
 }
 
-const char *rbac_reason(struct apiserver *s, const struct identity *who, const char *verb, const char *group,
-                        const char *resource, const char *subresource, struct str ns, struct str name, struct str path,
-                        struct arena *a)
+const char *rbac_reason(struct apiserver *s, const struct identity *who, const char *verb,
+                        const char *group, const char *resource, const char *subresource,
+                        struct str ns, struct str name, struct str path, struct arena *a)
 {
     const struct json *subject, *b;
     const struct grant *g;
@@ -298,21 +309,24 @@ const char *rbac_reason(struct apiserver *s, const struct identity *who, const c
 
     if (identity_in(who, "system:masters"))
         return "";
-    g = find(s, who, str_of(verb), str_of(group), str_of(resource), str_of(subresource), ns, name, path, &subject);
+    g = find(s, who, str_of(verb), str_of(group), str_of(resource), str_of(subresource), ns, name,
+             path, &subject);
     if (!g)
         return NULL;
     b = g->binding;
     cluster = !g->ns.p;
-    return arena_printf(a, "RBAC: allowed by %s \"" STR_FMT "%s" STR_FMT "\" of " STR_FMT " \"" STR_FMT "\" to " STR_FMT " \"" STR_FMT
-                        "\"",
-                        cluster ? "ClusterRoleBinding" : "RoleBinding", STR_ARG(meta_name(b)), cluster ? "" : "/",
-                        STR_ARG(cluster ? STR("") : g->ns), STR_ARG(json_str_at(b, "roleRef/kind")),
-                        STR_ARG(json_str_at(b, "roleRef/name")), STR_ARG(json_str_at(subject, "kind")),
-                        STR_ARG(json_str_at(subject, "name")));
+    return arena_printf(
+        a,
+        "RBAC: allowed by %s \"" STR_FMT "%s" STR_FMT "\" of " STR_FMT " \"" STR_FMT
+        "\" to " STR_FMT " \"" STR_FMT "\"",
+        cluster ? "ClusterRoleBinding" : "RoleBinding", STR_ARG(meta_name(b)), cluster ? "" : "/",
+        STR_ARG(cluster ? STR("") : g->ns), STR_ARG(json_str_at(b, "roleRef/kind")),
+        STR_ARG(json_str_at(b, "roleRef/name")), STR_ARG(json_str_at(subject, "kind")),
+        STR_ARG(json_str_at(subject, "name")));
 }
 
-const struct json *rbac_rules_for(struct apiserver *s, const struct identity *who, struct str ns, struct arena *a,
-                                  const struct json **ret_paths)
+const struct json *rbac_rules_for(struct apiserver *s, const struct identity *who, struct str ns,
+                                  struct arena *a, const struct json **ret_paths)
 {
     static const char *const keys[] = {"verbs", "apiGroups", "resources", "resourceNames"};
     const struct json *out = json_array(a, NULL), *paths = json_array(a, NULL), *subject;
@@ -327,12 +341,12 @@ const struct json *rbac_rules_for(struct apiserver *s, const struct identity *wh
         subject = grant_subject(g, who);
         if (!subject)
             continue;
-        json_each_item(rule, g->rules)
-        {
+        json_each_item(rule, g->rules) {
             if (json_len(json_get(rule, "nonResourceURLs"))) {
-                paths = json_append(a, paths,
-                                    json_copy(a, json_object(a, "verbs", json_get(rule, "verbs"), "nonResourceURLs",
-                                                             json_get(rule, "nonResourceURLs"), NULL)));
+                paths = json_append(
+                    a, paths,
+                    json_copy(a, json_object(a, "verbs", json_get(rule, "verbs"), "nonResourceURLs",
+                                             json_get(rule, "nonResourceURLs"), NULL)));
                 continue;
             }
             {
@@ -347,7 +361,8 @@ const struct json *rbac_rules_for(struct apiserver *s, const struct identity *wh
     if (identity_in(who, "system:masters")) {
         const struct json *star = json_array(a, json_new_z(a, "*"), NULL);
 
-        out = json_append(a, out, json_object(a, "verbs", star, "apiGroups", star, "resources", star, NULL));
+        out = json_append(
+            a, out, json_object(a, "verbs", star, "apiGroups", star, "resources", star, NULL));
         paths = json_append(a, paths, json_object(a, "verbs", star, "nonResourceURLs", star, NULL));
     }
     *ret_paths = paths;
@@ -355,23 +370,20 @@ const struct json *rbac_rules_for(struct apiserver *s, const struct identity *wh
 }
 
 /* Every verb on every resource that a rule names, one by one: `who` must have each of them. */
-bool rbac_covers(struct apiserver *s, const struct identity *who, struct str ns, const struct json *rules, struct arena *a,
-                 const char **ret_missing)
+bool rbac_covers(struct apiserver *s, const struct identity *who, struct str ns,
+                 const struct json *rules, struct arena *a, const char **ret_missing)
 {
     const struct json *none = json_array(a, json_new_z(a, ""), NULL);
 
     if (identity_in(who, "system:masters"))
         return true;
-    json_each_item(rule, rules)
-    {
+    json_each_item(rule, rules) {
         const struct json *names = json_get(rule, "resourceNames");
 
-        json_each_item(verb, json_get(rule, "verbs"))
-        {
+        json_each_item(verb, json_get(rule, "verbs")) {
             AUTO_FREE char *v = str_dup(json_str(verb));
 
-            json_each_item(url, json_get(rule, "nonResourceURLs"))
-            {
+            json_each_item(url, json_get(rule, "nonResourceURLs")) {
                 if (!authorize_path(s, who, v, json_str(url))) {
                     *ret_missing = arena_printf(a, "%s " STR_FMT, v, STR_ARG(json_str(url)));
                     return false;
@@ -379,19 +391,19 @@ bool rbac_covers(struct apiserver *s, const struct identity *who, struct str ns,
             }
             json_each_item(group, json_get(rule, "apiGroups"))
                 json_each_item(resource, json_get(rule, "resources"))
-                    json_each_item(name, json_len(names) ? names : none)
-            {
-                struct str res, sub;
-                AUTO_FREE char *g = str_dup(json_str(group)), *rr = NULL, *ss = NULL;
+                    json_each_item(name, json_len(names) ? names : none) {
+                        struct str res, sub;
+                        AUTO_FREE char *g = str_dup(json_str(group)), *rr = NULL, *ss = NULL;
 
-                str_cut(json_str(resource), '/', &res, &sub);
-                rr = str_dup(res);
-                ss = str_dup(sub);
-                if (!apiserver_authorized(s, who, v, g, rr, ss, ns, json_str(name))) {
-                    *ret_missing = arena_printf(a, "%s " STR_FMT " in API group \"%s\"", v, STR_ARG(json_str(resource)), g);
-                    return false;
-                }
-            }
+                        str_cut(json_str(resource), '/', &res, &sub);
+                        rr = str_dup(res);
+                        ss = str_dup(sub);
+                        if (!apiserver_authorized(s, who, v, g, rr, ss, ns, json_str(name))) {
+                            *ret_missing = arena_printf(a, "%s " STR_FMT " in API group \"%s\"", v,
+                                                        STR_ARG(json_str(resource)), g);
+                            return false;
+                        }
+                    }
         }
     }
     return true;

@@ -28,135 +28,204 @@ static const char objects[] =
     "- {nonResourceURLs: ['*'], verbs: ['*']}\n---\n" RBAC
     "kind: ClusterRoleBinding\nmetadata: {name: cluster-admin" BOOT "}}\n"
     "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:masters'}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'system:discovery'" BOOT "}}\n"
+    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
+    "'system:masters'}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'system:discovery'" BOOT
+    "}}\n"
     "rules:\n"
-    "- {nonResourceURLs: [/api, '/api/*', /apis, '/apis/*', /healthz, /livez, /openapi, '/openapi/*', /readyz, /version, "
+    "- {nonResourceURLs: [/api, '/api/*', /apis, '/apis/*', /healthz, /livez, /openapi, "
+    "'/openapi/*', /readyz, /version, "
     "/version/, /], verbs: [get]}\n---\n" RBAC
     "kind: ClusterRoleBinding\nmetadata: {name: 'system:discovery'" BOOT "}}\n"
     "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:discovery'}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:authenticated'}\n---\n" RBAC
+    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
+    "'system:authenticated'}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: 'system:basic-user'" BOOT "}}\n"
     "rules:\n"
-    "- {apiGroups: [authorization.k8s.io], resources: [selfsubjectaccessreviews, selfsubjectrulesreviews], verbs: [create]}\n"
-    "- {apiGroups: [authentication.k8s.io], resources: [selfsubjectreviews], verbs: [create]}\n---\n" RBAC
-    "kind: ClusterRoleBinding\nmetadata: {name: 'system:basic-user'" BOOT "}}\n"
+    "- {apiGroups: [authorization.k8s.io], resources: [selfsubjectaccessreviews, "
+    "selfsubjectrulesreviews], verbs: [create]}\n"
+    "- {apiGroups: [authentication.k8s.io], resources: [selfsubjectreviews], verbs: "
+    "[create]}\n---\n" RBAC "kind: ClusterRoleBinding\nmetadata: {name: 'system:basic-user'" BOOT
+    "}}\n"
     "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:basic-user'}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:authenticated'}\n---\n" RBAC
+    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
+    "'system:authenticated'}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: 'system:service-account-issuer-discovery'" BOOT "}}\n"
-    "rules:\n- {nonResourceURLs: [/.well-known/openid-configuration, '/.well-known/*', /openid/v1/jwks], verbs: [get]}\n---\n" RBAC
-    "kind: ClusterRoleBinding\nmetadata: {name: 'system:service-account-issuer-discovery'" BOOT "}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:service-account-issuer-discovery'}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:serviceaccounts'}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: admin" BOOT "}}\n"
-    "aggregationRule: {clusterRoleSelectors: [{matchLabels: {rbac.authorization.k8s.io/aggregate-to-admin: 'true'}}]}\n---\n" RBAC
+    "rules:\n- {nonResourceURLs: [/.well-known/openid-configuration, '/.well-known/*', "
+    "/openid/v1/jwks], verbs: [get]}\n---\n" RBAC
+    "kind: ClusterRoleBinding\nmetadata: {name: 'system:service-account-issuer-discovery'" BOOT
+    "}}\n"
+    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "
+    "'system:service-account-issuer-discovery'}\n"
+    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
+    "'system:serviceaccounts'}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: admin" BOOT "}}\n"
+    "aggregationRule: {clusterRoleSelectors: [{matchLabels: "
+    "{rbac.authorization.k8s.io/aggregate-to-admin: 'true'}}]}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: edit" BOOT "}}\n"
-    "aggregationRule: {clusterRoleSelectors: [{matchLabels: {rbac.authorization.k8s.io/aggregate-to-edit: 'true'}}]}\n---\n" RBAC
+    "aggregationRule: {clusterRoleSelectors: [{matchLabels: "
+    "{rbac.authorization.k8s.io/aggregate-to-edit: 'true'}}]}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: view" BOOT "}}\n"
-    "aggregationRule: {clusterRoleSelectors: [{matchLabels: {rbac.authorization.k8s.io/aggregate-to-view: 'true'}}]}\n---\n" RBAC
+    "aggregationRule: {clusterRoleSelectors: [{matchLabels: "
+    "{rbac.authorization.k8s.io/aggregate-to-view: 'true'}}]}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-admin'" BOOT
     ", rbac.authorization.k8s.io/aggregate-to-admin: 'true'}}\n"
     "rules:\n"
-    "- {apiGroups: [authorization.k8s.io], resources: [localsubjectaccessreviews], verbs: [create]}\n"
-    "- {apiGroups: [rbac.authorization.k8s.io], resources: [roles, rolebindings], verbs: [create, delete, deletecollection, get, "
+    "- {apiGroups: [authorization.k8s.io], resources: [localsubjectaccessreviews], verbs: "
+    "[create]}\n"
+    "- {apiGroups: [rbac.authorization.k8s.io], resources: [roles, rolebindings], verbs: [create, "
+    "delete, deletecollection, get, "
     "list, patch, update, watch]}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-edit'" BOOT
-    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true', rbac.authorization.k8s.io/aggregate-to-edit: 'true'}}\n"
+    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true', "
+    "rbac.authorization.k8s.io/aggregate-to-edit: 'true'}}\n"
     "rules:\n"
     "- {apiGroups: [''], resources: [secrets], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [''], resources: [configmaps, events, persistentvolumeclaims, secrets, serviceaccounts], verbs: [create, delete, "
+    "- {apiGroups: [''], resources: [configmaps, events, persistentvolumeclaims, secrets, "
+    "serviceaccounts], verbs: [create, delete, "
     "deletecollection, patch, update]}\n"
-    "- {apiGroups: [''], resources: [pods, pods/eviction], verbs: [create, delete, deletecollection, patch, update]}\n"
+    "- {apiGroups: [''], resources: [pods, pods/eviction], verbs: [create, delete, "
+    "deletecollection, patch, update]}\n"
     "- {apiGroups: [''], resources: [serviceaccounts/token], verbs: [create]}\n"
     "- {apiGroups: [''], resources: [serviceaccounts], verbs: [impersonate]}\n"
-    "- {apiGroups: [apps], resources: [controllerrevisions], verbs: [create, delete, deletecollection, patch, update]}\n"
-    "- {apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [create, delete, deletecollection, patch, update]}\n"
-    "- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, delete, deletecollection, get, list, patch, update, "
-    "watch]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-view'" BOOT
-    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true', rbac.authorization.k8s.io/aggregate-to-edit: 'true', "
+    "- {apiGroups: [apps], resources: [controllerrevisions], verbs: [create, delete, "
+    "deletecollection, patch, update]}\n"
+    "- {apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [create, delete, "
+    "deletecollection, patch, update]}\n"
+    "- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, delete, "
+    "deletecollection, get, list, patch, update, "
+    "watch]}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-view'" BOOT
+    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true', "
+    "rbac.authorization.k8s.io/aggregate-to-edit: 'true', "
     "rbac.authorization.k8s.io/aggregate-to-view: 'true'}}\n"
     "rules:\n"
-    "- {apiGroups: [''], resources: [configmaps, events, namespaces, namespaces/status, persistentvolumeclaims, "
-    "persistentvolumeclaims/status, pods, pods/log, pods/status, serviceaccounts], verbs: [get, list, watch]}\n"
+    "- {apiGroups: [''], resources: [configmaps, events, namespaces, namespaces/status, "
+    "persistentvolumeclaims, "
+    "persistentvolumeclaims/status, pods, pods/log, pods/status, serviceaccounts], verbs: [get, "
+    "list, watch]}\n"
     "- {apiGroups: [events.k8s.io], resources: [events], verbs: [get, list, watch]}\n"
     "- {apiGroups: [apps], resources: [controllerrevisions], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [policy], resources: [poddisruptionbudgets, poddisruptionbudgets/status], verbs: [get, list, watch]}\n---\n" RBAC
+    "- {apiGroups: [policy], resources: [poddisruptionbudgets, poddisruptionbudgets/status], "
+    "verbs: [get, list, watch]}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:default', labels: {kubevirt.io: ''}}\n"
     "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [version, guestfs], verbs: [get, list]}\n---\n" RBAC
+    "- {apiGroups: [subresources.kubevirt.io], resources: [version, guestfs], verbs: [get, "
+    "list]}\n---\n" RBAC
     "kind: ClusterRoleBinding\nmetadata: {name: 'kubevirt.io:default', labels: {kubevirt.io: ''}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'kubevirt.io:default'}\n"
+    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "
+    "'kubevirt.io:default'}\n"
     "subjects:\n"
     "- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:authenticated'}\n"
-    "- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:unauthenticated'}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:admin', labels: {kubevirt.io: '', rbac.authorization.k8s.io/aggregate-to-admin: "
+    "- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
+    "'system:unauthenticated'}\n---\n" RBAC
+    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:admin', labels: {kubevirt.io: '', "
+    "rbac.authorization.k8s.io/aggregate-to-admin: "
     "'true'}}\n"
     "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/console, virtualmachineinstances/vnc, "
-    "virtualmachineinstances/vnc/screenshot, virtualmachineinstances/portforward, virtualmachineinstances/guestosinfo, "
-    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist, virtualmachineinstances/sev/fetchcertchain, "
-    "virtualmachineinstances/sev/querylaunchmeasurement, virtualmachineinstances/usbredir], verbs: [get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/pause, virtualmachineinstances/unpause, "
-    "virtualmachineinstances/addvolume, virtualmachineinstances/removevolume, virtualmachineinstances/freeze, "
-    "virtualmachineinstances/unfreeze, virtualmachineinstances/softreboot, virtualmachineinstances/reset, "
-    "virtualmachineinstances/evacuate/cancel, virtualmachineinstances/portforward, virtualmachineinstances/backup], verbs: [update]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/expand-spec, virtualmachines/portforward, "
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/console, "
+    "virtualmachineinstances/vnc, "
+    "virtualmachineinstances/vnc/screenshot, virtualmachineinstances/portforward, "
+    "virtualmachineinstances/guestosinfo, "
+    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist, "
+    "virtualmachineinstances/sev/fetchcertchain, "
+    "virtualmachineinstances/sev/querylaunchmeasurement, virtualmachineinstances/usbredir], verbs: "
+    "[get]}\n"
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/pause, "
+    "virtualmachineinstances/unpause, "
+    "virtualmachineinstances/addvolume, virtualmachineinstances/removevolume, "
+    "virtualmachineinstances/freeze, "
+    "virtualmachineinstances/unfreeze, virtualmachineinstances/softreboot, "
+    "virtualmachineinstances/reset, "
+    "virtualmachineinstances/evacuate/cancel, virtualmachineinstances/portforward, "
+    "virtualmachineinstances/backup], verbs: [update]}\n"
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/expand-spec, "
+    "virtualmachines/portforward, "
     "virtualmachines/objectgraph, virtualmachineinstances/objectgraph], verbs: [get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/start, virtualmachines/stop, virtualmachines/restart, "
-    "virtualmachines/addvolume, virtualmachines/removevolume, virtualmachines/memorydump, virtualmachines/evacuate/cancel, "
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/start, "
+    "virtualmachines/stop, virtualmachines/restart, "
+    "virtualmachines/addvolume, virtualmachines/removevolume, virtualmachines/memorydump, "
+    "virtualmachines/evacuate/cancel, "
     "virtualmachines/portforward], verbs: [update]}\n"
     "- {apiGroups: [subresources.kubevirt.io], resources: [expand-vm-spec], verbs: [update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, virtualmachineinstancepresets, "
-    "virtualmachineinstancereplicasets], verbs: [get, delete, create, update, patch, list, watch, deletecollection]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, instancetype.kubevirt.io, pool.kubevirt.io, "
-    "backup.kubevirt.io], resources: ['*'], verbs: [get, delete, create, update, patch, list, watch, deletecollection]}\n"
-    "- {apiGroups: [migrations.kubevirt.io], resources: [migrationpolicies], verbs: [get, list, watch]}\n"
-    "---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:edit', labels: {kubevirt.io: '', rbac.authorization.k8s.io/aggregate-to-edit: "
+    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, "
+    "virtualmachineinstancepresets, "
+    "virtualmachineinstancereplicasets], verbs: [get, delete, create, update, patch, list, watch, "
+    "deletecollection]}\n"
+    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, "
+    "list, watch]}\n"
+    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, "
+    "instancetype.kubevirt.io, pool.kubevirt.io, "
+    "backup.kubevirt.io], resources: ['*'], verbs: [get, delete, create, update, patch, list, "
+    "watch, deletecollection]}\n"
+    "- {apiGroups: [migrations.kubevirt.io], resources: [migrationpolicies], verbs: [get, list, "
+    "watch]}\n"
+    "---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:edit', labels: {kubevirt.io: "
+                 "'', rbac.authorization.k8s.io/aggregate-to-edit: "
     "'true'}}\n"
     "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/console, virtualmachineinstances/vnc, "
-    "virtualmachineinstances/vnc/screenshot, virtualmachineinstances/portforward, virtualmachineinstances/guestosinfo, "
-    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist, virtualmachineinstances/usbredir, "
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/console, "
+    "virtualmachineinstances/vnc, "
+    "virtualmachineinstances/vnc/screenshot, virtualmachineinstances/portforward, "
+    "virtualmachineinstances/guestosinfo, "
+    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist, "
+    "virtualmachineinstances/usbredir, "
     "virtualmachines/expand-spec, virtualmachines/portforward], verbs: [get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/pause, virtualmachineinstances/unpause, "
-    "virtualmachineinstances/addvolume, virtualmachineinstances/removevolume, virtualmachineinstances/freeze, "
-    "virtualmachineinstances/unfreeze, virtualmachineinstances/softreboot, virtualmachineinstances/reset, "
-    "virtualmachineinstances/portforward, virtualmachines/start, virtualmachines/stop, virtualmachines/restart, "
-    "virtualmachines/addvolume, virtualmachines/removevolume, virtualmachines/memorydump, virtualmachines/portforward], "
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/pause, "
+    "virtualmachineinstances/unpause, "
+    "virtualmachineinstances/addvolume, virtualmachineinstances/removevolume, "
+    "virtualmachineinstances/freeze, "
+    "virtualmachineinstances/unfreeze, virtualmachineinstances/softreboot, "
+    "virtualmachineinstances/reset, "
+    "virtualmachineinstances/portforward, virtualmachines/start, virtualmachines/stop, "
+    "virtualmachines/restart, "
+    "virtualmachines/addvolume, virtualmachines/removevolume, virtualmachines/memorydump, "
+    "virtualmachines/portforward], "
     "verbs: [update]}\n"
     "- {apiGroups: [subresources.kubevirt.io], resources: [expand-vm-spec], verbs: [update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, virtualmachineinstancepresets, "
-    "virtualmachineinstancereplicasets], verbs: [get, delete, create, update, patch, list, watch]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, list, watch]}\n"
+    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, "
+    "virtualmachineinstancepresets, "
+    "virtualmachineinstancereplicasets], verbs: [get, delete, create, update, patch, list, "
+    "watch]}\n"
+    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, "
+    "list, watch]}\n"
     "- {apiGroups: [kubevirt.io], resources: [kubevirts], verbs: [get, list]}\n"
-    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, instancetype.kubevirt.io, pool.kubevirt.io, "
-    "backup.kubevirt.io], resources: ['*'], verbs: [get, delete, create, update, patch, list, watch]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:view', labels: {kubevirt.io: '', rbac.authorization.k8s.io/aggregate-to-view: "
+    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, "
+    "instancetype.kubevirt.io, pool.kubevirt.io, "
+    "backup.kubevirt.io], resources: ['*'], verbs: [get, delete, create, update, patch, list, "
+    "watch]}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:view', labels: "
+                          "{kubevirt.io: '', rbac.authorization.k8s.io/aggregate-to-view: "
     "'true'}}\n"
     "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/expand-spec, virtualmachineinstances/guestosinfo, "
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/expand-spec, "
+    "virtualmachineinstances/guestosinfo, "
     "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist], verbs: [get]}\n"
     "- {apiGroups: [subresources.kubevirt.io], resources: [expand-vm-spec], verbs: [update]}\n"
     "- {apiGroups: [kubevirt.io], resources: [kubevirts], verbs: [get, list]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, virtualmachineinstancepresets, "
-    "virtualmachineinstancereplicasets, virtualmachineinstancemigrations], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, instancetype.kubevirt.io, pool.kubevirt.io, "
-    "backup.kubevirt.io, migrations.kubevirt.io], resources: ['*'], verbs: [get, list, watch]}\n---\n" RBAC
+    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, "
+    "virtualmachineinstancepresets, "
+    "virtualmachineinstancereplicasets, virtualmachineinstancemigrations], verbs: [get, list, "
+    "watch]}\n"
+    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, "
+    "instancetype.kubevirt.io, pool.kubevirt.io, "
+    "backup.kubevirt.io, migrations.kubevirt.io], resources: ['*'], verbs: [get, list, "
+    "watch]}\n---\n" RBAC
     "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:migrate', labels: {kubevirt.io: ''}}\n"
     "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/migrate], verbs: [update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, delete, create, update, patch, list, "
+    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/migrate], verbs: "
+    "[update]}\n"
+    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, "
+    "delete, create, update, patch, list, "
     "watch, deletecollection]}\n---\n"
-    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: system-cluster-critical}\n"
-    "value: 2000000000\ndescription: For pods that the cluster cannot do without, on any node.\n---\n"
-    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: system-node-critical}\n"
+    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: "
+    "system-cluster-critical}\n"
+    "value: 2000000000\ndescription: For pods that the cluster cannot do without, on any "
+    "node.\n---\n"
+    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: "
+    "system-node-critical}\n"
     "value: 2000001000\ndescription: For pods that their node cannot do without.\n---\n"
     "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n"
-    "metadata: {name: vireo-local, annotations: {storageclass.kubernetes.io/is-default-class: 'true'}}\n"
-    "provisioner: vireo.io/local\nreclaimPolicy: Delete\nvolumeBindingMode: WaitForFirstConsumer\nallowVolumeExpansion: true\n";
+    "metadata: {name: vireo-local, annotations: {storageclass.kubernetes.io/is-default-class: "
+    "'true'}}\n"
+    "provisioner: vireo.io/local\nreclaimPolicy: Delete\nvolumeBindingMode: "
+    "WaitForFirstConsumer\nallowVolumeExpansion: true\n";
 
 static void finish(struct loop_defer *d)
 {
@@ -186,7 +255,8 @@ static void made(void *user, const struct client_response *r)
 static void create(struct bootstrap *b, const struct json *o)
 {
     struct str gv = json_str_at(o, "apiVersion"), group, version;
-    struct client_request q = {.verb = CLIENT_CREATE, .body = o, .ns = json_str_at(o, "metadata/namespace")};
+    struct client_request q = {
+        .verb = CLIENT_CREATE, .body = o, .ns = json_str_at(o, "metadata/namespace")};
     struct served *k;
 
     if (!str_cut(gv, '/', &group, &version)) {
@@ -201,9 +271,11 @@ static void create(struct bootstrap *b, const struct json *o)
     q.plural = k->info->plural;
     {
         struct arena a = {0};
-        const struct json *there = apiserver_peek(b->s, q.group, q.plural, q.ns, json_str_at(o, "metadata/name"), &a);
-        bool same = there && (!kind_is(k->info, "apiextensions.k8s.io", "customresourcedefinitions")
-                              || json_eq(json_get(there, "spec"), json_get(o, "spec")));
+        const struct json *there =
+            apiserver_peek(b->s, q.group, q.plural, q.ns, json_str_at(o, "metadata/name"), &a);
+        bool same = there
+                    && (!kind_is(k->info, "apiextensions.k8s.io", "customresourcedefinitions")
+                        || json_eq(json_get(there, "spec"), json_get(o, "spec")));
 
         if (there) {
             q.verb = CLIENT_UPDATE;
@@ -217,7 +289,8 @@ static void create(struct bootstrap *b, const struct json *o)
     client_call(b->s->self, &q, made, b);
 }
 
-void apiserver_bootstrap(struct apiserver *s, void (*ready)(void *user, const struct error *err), void *user)
+void apiserver_bootstrap(struct apiserver *s, void (*ready)(void *user, const struct error *err),
+                         void *user)
 {
     struct bootstrap *b = NEW(struct bootstrap);
     struct arena a = {0};

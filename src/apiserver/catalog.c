@@ -53,7 +53,8 @@ bool served_has_verb(const struct served *k, const char *verb)
     return false;
 }
 
-struct served *catalog_find(struct apiserver *s, struct str group, struct str version, struct str plural)
+struct served *catalog_find(struct apiserver *s, struct str group, struct str version,
+                            struct str plural)
 {
     for (size_t i = 0; i < s->kinds.n; i++) {
         struct served *k = s->kinds.p[i];
@@ -108,7 +109,8 @@ struct str kind_prefix(const struct kind_info *k, struct str ns, struct arena *a
         return str_of(arena_printf(a, "/registry/%s/%s/-/", store_group(k), k->plural));
     if (!ns.p)
         return str_of(arena_printf(a, "/registry/%s/%s/", store_group(k), k->plural));
-    return str_of(arena_printf(a, "/registry/%s/%s/" STR_FMT "/", store_group(k), k->plural, STR_ARG(ns)));
+    return str_of(
+        arena_printf(a, "/registry/%s/%s/" STR_FMT "/", store_group(k), k->plural, STR_ARG(ns)));
 }
 
 struct str kind_key(const struct kind_info *k, struct str ns, struct str name, struct arena *a)

@@ -9,7 +9,7 @@
 #include "base/log.h"
 
 #define FINALIZER "customresourcecleanup.apiextensions.k8s.io"
-#define PREFIX    "/registry/apiextensions.k8s.io/customresourcedefinitions/"
+#define PREFIX "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 
 struct crds {
     struct apiserver *s;
@@ -66,9 +66,11 @@ static void check_names(struct request *r, const struct json *o, struct schema_c
         if (!k->dynamic)
             schema_cause_add(c, &r->arena, "FieldValueForbidden", "spec.group",
                              "Forbidden: \"%s\" is a group of the server itself", k->info->group);
-        else if (same_name(names, "kind", k->info->kind) || same_name(names, "plural", k->info->plural))
+        else if (same_name(names, "kind", k->info->kind)
+                 || same_name(names, "plural", k->info->plural))
             schema_cause_add(c, &r->arena, "FieldValueInvalid", "spec.names.kind",
-                             "Invalid value: \"" STR_FMT "\": is in use by %s", STR_ARG(json_str_at(names, "kind")), k->crd_name);
+                             "Invalid value: \"" STR_FMT "\": is in use by %s",
+                             STR_ARG(json_str_at(names, "kind")), k->crd_name);
         else
             continue;
         return;
@@ -76,10 +78,12 @@ static void check_names(struct request *r, const struct json *o, struct schema_c
     for (size_t i = 0; i < r->s->virtuals.n; i++)
         if (str_is(group, r->s->virtuals.p[i].group))
             schema_cause_add(c, &r->arena, "FieldValueForbidden", "spec.group",
-                             "Forbidden: \"%s\" is a group of the server itself", r->s->virtuals.p[i].group);
+                             "Forbidden: \"%s\" is a group of the server itself",
+                             r->s->virtuals.p[i].group);
 }
 
-void crds_check(struct request *r, const struct json *old, const struct json *o, struct schema_causes *c)
+void crds_check(struct request *r, const struct json *old, const struct json *o,
+                struct schema_causes *c)
 {
     (void)old;
     if (crds_builtin(meta_name(o))) {
@@ -131,7 +135,8 @@ static void serve(struct crds *c, const struct json *definition)
 static void ignore(void *user, const struct client_response *r)
 {
     (void)user;
-    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND && r->err->kind != ERROR_CONFLICT)
+    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND
+        && r->err->kind != ERROR_CONFLICT)
         log_warning("crd", "%s", error_text(r->err));
 }
 
@@ -143,13 +148,18 @@ static bool emptied(struct crds *c, struct served *k)
     AUTO(error_clear) struct error err = {0};
     bool empty = false;
 
-    if (store_list(c->s->store, kind_prefix(k->info, STR_NONE, &a), STR_NONE, 0, 0, NULL, NULL, &list, &err)) {
+    if (store_list(c->s->store, kind_prefix(k->info, STR_NONE, &a), STR_NONE, 0, 0, NULL, NULL,
+                   &list, &err)) {
         empty = list.n == 0;
         for (size_t i = 0; i < list.n; i++) {
             const struct json *o = store_object_json(list.p[i], &a);
             struct client_request q = {
-                .verb = CLIENT_DELETE, .group = k->info->group, .version = k->info->version, .plural = k->info->plural,
-                .ns = meta_namespace(o), .name = meta_name(o),
+                .verb = CLIENT_DELETE,
+                .group = k->info->group,
+                .version = k->info->version,
+                .plural = k->info->plural,
+                .ns = meta_namespace(o),
+                .name = meta_name(o),
             };
 
             if (!meta_deleting(o))
@@ -163,19 +173,24 @@ static bool emptied(struct crds *c, struct served *k)
 static void release(struct crds *c, struct str name)
 {
     struct arena a = {0};
-    const struct json *o = apiserver_peek(c->s, "apiextensions.k8s.io", "customresourcedefinitions", STR_NONE, name, &a);
+    const struct json *o = apiserver_peek(c->s, "apiextensions.k8s.io", "customresourcedefinitions",
+                                          STR_NONE, name, &a);
     const struct json *left = json_array(&a, NULL);
     struct client_request q = {
-        .verb = CLIENT_PATCH_MERGE, .group = "apiextensions.k8s.io", .version = "v1", .plural = "customresourcedefinitions",
+        .verb = CLIENT_PATCH_MERGE,
+        .group = "apiextensions.k8s.io",
+        .version = "v1",
+        .plural = "customresourcedefinitions",
         .name = name,
     };
 
-    json_each_item(f, json_at(o, "metadata/finalizers"))
-    {
+    json_each_item(f, json_at(o, "metadata/finalizers")) {
         if (!str_is(json_str(f), FINALIZER))
             left = json_append(&a, left, f);
     }
-    q.body = json_object(&a, "metadata", json_object(&a, "finalizers", json_len(left) ? left : json_null(), NULL), NULL);
+    q.body =
+        json_object(&a, "metadata",
+                    json_object(&a, "finalizers", json_len(left) ? left : json_null(), NULL), NULL);
     client_call(c->s->self, &q, ignore, NULL);
     arena_done(&a);
 }

@@ -3,6 +3,7 @@
 #include "apiserver/internal.h"
 
 const struct json *crds_mutate(struct request *r, const struct json *object);
-void crds_check(struct request *r, const struct json *old, const struct json *object, struct schema_causes *c);
+void crds_check(struct request *r, const struct json *old, const struct json *object,
+                struct schema_causes *c);
 /* The kind of ours that a definition's name belongs to, or NULL. */
 const struct kind_info *crds_builtin(struct str name);

@@ -3,7 +3,8 @@
 #include "apiserver/internal.h"
 #include "base/ident.h"
 
-bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a, const char **ret_why)
+bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
+                    const char **ret_why)
 {
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))
         *ret_why = name_path_segment(name, a);
@@ -17,7 +18,8 @@ bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
 /* What creation drops from metadata, whoever wrote it there. */
 static const struct json *fresh_meta(struct request *r, const struct json *meta, const char *name)
 {
-    static const char *const drop[] = {"selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"};
+    static const char *const drop[] = {"selfLink", "deletionTimestamp",
+                                       "deletionGracePeriodSeconds", "resourceVersion"};
     struct arena *a = &r->arena;
     const struct kind_info *k = r->kind->info;
     char uid[UUID_LEN + 1];
@@ -38,19 +40,21 @@ static void forbid_terminating(struct request *r, const char *name)
 {
     struct arena *a = &r->arena;
     const struct kind_info *k = r->kind->info;
-    const struct json *cause = json_object(
-        a, "reason", json_new_z(a, "NamespaceTerminating"), "message",
-        json_new_f(a, "namespace " STR_FMT " is being terminated", STR_ARG(r->ns)), "field",
-        json_new_z(a, "metadata.namespace"), NULL);
+    const struct json *cause =
+        json_object(a, "reason", json_new_z(a, "NamespaceTerminating"), "message",
+                    json_new_f(a, "namespace " STR_FMT " is being terminated", STR_ARG(r->ns)),
+                    "field", json_new_z(a, "metadata.namespace"), NULL);
 
-    answer_status(r, 403, "Forbidden",
-                  arena_printf(a,
-                               "%s%s%s \"%s\" is forbidden: unable to create new content in namespace " STR_FMT
-                               " because it is being terminated",
-                               k->plural, *k->group ? "." : "", k->group, name, STR_ARG(r->ns)),
-                  json_object(a, "name", *name ? json_new_z(a, name) : NULL, "group",
-                              *k->group ? json_new_z(a, k->group) : NULL, "kind", json_new_z(a, k->plural), "causes",
-                              json_array(a, cause, NULL), NULL));
+    answer_status(
+        r, 403, "Forbidden",
+        arena_printf(
+            a,
+            "%s%s%s \"%s\" is forbidden: unable to create new content in namespace " STR_FMT
+            " because it is being terminated",
+            k->plural, *k->group ? "." : "", k->group, name, STR_ARG(r->ns)),
+        json_object(a, "name", *name ? json_new_z(a, name) : NULL, "group",
+                    *k->group ? json_new_z(a, k->group) : NULL, "kind", json_new_z(a, k->plural),
+                    "causes", json_array(a, cause, NULL), NULL));
 }
 
 /* The namespace has to be there and alive. */
@@ -62,10 +66,11 @@ static bool namespace_open(struct request *r, const char *name)
         return true;
     ns = apiserver_peek(r->s, "", "namespaces", STR_NONE, r->ns, &r->arena);
     if (!ns) {
-        answer_status(r, 404, "NotFound",
-                      arena_printf(&r->arena, "namespaces \"" STR_FMT "\" not found", STR_ARG(r->ns)),
-                      json_object(&r->arena, "name", json_new_str(&r->arena, r->ns), "kind",
-                                  json_new_z(&r->arena, "namespaces"), NULL));
+        answer_status(
+            r, 404, "NotFound",
+            arena_printf(&r->arena, "namespaces \"" STR_FMT "\" not found", STR_ARG(r->ns)),
+            json_object(&r->arena, "name", json_new_str(&r->arena, r->ns), "kind",
+                        json_new_z(&r->arena, "namespaces"), NULL));
         return false;
     }
     if (json_get(json_get(ns, "metadata"), "deletionTimestamp")) {
@@ -110,13 +115,23 @@ static bool choose_name(struct request *r, const struct json *meta, const char *
 }
 
 /* A plugin chain: the server's own part, then those that were registered: all mutate, then all validate. */
-bool admit(struct request *r, enum admission_op op, const struct json *old, const struct json **object)
+bool admit(struct request *r, enum admission_op op, const struct json *old,
+           const struct json **object)
 {
     struct apiserver *s = r->s;
     AUTO_FREE char *sub = str_dup(r->subresource);
     struct admission a = {
-        .op = op, .kind = r->kind->info, .subresource = sub, .ns = r->ns, .name = r->name, .who = &r->who,
-        .old = old, .object = object ? *object : NULL, .dry_run = r->dry_run, .arena = &r->arena, .server = s,
+        .op = op,
+        .kind = r->kind->info,
+        .subresource = sub,
+        .ns = r->ns,
+        .name = r->name,
+        .who = &r->who,
+        .old = old,
+        .object = object ? *object : NULL,
+        .dry_run = r->dry_run,
+        .arena = &r->arena,
+        .server = s,
     };
     AUTO(error_clear) struct error err = {0};
     bool ok = true;
@@ -148,7 +163,8 @@ bool admit(struct request *r, enum admission_op op, const struct json *old, cons
     if (a.causes.n) {
         struct str name = r->name.p ? r->name : json_str_at(a.object, "metadata/name");
 
-        answer_invalid(r, a.kind->kind, a.kind->group, name.p ? arena_strdup(&r->arena, name) : "", &a.causes);
+        answer_invalid(r, a.kind->kind, a.kind->group, name.p ? arena_strdup(&r->arena, name) : "",
+                       &a.causes);
         return false;
     }
     if (object)
@@ -169,23 +185,27 @@ void create_object(struct request *r, const struct json *object)
             r->ns = ns.p ? ns : STR("default");
         if (!str_empty(ns) && !str_eq(ns, r->ns)) {
             answer_status(r, 400, "BadRequest",
-                          "the namespace of the provided object does not match the namespace sent on the request",
+                          "the namespace of the provided object does not match the namespace sent "
+                          "on the request",
                           NULL);
             return;
         }
     }
     if (!str_empty(json_str_at(meta, "resourceVersion"))) {
-        answer_status(r, 400, "BadRequest", "resourceVersion should not be set on objects to be created", NULL);
+        answer_status(r, 400, "BadRequest",
+                      "resourceVersion should not be set on objects to be created", NULL);
         return;
     }
     if (!meta)
         meta = json_object(a, NULL);
-    if (!namespace_open(r, json_str_at(meta, "name").p ? arena_strdup(a, json_str_at(meta, "name")) : ""))
+    if (!namespace_open(r, json_str_at(meta, "name").p ? arena_strdup(a, json_str_at(meta, "name"))
+                                                       : ""))
         return;
     if (!choose_name(r, meta, &name))
         return;
     if (r->name.p && !str_is(r->name, name)) {
-        answer_status(r, 400, "BadRequest", "the name of the object does not match the name on the URL", NULL);
+        answer_status(r, 400, "BadRequest",
+                      "the name of the object does not match the name on the URL", NULL);
         return;
     }
     r->name = str_of(name);

@@ -6,11 +6,12 @@ static bool policy_known(struct request *r, struct str p)
 {
     if (str_empty(p) || str_is(p, "Foreground") || str_is(p, "Background") || str_is(p, "Orphan"))
         return true;
-    answer_invalid_one(r, "DeleteOptions", "meta.k8s.io", "", "FieldValueNotSupported", "propagationPolicy",
-                       arena_printf(&r->arena,
-                                    "Unsupported value: \"" STR_FMT "\": supported values: \"Foreground\", "
-                                    "\"Background\", \"Orphan\", \"nil\"",
-                                    STR_ARG(p)));
+    answer_invalid_one(
+        r, "DeleteOptions", "meta.k8s.io", "", "FieldValueNotSupported", "propagationPolicy",
+        arena_printf(&r->arena,
+                     "Unsupported value: \"" STR_FMT "\": supported values: \"Foreground\", "
+                     "\"Background\", \"Orphan\", \"nil\"",
+                     STR_ARG(p)));
     return false;
 }
 
@@ -41,7 +42,8 @@ bool delete_options_read(struct request *r, struct delete_options *ret)
     if (!str_empty(grace) && !ret->has_grace) {
         if (!parse_i64(grace, 0, INT32_MAX, &ret->grace, &err)) {
             answer_status(r, 400, "BadRequest",
-                          arena_printf(&r->arena, "gracePeriodSeconds: %s", error_text(&err)), NULL);
+                          arena_printf(&r->arena, "gracePeriodSeconds: %s", error_text(&err)),
+                          NULL);
             return false;
         }
         ret->has_grace = true;
@@ -49,14 +51,14 @@ bool delete_options_read(struct request *r, struct delete_options *ret)
     return policy_known(r, ret->policy);
 }
 
-static const struct json *with_finalizer(struct arena *a, const struct json *v, const char *name, bool present)
+static const struct json *with_finalizer(struct arena *a, const struct json *v, const char *name,
+                                         bool present)
 {
     const struct json *list = json_at(v, "metadata/finalizers");
     const struct json **p = ARENA_ARRAY(a, const struct json *, json_len(list) + 1);
     size_t n = 0;
 
-    json_each_item(f, list)
-    {
+    json_each_item(f, list) {
         if (!str_is(json_str(f), name))
             p[n++] = f;
     }
@@ -66,24 +68,28 @@ static const struct json *with_finalizer(struct arena *a, const struct json *v, 
 }
 
 /* Seconds that this object may take to go; pods only. */
-static int64_t grace_of(const struct kind_info *k, const struct json *v, const struct delete_options *o)
+static int64_t grace_of(const struct kind_info *k, const struct json *v,
+                        const struct delete_options *o)
 {
     struct str phase = json_str_at(v, "status/phase");
     int64_t grace;
 
     if (!kind_is(k, "", "pods"))
         return 0;
-    if (str_empty(json_str_at(v, "spec/nodeName")) || str_is(phase, "Succeeded") || str_is(phase, "Failed"))
+    if (str_empty(json_str_at(v, "spec/nodeName")) || str_is(phase, "Succeeded")
+        || str_is(phase, "Failed"))
         return 0;
     grace = o->has_grace ? o->grace : json_i64_at(v, "spec/terminationGracePeriodSeconds", 30);
     return grace < 0 ? 1 : grace;
 }
 
-const struct json *delete_mark(struct apiserver *s, const struct kind_info *k, const struct json *old,
-                               const struct delete_options *o, struct arena *a)
+const struct json *delete_mark(struct apiserver *s, const struct kind_info *k,
+                               const struct json *old, const struct delete_options *o,
+                               struct arena *a)
 {
     const struct json *v = old;
-    int64_t grace = grace_of(k, old, o), had = json_i64_at(old, "metadata/deletionGracePeriodSeconds", 0);
+    int64_t grace = grace_of(k, old, o),
+            had = json_i64_at(old, "metadata/deletionGracePeriodSeconds", 0);
     bool going = json_at(old, "metadata/deletionTimestamp") != NULL;
     bool crd = kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
 
@@ -97,7 +103,8 @@ const struct json *delete_mark(struct apiserver *s, const struct kind_info *k, c
     if (going && (!kind_is(k, "", "pods") || grace >= had))
         return old;
     if (!going && json_i64_at(v, "metadata/generation", 0) > 0 && !crd)
-        v = json_with_at(a, v, "metadata/generation", json_new_i64(a, json_i64_at(v, "metadata/generation", 0) + 1));
+        v = json_with_at(a, v, "metadata/generation",
+                         json_new_i64(a, json_i64_at(v, "metadata/generation", 0) + 1));
     {
         char text[TIME_TEXT_LEN + 1];
 
@@ -111,16 +118,19 @@ const struct json *delete_mark(struct apiserver *s, const struct kind_info *k, c
     return v;
 }
 
-static bool preconditions_hold(struct request *r, const struct json *old, const struct delete_options *o)
+static bool preconditions_hold(struct request *r, const struct json *old,
+                               const struct delete_options *o)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
-    struct str uid = json_str_at(old, "metadata/uid"), rv = json_str_at(old, "metadata/resourceVersion");
+    struct str uid = json_str_at(old, "metadata/uid"),
+               rv = json_str_at(old, "metadata/resourceVersion");
     const char *why;
 
     if (!str_empty(o->uid) && !str_eq(o->uid, uid))
         why = arena_printf(a,
-                           "the UID in the precondition (" STR_FMT ") does not match the UID in record (" STR_FMT
+                           "the UID in the precondition (" STR_FMT
+                           ") does not match the UID in record (" STR_FMT
                            "). The object might have been deleted and then recreated",
                            STR_ARG(o->uid), STR_ARG(uid));
     else if (!str_empty(o->resource_version) && !str_eq(o->resource_version, rv))
@@ -132,18 +142,19 @@ static bool preconditions_hold(struct request *r, const struct json *old, const 
     else
         return true;
     answer_status(r, 409, "Conflict",
-                  arena_printf(a, "Operation cannot be fulfilled on %s%s%s \"" STR_FMT "\": %s", k->kind,
-                               *k->group ? "." : "", k->group, STR_ARG(r->name), why),
-                  json_object(a, "name", json_new_str(a, r->name), "group", *k->group ? json_new_z(a, k->group) : NULL,
-                              "kind", json_new_z(a, k->kind), NULL));
+                  arena_printf(a, "Operation cannot be fulfilled on %s%s%s \"" STR_FMT "\": %s",
+                               k->kind, *k->group ? "." : "", k->group, STR_ARG(r->name), why),
+                  json_object(a, "name", json_new_str(a, r->name), "group",
+                              *k->group ? json_new_z(a, k->group) : NULL, "kind",
+                              json_new_z(a, k->kind), NULL));
     return false;
 }
 
 /* Kinds whose delete answers the object itself. */
 static bool returns_object(const struct kind_info *k)
 {
-    return kind_is(k, "", "pods") || kind_is(k, "", "persistentvolumeclaims") || kind_is(k, "", "persistentvolumes")
-           || kind_is(k, "", "serviceaccounts");
+    return kind_is(k, "", "pods") || kind_is(k, "", "persistentvolumeclaims")
+           || kind_is(k, "", "persistentvolumes") || kind_is(k, "", "serviceaccounts");
 }
 
 void rest_delete(struct request *r)
@@ -183,8 +194,9 @@ void rest_delete(struct request *r)
     else
         r->answer_status = true;
     if (kind_is(k, "", "pods"))
-        r->deleted = json_with_at(a, json_with_at(a, old, "metadata/deletionGracePeriodSeconds", json_new_i64(a, 0)),
-                                  "metadata/deletionTimestamp", json_new_z(a, now_text(r->s, false, a)));
+        r->deleted = json_with_at(
+            a, json_with_at(a, old, "metadata/deletionGracePeriodSeconds", json_new_i64(a, 0)),
+            "metadata/deletionTimestamp", json_new_z(a, now_text(r->s, false, a)));
     commit(r, key, NULL, revision, 200);
 }
 
@@ -232,7 +244,8 @@ void rest_delete_all(struct request *r)
     sel = selection_new(r);
     if (!sel)
         return;
-    if (!store_list(r->s->store, kind_prefix(k, r->ns, a), STR_NONE, 0, 0, NULL, NULL, &list, &err)) {
+    if (!store_list(r->s->store, kind_prefix(k, r->ns, a), STR_NONE, 0, 0, NULL, NULL, &list,
+                    &err)) {
         answer_error(r, &err);
         return;
     }
@@ -261,10 +274,11 @@ void rest_delete_all(struct request *r)
         else
             error_clear(&err);
     }
-    b->answer = json_object(a, "kind", json_new_z(a, k->list_kind), "apiVersion",
-                            json_new_z(a, group_version(k->group, r->version, a)), "metadata",
-                            json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)list.revision), NULL),
-                            "items", json_array_n(a, items, n), NULL);
+    b->answer = json_object(
+        a, "kind", json_new_z(a, k->list_kind), "apiVersion",
+        json_new_z(a, group_version(k->group, r->version, a)), "metadata",
+        json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)list.revision), NULL),
+        "items", json_array_n(a, items, n), NULL);
     b->r = r;
     r->bulk = b;
     b->counting = false;

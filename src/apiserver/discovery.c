@@ -41,7 +41,10 @@ static int version_rank(const char *v)
 
     if (n < 1)
         return -1;
-    return (n == 1 ? 20000 : !strcmp(stage, "beta") ? 10000 : 0) + (int)(major % 100) * 100 + (int)(minor % 100);
+    return (n == 1                   ? 20000
+            : !strcmp(stage, "beta") ? 10000
+                                     : 0)
+           + (int)(major % 100) * 100 + (int)(minor % 100);
 }
 
 static void version_add(struct versions *v, const char *name)
@@ -69,7 +72,8 @@ static void versions_of(struct apiserver *s, const char *group, struct versions 
             version_add(ret, k->versions[j]);
     }
     for (size_t i = 0; i < s->virtuals.n; i++)
-        for (size_t j = 0; !strcmp(s->virtuals.p[i].group, group) && s->virtuals.p[i].versions[j]; j++)
+        for (size_t j = 0; !strcmp(s->virtuals.p[i].group, group) && s->virtuals.p[i].versions[j];
+             j++)
             version_add(ret, s->virtuals.p[i].versions[j]);
 }
 
@@ -84,7 +88,8 @@ static const struct json *texts(struct arena *a, const char *const *list)
     return v;
 }
 
-static const char *const all_verbs[] = {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch", NULL};
+static const char *const all_verbs[] = {
+    "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch", NULL};
 static const char *const status_verbs[] = {"get", "patch", "update", NULL};
 static const char *const create_verbs[] = {"create", NULL};
 
@@ -111,7 +116,8 @@ static size_t subs_of(const struct kind_info *k, struct sub *ret)
         ret[n++] = (struct sub){"log", "Pod", NULL, NULL, get_verbs};
     }
     if (kind_is(k, "", "serviceaccounts"))
-        ret[n++] = (struct sub){"token", "TokenRequest", "authentication.k8s.io", "v1", create_verbs};
+        ret[n++] =
+            (struct sub){"token", "TokenRequest", "authentication.k8s.io", "v1", create_verbs};
     if (kind_is(k, "", "namespaces"))
         ret[n++] = (struct sub){"finalize", "Namespace", NULL, NULL, status_verbs + 2};
     if (k->flags & KIND_STATUS)
@@ -125,7 +131,8 @@ static size_t subs_of(const struct kind_info *k, struct sub *ret)
 static const char *storage_hash(struct arena *a, const struct kind_info *k)
 {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    const char *text = arena_printf(a, "%s/%s/%s", k->group, k->storage_version ? k->storage_version : k->version, k->kind);
+    const char *text = arena_printf(a, "%s/%s/%s", k->group,
+                                    k->storage_version ? k->storage_version : k->version, k->kind);
     AUTO(buf_done) struct buf b = {0};
 
     SHA256((const unsigned char *)text, strlen(text), digest);
@@ -138,19 +145,21 @@ static void plain_kind(struct arena *a, const struct kind_info *k, const struct 
     struct sub sub[8];
     size_t n = subs_of(k, sub);
 
-    *list = json_append(a, *list,
-                        json_object(a, "name", json_new_z(a, k->plural), "singularName",
-                                    json_new_z(a, k->singular ? k->singular : ""), "namespaced",
-                                    json_new_bool(kind_namespaced(k)), "kind", json_new_z(a, k->kind), "verbs",
-                                    verbs_of(a, k), "shortNames", texts(a, k->short_names), "categories",
-                                    texts(a, k->categories), "storageVersionHash",
-                                    k->flags & KIND_NO_STORE ? NULL : json_new_z(a, storage_hash(a, k)), NULL));
+    *list = json_append(
+        a, *list,
+        json_object(a, "name", json_new_z(a, k->plural), "singularName",
+                    json_new_z(a, k->singular ? k->singular : ""), "namespaced",
+                    json_new_bool(kind_namespaced(k)), "kind", json_new_z(a, k->kind), "verbs",
+                    verbs_of(a, k), "shortNames", texts(a, k->short_names), "categories",
+                    texts(a, k->categories), "storageVersionHash",
+                    k->flags & KIND_NO_STORE ? NULL : json_new_z(a, storage_hash(a, k)), NULL));
     for (size_t i = 0; i < n; i++)
-        *list = json_append(a, *list,
-                            json_object(a, "name", json_new_f(a, "%s/%s", k->plural, sub[i].name), "singularName",
-                                        json_new_z(a, ""), "namespaced", json_new_bool(kind_namespaced(k)), "group",
-                                        json_new_z(a, sub[i].group), "version", json_new_z(a, sub[i].version), "kind",
-                                        json_new_z(a, sub[i].kind), "verbs", texts(a, sub[i].verbs), NULL));
+        *list = json_append(
+            a, *list,
+            json_object(a, "name", json_new_f(a, "%s/%s", k->plural, sub[i].name), "singularName",
+                        json_new_z(a, ""), "namespaced", json_new_bool(kind_namespaced(k)), "group",
+                        json_new_z(a, sub[i].group), "version", json_new_z(a, sub[i].version),
+                        "kind", json_new_z(a, sub[i].kind), "verbs", texts(a, sub[i].verbs), NULL));
 }
 
 static bool serves(const struct kind_info *k, const char *group, struct str version)
@@ -163,10 +172,12 @@ static bool serves(const struct kind_info *k, const char *group, struct str vers
     return !k->versions && str_is(version, k->version);
 }
 
-static const struct virtual_group *virtual_of(struct apiserver *s, const char *group, struct str version)
+static const struct virtual_group *virtual_of(struct apiserver *s, const char *group,
+                                              struct str version)
 {
     for (size_t i = 0; i < s->virtuals.n; i++)
-        for (size_t j = 0; !strcmp(s->virtuals.p[i].group, group) && s->virtuals.p[i].versions[j]; j++)
+        for (size_t j = 0; !strcmp(s->virtuals.p[i].group, group) && s->virtuals.p[i].versions[j];
+             j++)
             if (str_is(version, s->virtuals.p[i].versions[j]))
                 return &s->virtuals.p[i];
     return NULL;
@@ -206,7 +217,8 @@ static void resources(struct request *r, const char *group, struct str version)
     answer_json(r, 200,
                 json_object(a, "kind", json_new_z(a, "APIResourceList"), "apiVersion",
                             *group ? json_new_z(a, "v1") : NULL, "groupVersion",
-                            json_new_z(a, group_version(group, arena_strdup(a, version), a)), "resources", list, NULL));
+                            json_new_z(a, group_version(group, arena_strdup(a, version), a)),
+                            "resources", list, NULL));
 }
 
 static const struct json *group_value(struct request *r, const char *group, bool head)
@@ -217,16 +229,17 @@ static const struct json *group_value(struct request *r, const char *group, bool
 
     versions_of(r->s, group, &v);
     for (size_t i = 0; i < v.n; i++) {
-        const struct json *one = json_object(a, "groupVersion", json_new_f(a, "%s/%s", group, v.name[i]), "version",
-                                             json_new_z(a, v.name[i]), NULL);
+        const struct json *one =
+            json_object(a, "groupVersion", json_new_f(a, "%s/%s", group, v.name[i]), "version",
+                        json_new_z(a, v.name[i]), NULL);
 
         if (!preferred)
             preferred = one;
         list = json_append(a, list, one);
     }
     return json_object(a, "kind", head ? json_new_z(a, "APIGroup") : NULL, "apiVersion",
-                       head ? json_new_z(a, "v1") : NULL, "name", json_new_z(a, group), "versions", list,
-                       "preferredVersion", preferred, NULL);
+                       head ? json_new_z(a, "v1") : NULL, "name", json_new_z(a, group), "versions",
+                       list, "preferredVersion", preferred, NULL);
 }
 
 static void group_list(struct request *r)
@@ -239,45 +252,50 @@ static void group_list(struct request *r)
     for (size_t i = 0; i < g.n; i++)
         list = json_append(a, list, group_value(r, g.name[i], false));
     answer_json(r, 200,
-                json_object(a, "kind", json_new_z(a, "APIGroupList"), "apiVersion", json_new_z(a, "v1"), "groups", list,
-                            NULL));
+                json_object(a, "kind", json_new_z(a, "APIGroupList"), "apiVersion",
+                            json_new_z(a, "v1"), "groups", list, NULL));
 }
 
 /* Aggregated discovery, apidiscovery.k8s.io v2 and v2beta1. */
 
-static const struct json *response_kind(struct arena *a, const char *group, const char *version, const char *kind)
+static const struct json *response_kind(struct arena *a, const char *group, const char *version,
+                                        const char *kind)
 {
-    return json_object(a, "group", json_new_z(a, group ? group : ""), "version", json_new_z(a, version ? version : ""),
-                       "kind", json_new_z(a, kind), NULL);
+    return json_object(a, "group", json_new_z(a, group ? group : ""), "version",
+                       json_new_z(a, version ? version : ""), "kind", json_new_z(a, kind), NULL);
 }
 
-static const struct json *aggregated_kind(struct arena *a, const struct kind_info *k, const char *version)
+static const struct json *aggregated_kind(struct arena *a, const struct kind_info *k,
+                                          const char *version)
 {
     struct sub sub[8];
     size_t n = subs_of(k, sub);
     const struct json *list = n ? json_array(a, NULL) : NULL;
 
     for (size_t i = 0; i < n; i++)
-        list = json_append(a, list,
-                           json_object(a, "subresource", json_new_z(a, sub[i].name), "responseKind",
-                                       response_kind(a, sub[i].group ? sub[i].group : k->group,
-                                                     sub[i].version ? sub[i].version : version, sub[i].kind),
-                                       "verbs", texts(a, sub[i].verbs), NULL));
-    return json_object(a, "resource", json_new_z(a, k->plural), "responseKind", response_kind(a, k->group, version, k->kind),
-                       "scope", json_new_z(a, kind_namespaced(k) ? "Namespaced" : "Cluster"), "singularResource",
-                       json_new_z(a, k->singular ? k->singular : ""), "verbs", verbs_of(a, k), "shortNames",
-                       texts(a, k->short_names), "categories", texts(a, k->categories), "subresources", list, NULL);
+        list = json_append(
+            a, list,
+            json_object(a, "subresource", json_new_z(a, sub[i].name), "responseKind",
+                        response_kind(a, sub[i].group ? sub[i].group : k->group,
+                                      sub[i].version ? sub[i].version : version, sub[i].kind),
+                        "verbs", texts(a, sub[i].verbs), NULL));
+    return json_object(a, "resource", json_new_z(a, k->plural), "responseKind",
+                       response_kind(a, k->group, version, k->kind), "scope",
+                       json_new_z(a, kind_namespaced(k) ? "Namespaced" : "Cluster"),
+                       "singularResource", json_new_z(a, k->singular ? k->singular : ""), "verbs",
+                       verbs_of(a, k), "shortNames", texts(a, k->short_names), "categories",
+                       texts(a, k->categories), "subresources", list, NULL);
 }
 
 /* {"name":"virtualmachines/start"} becomes a subresource of its resource, with or without the resource itself. */
-static const struct json *aggregated_virtual(struct request *r, const struct virtual_group *g, const char *version)
+static const struct json *aggregated_virtual(struct request *r, const struct virtual_group *g,
+                                             const char *version)
 {
     struct arena *a = &r->arena;
     const struct json *in = virtual_resources(g, a), *out = json_array(a, NULL);
     struct map seen = {0};
 
-    json_each_item(it, in)
-    {
+    json_each_item(it, in) {
         struct str name = json_str_at(it, "name"), resource, sub;
         const struct json *subs = json_array(a, NULL), *own = NULL;
 
@@ -285,28 +303,31 @@ static const struct json *aggregated_virtual(struct request *r, const struct vir
         if (map_get(&seen, resource))
             continue;
         map_set(&seen, resource, a);
-        json_each_item(other, in)
-        {
+        json_each_item(other, in) {
             struct str n = json_str_at(other, "name"), res, s;
 
             if (str_eq(n, resource))
                 own = other;
             if (!str_cut(n, '/', &res, &s) || !str_eq(res, resource))
                 continue;
-            subs = json_append(a, subs,
-                               json_object(a, "subresource", json_new_str(a, s), "responseKind",
-                                           response_kind(a, g->group, version, arena_strdup(a, json_str_at(other, "kind"))),
-                                           "verbs", json_get(other, "verbs"), NULL));
+            subs =
+                json_append(a, subs,
+                            json_object(a, "subresource", json_new_str(a, s), "responseKind",
+                                        response_kind(a, g->group, version,
+                                                      arena_strdup(a, json_str_at(other, "kind"))),
+                                        "verbs", json_get(other, "verbs"), NULL));
         }
-        out = json_append(a, out,
-                          json_object(a, "resource", json_new_str(a, resource), "responseKind",
-                                      own ? response_kind(a, g->group, version, arena_strdup(a, json_str_at(own, "kind")))
-                                          : NULL,
-                                      "scope",
-                                      json_new_z(a, json_bool_at(it, "namespaced", false) ? "Namespaced" : "Cluster"),
-                                      "singularResource", json_new_z(a, ""), "verbs",
-                                      own ? json_get(own, "verbs") : json_array(a, NULL), "subresources",
-                                      json_len(subs) ? subs : NULL, NULL));
+        out = json_append(
+            a, out,
+            json_object(
+                a, "resource", json_new_str(a, resource), "responseKind",
+                own ? response_kind(a, g->group, version, arena_strdup(a, json_str_at(own, "kind")))
+                    : NULL,
+                "scope",
+                json_new_z(a, json_bool_at(it, "namespaced", false) ? "Namespaced" : "Cluster"),
+                "singularResource", json_new_z(a, ""), "verbs",
+                own ? json_get(own, "verbs") : json_array(a, NULL), "subresources",
+                json_len(subs) ? subs : NULL, NULL));
     }
     map_done(&seen);
     return out;
@@ -329,11 +350,12 @@ static const struct json *aggregated_group(struct request *r, const char *group)
         if (g)
             res = aggregated_virtual(r, g, v.name[i]);
         list = json_append(a, list,
-                           json_object(a, "version", json_new_z(a, v.name[i]), "resources", res, "freshness",
-                                       json_new_z(a, "Current"), NULL));
+                           json_object(a, "version", json_new_z(a, v.name[i]), "resources", res,
+                                       "freshness", json_new_z(a, "Current"), NULL));
     }
-    return json_object(a, "metadata", json_object(a, "name", *group ? json_new_z(a, group) : NULL, NULL), "versions", list,
-                       NULL);
+    return json_object(a, "metadata",
+                       json_object(a, "name", *group ? json_new_z(a, group) : NULL, NULL),
+                       "versions", list, NULL);
 }
 
 static const char *aggregated_version(struct request *r)
@@ -359,7 +381,8 @@ static void aggregated(struct request *r, const char *version, bool core)
     const struct json *items = json_array(a, NULL);
     AUTO(buf_done) struct buf b = {0}, etag = {0};
     unsigned char digest[SHA512_DIGEST_LENGTH];
-    const char *type = arena_printf(a, "application/json;g=apidiscovery.k8s.io;v=%s;as=APIGroupDiscoveryList", version);
+    const char *type = arena_printf(
+        a, "application/json;g=apidiscovery.k8s.io;v=%s;as=APIGroupDiscoveryList", version);
 
     if (core) {
         items = json_append(a, items, aggregated_group(r, ""));
@@ -371,8 +394,8 @@ static void aggregated(struct request *r, const char *version, bool core)
             items = json_append(a, items, aggregated_group(r, g.name[i]));
     }
     json_write(&b, json_object(a, "kind", json_new_z(a, "APIGroupDiscoveryList"), "apiVersion",
-                               json_new_f(a, "apidiscovery.k8s.io/%s", version), "metadata", json_object(a, NULL), "items",
-                               items, NULL));
+                               json_new_f(a, "apidiscovery.k8s.io/%s", version), "metadata",
+                               json_object(a, NULL), "items", items, NULL));
     buf_addc(&b, '\n');
     SHA512((const unsigned char *)b.p, b.n, digest);
     buf_addc(&etag, '"');
@@ -390,12 +413,13 @@ static void aggregated(struct request *r, const char *version, bool core)
 
 static void root(struct request *r)
 {
-    static const char *const fixed[] = {"/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3",
-                                        "/openid/v1/jwks", "/readyz", "/version"};
+    static const char *const fixed[] = {"/healthz",    "/livez",          "/metrics", "/openapi/v2",
+                                        "/openapi/v3", "/openid/v1/jwks", "/readyz",  "/version"};
     struct arena *a = &r->arena;
     struct groups g;
-    const struct json *list = json_array(a, json_new_z(a, "/.well-known/openid-configuration"), json_new_z(a, "/api"),
-                                         json_new_z(a, "/api/v1"), json_new_z(a, "/apis"), NULL);
+    const struct json *list =
+        json_array(a, json_new_z(a, "/.well-known/openid-configuration"), json_new_z(a, "/api"),
+                   json_new_z(a, "/api/v1"), json_new_z(a, "/apis"), NULL);
 
     groups_of(r->s, &g);
     for (size_t i = 0; i < g.n; i++) {
@@ -416,12 +440,14 @@ static void api_versions(struct request *r)
 {
     struct arena *a = &r->arena;
     struct str host = exchange_header(r->x, "host");
-    const struct json *cidr = json_object(a, "clientCIDR", json_new_z(a, "0.0.0.0/0"), "serverAddress",
-                                          json_new_str(a, host.n ? host : STR("127.0.0.1")), NULL);
+    const struct json *cidr =
+        json_object(a, "clientCIDR", json_new_z(a, "0.0.0.0/0"), "serverAddress",
+                    json_new_str(a, host.n ? host : STR("127.0.0.1")), NULL);
 
     answer_json(r, 200,
-                json_object(a, "kind", json_new_z(a, "APIVersions"), "versions", json_array(a, json_new_z(a, "v1"), NULL),
-                            "serverAddressByClientCIDRs", json_array(a, cidr, NULL), NULL));
+                json_object(a, "kind", json_new_z(a, "APIVersions"), "versions",
+                            json_array(a, json_new_z(a, "v1"), NULL), "serverAddressByClientCIDRs",
+                            json_array(a, cidr, NULL), NULL));
 }
 
 bool discovery_handle(struct request *r)

@@ -124,7 +124,8 @@ static struct block *make(struct apiserver *s, struct str path)
         else if (!openapi_v2_proto(&b, doc, &err))
             buf_clear(&b);
     } else if (path_group(path, &group, &version)) {
-        json_write(&b, openapi_v3(&a, arena_strdup(&a, group), arena_strdup(&a, version), kinds, n));
+        json_write(&b,
+                   openapi_v3(&a, arena_strdup(&a, group), arena_strdup(&a, version), kinds, n));
     }
     free(kinds);
     arena_done(&a);
@@ -219,7 +220,8 @@ bool documents_handle(struct request *r)
         bool proto = accept.p && str_find(accept, STR("proto-openapi.spec.v2"), &at);
 
         send_document(r, proto ? STR("v2.proto") : STR("v2"),
-                      proto ? "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" : "application/json");
+                      proto ? "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+                            : "application/json");
         return true;
     }
     if (str_is(path, "/openapi/v3") || str_is(path, "/openapi/v3/")) {

@@ -4,9 +4,12 @@
 static const struct {
     const char *core, *events;
 } names[] = {
-    {"involvedObject", "regarding"},          {"message", "note"},
-    {"source", "deprecatedSource"},           {"firstTimestamp", "deprecatedFirstTimestamp"},
-    {"lastTimestamp", "deprecatedLastTimestamp"}, {"count", "deprecatedCount"},
+    {"involvedObject", "regarding"},
+    {"message", "note"},
+    {"source", "deprecatedSource"},
+    {"firstTimestamp", "deprecatedFirstTimestamp"},
+    {"lastTimestamp", "deprecatedLastTimestamp"},
+    {"count", "deprecatedCount"},
     {"reportingComponent", "reportingController"},
 };
 
@@ -15,8 +18,7 @@ static const struct json *renamed(struct arena *a, const struct json *event, boo
     struct json_member *m = ARENA_ARRAY(a, struct json_member, json_len(event) + 2);
     size_t n = 0;
 
-    json_each_member(it, event)
-    {
+    json_each_member(it, event) {
         struct str key = json_str(&it->key);
 
         m[n] = *it;

@@ -9,7 +9,7 @@
 #include "base/log.h"
 
 struct dependent {
-    char *key;   /* of the store */
+    char *key; /* of the store */
     char *group, *plural, *ns, *name, *uid;
     VEC(char *) owners;
 };
@@ -24,8 +24,8 @@ struct gc {
     struct map objects; /* store key → struct dependent */
     struct map owners;  /* uid → struct owner */
     struct loop_defer work;
-    VEC(char *) queue;  /* uids of owners to look at */
-    VEC(char *) check;  /* store keys of dependents to look at */
+    VEC(char *) queue; /* uids of owners to look at */
+    VEC(char *) check; /* store keys of dependents to look at */
 };
 
 static void dependent_free(void *p)
@@ -99,8 +99,7 @@ static void remember(struct gc *g, struct str key, const struct json *o, const s
     d->ns = str_is(part[2], "-") ? NULL : str_dup(part[2]);
     d->name = str_dup(part[3]);
     d->uid = str_dup(meta_uid(o));
-    json_each_item(ref, refs)
-    {
+    json_each_item(ref, refs) {
         struct str uid = json_str_at(ref, "uid");
         struct owner *owner;
 
@@ -131,22 +130,26 @@ static void queue_check(struct gc *g, struct str key)
     loop_defer(g->s->loop, &g->work, run);
 }
 
-static const struct json *owner_of(struct gc *g, const struct json *ref, struct str ns, struct arena *a, struct served **ret_kind)
+static const struct json *owner_of(struct gc *g, const struct json *ref, struct str ns,
+                                   struct arena *a, struct served **ret_kind)
 {
-    struct served *k = catalog_by_kind(g->s, meta_group(json_str_at(ref, "apiVersion"), NULL), json_str_at(ref, "kind"));
+    struct served *k = catalog_by_kind(g->s, meta_group(json_str_at(ref, "apiVersion"), NULL),
+                                       json_str_at(ref, "kind"));
     const struct json *o;
 
     *ret_kind = k;
     if (!k)
         return NULL;
-    o = apiserver_peek(g->s, k->info->group, k->info->plural, kind_namespaced(k->info) ? ns : STR_NONE, json_str_at(ref, "name"), a);
+    o = apiserver_peek(g->s, k->info->group, k->info->plural,
+                       kind_namespaced(k->info) ? ns : STR_NONE, json_str_at(ref, "name"), a);
     return o && str_eq(meta_uid(o), json_str_at(ref, "uid")) ? o : NULL;
 }
 
 static void ignore(void *user, const struct client_response *r)
 {
     (void)user;
-    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND && r->err->kind != ERROR_CONFLICT)
+    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND
+        && r->err->kind != ERROR_CONFLICT)
         log_warning("gc", "%s", error_text(r->err));
 }
 
@@ -155,8 +158,11 @@ static struct client_request request_for(struct gc *g, const struct dependent *d
     struct served *k = catalog_find(g->s, str_of(d->group), STR_NONE, str_of(d->plural));
 
     return (struct client_request){
-        .group = d->group, .version = k ? (k->info->versions ? k->info->versions[0] : k->info->version) : "v1",
-        .plural = d->plural, .ns = str_of(d->ns), .name = str_of(d->name),
+        .group = d->group,
+        .version = k ? (k->info->versions ? k->info->versions[0] : k->info->version) : "v1",
+        .plural = d->plural,
+        .ns = str_of(d->ns),
+        .name = str_of(d->name),
     };
 }
 
@@ -166,20 +172,22 @@ static void delete_dependent(struct gc *g, const struct dependent *d, const char
     struct client_request q = request_for(g, d);
 
     q.verb = CLIENT_DELETE;
-    q.body = json_object(&a, "kind", json_new_z(&a, "DeleteOptions"), "apiVersion", json_new_z(&a, "v1"), "propagationPolicy",
-                         json_new_z(&a, policy), "preconditions", json_object(&a, "uid", json_new_z(&a, d->uid), NULL), NULL);
+    q.body =
+        json_object(&a, "kind", json_new_z(&a, "DeleteOptions"), "apiVersion", json_new_z(&a, "v1"),
+                    "propagationPolicy", json_new_z(&a, policy), "preconditions",
+                    json_object(&a, "uid", json_new_z(&a, d->uid), NULL), NULL);
     client_call(g->s->self, &q, ignore, g);
     arena_done(&a);
 }
 
-static void drop_reference(struct gc *g, const struct dependent *d, const struct json *o, struct str uid)
+static void drop_reference(struct gc *g, const struct dependent *d, const struct json *o,
+                           struct str uid)
 {
     struct arena a = {0};
     struct client_request q = request_for(g, d);
     const struct json *refs = json_array(&a, NULL);
 
-    json_each_item(ref, json_at(o, "metadata/ownerReferences"))
-    {
+    json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
         if (!str_eq(json_str_at(ref, "uid"), uid))
             refs = json_append(&a, refs, ref);
     }
@@ -209,8 +217,7 @@ static void look_at(struct gc *g, const struct dependent *d)
     const struct json *o = peek(g, d, &a), *gone = NULL;
     bool living = false, waiting = false;
 
-    json_each_item(ref, json_at(o, "metadata/ownerReferences"))
-    {
+    json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
         struct served *k;
         const struct json *owner = owner_of(g, ref, str_of(d->ns), &a, &k);
 
@@ -224,27 +231,29 @@ static void look_at(struct gc *g, const struct dependent *d)
             living = true;
     }
     if (o && (gone || waiting) && !living && !meta_deleting(o))
-        delete_dependent(g, d, waiting && json_len(json_at(o, "metadata/finalizers")) ? "Foreground" : "Background");
+        delete_dependent(g, d,
+                         waiting && json_len(json_at(o, "metadata/finalizers")) ? "Foreground"
+                                                                                : "Background");
     else if (o && gone && living)
         drop_reference(g, d, o, json_str_at(gone, "uid"));
     arena_done(&a);
 }
 
-static void release_owner(struct gc *g, const struct dependent *self, const struct json *o, const char *finalizer)
+static void release_owner(struct gc *g, const struct dependent *self, const struct json *o,
+                          const char *finalizer)
 {
     struct arena a = {0};
     struct client_request q = request_for(g, self);
     const struct json *left = json_array(&a, NULL);
 
-    json_each_item(f, json_at(o, "metadata/finalizers"))
-    {
+    json_each_item(f, json_at(o, "metadata/finalizers")) {
         if (!str_is(json_str(f), finalizer))
             left = json_append(&a, left, f);
     }
     q.verb = CLIENT_PATCH_MERGE;
     q.body = json_object(&a, "metadata",
-                         json_object(&a, "resourceVersion", json_at(o, "metadata/resourceVersion"), "finalizers",
-                                     json_len(left) ? left : json_null(), NULL),
+                         json_object(&a, "resourceVersion", json_at(o, "metadata/resourceVersion"),
+                                     "finalizers", json_len(left) ? left : json_null(), NULL),
                          NULL);
     client_call(g->s->self, &q, ignore, g);
     arena_done(&a);
@@ -254,7 +263,8 @@ static void release_owner(struct gc *g, const struct dependent *self, const stru
 static void look_at_deleting(struct gc *g, struct str key, const struct json *o)
 {
     struct owner *owner = map_get(&g->owners, meta_uid(o));
-    bool foreground = meta_has_finalizer(o, "foregroundDeletion"), orphan = meta_has_finalizer(o, "orphan");
+    bool foreground = meta_has_finalizer(o, "foregroundDeletion"),
+         orphan = meta_has_finalizer(o, "orphan");
     struct str part[4];
     struct dependent self = {0};
     size_t blocking = 0;
@@ -266,8 +276,7 @@ static void look_at_deleting(struct gc *g, struct str key, const struct json *o)
         const struct dependent *d = owner->dependents.p[i];
         const struct json *dep = peek(g, d, &a);
 
-        json_each_item(ref, json_at(dep, "metadata/ownerReferences"))
-        {
+        json_each_item(ref, json_at(dep, "metadata/ownerReferences")) {
             if (!str_eq(json_str_at(ref, "uid"), meta_uid(o)))
                 continue;
             if (orphan) {
@@ -335,8 +344,7 @@ static void wake_owners(struct gc *g, struct str key, const struct json *o)
 
     if (!key_parts(key, part))
         return;
-    json_each_item(ref, json_at(o, "metadata/ownerReferences"))
-    {
+    json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
         struct arena a = {0};
         struct served *k;
         const struct json *owner = owner_of(g, ref, part[2], &a, &k);
@@ -366,7 +374,8 @@ static bool gc_changed(void *user, const struct store_event *e)
         if (e->previous) {
             const struct json *was = store_object_json(e->previous, &a);
 
-            if (!json_eq(json_at(was, "metadata/ownerReferences"), json_at(o, "metadata/ownerReferences")))
+            if (!json_eq(json_at(was, "metadata/ownerReferences"),
+                         json_at(o, "metadata/ownerReferences")))
                 wake_owners(g, key, was);
         }
         see(g, key, o);
@@ -391,7 +400,8 @@ struct gc *gc_new(struct apiserver *s)
                 see(g, key, store_object_json(list.p[i], &a));
             arena_done(&a);
         }
-        g->watch = store_watch_start(s->store, STR("/registry/"), list.revision, gc_changed, g, &err);
+        g->watch =
+            store_watch_start(s->store, STR("/registry/"), list.revision, gc_changed, g, &err);
     }
     if (!g->watch)
         log_error("gc", "%s", error_text(&err));

@@ -53,11 +53,13 @@ static void version(struct request *r)
         arch = "arm64";
     r->pretty = true;
     answer_json(r, 200,
-                json_object(a, "major", json_new_z(a, "1"), "minor", json_new_z(a, "36"), "emulationMajor",
-                            json_new_z(a, "1"), "emulationMinor", json_new_z(a, "36"), "minCompatibilityMajor",
-                            json_new_z(a, "1"), "minCompatibilityMinor", json_new_z(a, "35"), "gitVersion",
-                            json_new_z(a, "v1.36.0+vireo-" VIREO_VERSION), "gitCommit", json_new_z(a, ""), "gitTreeState",
-                            json_new_z(a, "clean"), "buildDate", json_new_z(a, "1970-01-01T00:00:00Z"), "goVersion",
+                json_object(a, "major", json_new_z(a, "1"), "minor", json_new_z(a, "36"),
+                            "emulationMajor", json_new_z(a, "1"), "emulationMinor",
+                            json_new_z(a, "36"), "minCompatibilityMajor", json_new_z(a, "1"),
+                            "minCompatibilityMinor", json_new_z(a, "35"), "gitVersion",
+                            json_new_z(a, "v1.36.0+vireo-" VIREO_VERSION), "gitCommit",
+                            json_new_z(a, ""), "gitTreeState", json_new_z(a, "clean"), "buildDate",
+                            json_new_z(a, "1970-01-01T00:00:00Z"), "goVersion",
                             json_new_z(a, "none"), "compiler", json_new_z(a, "cc"), "platform",
                             json_new_f(a, "linux/%s", arch), NULL));
 }
@@ -68,7 +70,8 @@ bool health_handle(struct request *r)
 
     if (str_ends(path, STR("/")) && path.n > 1)
         path = str_take(path, path.n - 1);
-    if (str_is(path, "/livez") || str_is(path, "/healthz") || str_is(path, "/livez/ping") || str_is(path, "/healthz/ping")) {
+    if (str_is(path, "/livez") || str_is(path, "/healthz") || str_is(path, "/livez/ping")
+        || str_is(path, "/healthz/ping")) {
         health(r, str_starts(path, STR("/livez")) ? "livez" : "healthz", false);
         return true;
     }

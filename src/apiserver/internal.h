@@ -17,14 +17,21 @@ struct served {
     const struct kind_info *info;
     unsigned refs;
     bool dynamic;
-    struct arena arena;      /* of a dynamic kind: its tables */
-    char *crd_name;          /* owned */
-    const struct json *crd;  /* dynamic: the definition's spec, in arena */
+    struct arena arena;     /* of a dynamic kind: its tables */
+    char *crd_name;         /* owned */
+    const struct json *crd; /* dynamic: the definition's spec, in arena */
     int64_t crd_revision;
 };
 
 enum verb {
-    VERB_GET, VERB_LIST, VERB_WATCH, VERB_CREATE, VERB_UPDATE, VERB_PATCH, VERB_DELETE, VERB_DELETE_ALL,
+    VERB_GET,
+    VERB_LIST,
+    VERB_WATCH,
+    VERB_CREATE,
+    VERB_UPDATE,
+    VERB_PATCH,
+    VERB_DELETE,
+    VERB_DELETE_ALL,
     VERB_CONNECT,
 };
 const char *verb_name(enum verb v); /* as RBAC spells it */
@@ -46,9 +53,9 @@ struct request {
     struct local_call *local; /* NULL: over HTTP, or cancelled */
     bool is_local;
     struct arena arena;
-    struct list node;         /* s->requests */
+    struct list node; /* s->requests */
     enum verb verb;
-    struct served *kind;      /* a reference; NULL: not a resource */
+    struct served *kind; /* a reference; NULL: not a resource */
     const char *group, *version;
     struct str ns, name, subresource; /* absent where they do not apply */
     struct str resource;
@@ -66,13 +73,13 @@ struct request {
     int64_t started_ns;
     /* Of a write under way. */
     int success_code;
-    bool applied;                /* server-side apply: its managers are set already */
-    bool answer_status;          /* a finished delete answers a Status */
-    bool answer_plain;           /* … and a binding one without details */
+    bool applied;       /* server-side apply: its managers are set already */
+    bool answer_status; /* a finished delete answers a Status */
+    bool answer_plain;  /* … and a binding one without details */
     void (*answer_with)(struct request *r, struct store_object *o);
-    struct pending *pending;     /* the write; forgotten when the request goes first */
-    struct bulk *bulk;           /* a deletecollection under way */
-    const struct json *deleted;  /* answered instead of the stored object */
+    struct pending *pending;    /* the write; forgotten when the request goes first */
+    struct bulk *bulk;          /* a deletecollection under way */
+    const struct json *deleted; /* answered instead of the stored object */
     struct str write_key;
 };
 
@@ -92,7 +99,7 @@ struct apiserver {
     uint64_t kinds_generation; /* grows when kinds change; documents are cached by it */
     VEC(struct admission_plugin) plugins;
     VEC(struct virtual_group) virtuals;
-    struct map health;         /* check → owned reason */
+    struct map health; /* check → owned reason */
     struct rbac *rbac;
     struct gc *gc;
     struct nsctl *nsctl;
@@ -101,9 +108,9 @@ struct apiserver {
     struct token_key *tokens;
     struct documents *documents;
     struct shared_event *shared; /* the event serialized last */
-    struct client *self;       /* our own controllers' client */
+    struct client *self;         /* our own controllers' client */
     struct bootstrap *bootstrap;
-    char *ca_pem;              /* published as kube-root-ca.crt; may be NULL */
+    char *ca_pem; /* published as kube-root-ca.crt; may be NULL */
     struct loop_timer bookmarks;
     bool closing;
 };
@@ -119,21 +126,27 @@ bool query_true(const struct request *r, const char *name);
 void accept_parse(struct str header, struct accept *ret);
 bool media_is(struct str content_type, const char *type); /* without parameters */
 void request_warn(struct request *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-const char *request_manager(struct request *r); /* fieldManager, or the first word of the user agent */
+const char *
+request_manager(struct request *r); /* fieldManager, or the first word of the user agent */
 
 /* catalog.c */
 void catalog_init(struct apiserver *s);
 void catalog_done(struct apiserver *s);
-struct served *catalog_find(struct apiserver *s, struct str group, struct str version, struct str plural); /* borrowed */
+struct served *catalog_find(struct apiserver *s, struct str group, struct str version,
+                            struct str plural); /* borrowed */
 struct served *catalog_by_kind(struct apiserver *s, struct str group, struct str kind);
 void catalog_add(struct apiserver *s, struct served *take_kind);
 void catalog_remove(struct apiserver *s, struct served *kind);
 bool served_has_version(const struct served *k, struct str version);
 bool served_has_verb(const struct served *k, const char *verb);
-struct str kind_prefix(const struct kind_info *k, struct str ns, struct arena *a); /* ns absent: all namespaces */
+struct str kind_prefix(const struct kind_info *k, struct str ns,
+                       struct arena *a); /* ns absent: all namespaces */
 struct str kind_key(const struct kind_info *k, struct str ns, struct str name, struct arena *a);
 const char *group_version(const char *group, const char *version, struct arena *a);
-static inline bool kind_namespaced(const struct kind_info *k) { return (k->flags & KIND_NAMESPACED) != 0; }
+static inline bool kind_namespaced(const struct kind_info *k)
+{
+    return (k->flags & KIND_NAMESPACED) != 0;
+}
 static inline bool kind_is(const struct kind_info *k, const char *group, const char *plural)
 {
     return !strcmp(k->group, group) && !strcmp(k->plural, plural);
@@ -141,10 +154,13 @@ static inline bool kind_is(const struct kind_info *k, const char *group, const c
 
 /* answer.c: each frees the request. */
 void answer_error(struct request *r, const struct error *err);
-void answer_status(struct request *r, int code, const char *reason, const char *message, const struct json *details);
-void answer_text(struct request *r, int code, const char *content_type, struct str body); /* not of the API */
+void answer_status(struct request *r, int code, const char *reason, const char *message,
+                   const struct json *details);
+void answer_text(struct request *r, int code, const char *content_type,
+                 struct str body); /* not of the API */
 void answer_json(struct request *r, int code, const struct json *value);
-void answer_value(struct request *r, int code, const struct json *object); /* in the form that was asked for */
+void answer_value(struct request *r, int code,
+                  const struct json *object); /* in the form that was asked for */
 void answer_api_text(struct request *r, int code, struct buf *b); /* JSON text; over HTTP only */
 void answer_object(struct request *r, int code, struct store_object *o);
 void answer_not_found(struct request *r);
@@ -153,8 +169,8 @@ void answer_method(struct request *r);
 void answer_conflict(struct request *r);
 void answer_invalid(struct request *r, const char *kind, const char *group, const char *name,
                     const struct schema_causes *causes);
-void answer_invalid_one(struct request *r, const char *kind, const char *group, const char *name, const char *reason,
-                        const char *field, const char *message);
+void answer_invalid_one(struct request *r, const char *kind, const char *group, const char *name,
+                        const char *reason, const char *field, const char *message);
 const struct json *status_value(struct arena *a, int code, const char *reason, const char *message,
                                 const struct json *details);
 const struct json *status_of_error(struct arena *a, const struct error *err, int *ret_code);
@@ -162,20 +178,21 @@ void request_finished(struct request *r, int code); /* counts it */
 void json_to_yaml(struct arena *a, struct buf *b, const struct json *v);
 /* Object as the requested version shows it (apiVersion, events.k8s.io's names). */
 const struct json *present(const struct request *r, const struct json *object);
-const struct json *present_as(const struct kind_info *k, const char *version, const struct json *object, struct arena *a);
+const struct json *present_as(const struct kind_info *k, const char *version,
+                              const struct json *object, struct arena *a);
 const struct json *partial_object(const struct json *object, bool v1beta1, struct arena *a);
 
 /* rest.c and its parts: the verbs on stored kinds. */
 void rest_handle(struct request *r);
-void rest_list(struct request *r);     /* list.c */
-void rest_watch(struct request *r);    /* watch.c */
-void rest_create(struct request *r);   /* create.c */
-void rest_update(struct request *r);   /* update.c */
-void rest_patch(struct request *r);    /* patch.c */
-void rest_delete(struct request *r);   /* delete.c */
+void rest_list(struct request *r);   /* list.c */
+void rest_watch(struct request *r);  /* watch.c */
+void rest_create(struct request *r); /* create.c */
+void rest_update(struct request *r); /* update.c */
+void rest_patch(struct request *r);  /* patch.c */
+void rest_delete(struct request *r); /* delete.c */
 void rest_delete_all(struct request *r);
-void rest_scale(struct request *r);    /* scale.c */
-void pods_binding(struct request *r);  /* pods.c */
+void rest_scale(struct request *r);   /* scale.c */
+void pods_binding(struct request *r); /* pods.c */
 void pods_eviction(struct request *r);
 void pods_log(struct request *r);
 void tokens_request(struct request *r); /* authn.c */
@@ -186,13 +203,15 @@ void reviews_create(struct request *r); /* reviews.c */
 MUST_CHECK bool body_object(struct request *r, const struct json **ret);
 MUST_CHECK bool body_parse(struct request *r, const struct kind_info *k, const struct json **ret,
                            struct json_dups *dups);
-MUST_CHECK bool object_typed(struct request *r, const struct json *in, const struct json_dups *dups, bool stored,
-                             const struct json **ret);
+MUST_CHECK bool object_typed(struct request *r, const struct json *in, const struct json_dups *dups,
+                             bool stored, const struct json **ret);
 void pending_forget(struct pending *p);
 void bulk_forget(struct bulk *b);
 /* Writes `next` in place of `old` (both without and with all metadata), after admission and the rules of updates. */
-void update_commit(struct request *r, struct store_object *old_object, const struct json *old, const struct json *next);
-bool admit(struct request *r, enum admission_op op, const struct json *old, const struct json **object);
+void update_commit(struct request *r, struct store_object *old_object, const struct json *old,
+                   const struct json *next);
+bool admit(struct request *r, enum admission_op op, const struct json *old,
+           const struct json **object);
 void create_object(struct request *r, const struct json *object); /* decoded; answers */
 /* Deletes or marks one object. `options` may be NULL. */
 struct delete_options {
@@ -203,15 +222,20 @@ struct delete_options {
 bool delete_options_read(struct request *r, struct delete_options *ret); /* false: answered */
 enum delete_result { DELETE_DONE, DELETE_MARKED, DELETE_SAME };
 /* What a delete makes of the object: NULL when it goes at once, else the marked object. */
-const struct json *delete_mark(struct apiserver *s, const struct kind_info *k, const struct json *old,
-                               const struct delete_options *o, struct arena *a);
-void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision, int code);
-const struct json *object_order(struct arena *a, const struct kind_info *k, const struct json *object);
+const struct json *delete_mark(struct apiserver *s, const struct kind_info *k,
+                               const struct json *old, const struct delete_options *o,
+                               struct arena *a);
+void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision,
+            int code);
+const struct json *object_order(struct arena *a, const struct kind_info *k,
+                                const struct json *object);
 const char *now_text(struct apiserver *s, bool micro, struct arena *a);
 bool kind_has_generation(const struct kind_info *k, bool dynamic);
 /* fields.c: metadata.managedFields of a write by create, update or patch; old NULL on create. */
-const struct json *fields_updated(struct request *r, const struct json *old, const struct json *next);
-bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a, const char **ret_why);
+const struct json *fields_updated(struct request *r, const struct json *old,
+                                  const struct json *next);
+bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
+                    const char **ret_why);
 
 /* select.c: label and field selectors of one request. */
 struct selection;
@@ -227,11 +251,12 @@ const struct json *event_from_core(struct arena *a, const struct json *event);
 /* table.c */
 struct table_columns;
 const struct json *table_columns(const struct kind_info *k, struct arena *a);
-const struct json *table_row(struct apiserver *s, const struct kind_info *k, const struct json *object, struct str include,
-                             bool v1beta1, struct arena *a);
-const struct json *table_value(struct apiserver *s, const struct kind_info *k, const struct json *list_meta,
-                               const struct json *const *objects, size_t n, struct str include, bool v1beta1,
-                               struct arena *a);
+const struct json *table_row(struct apiserver *s, const struct kind_info *k,
+                             const struct json *object, struct str include, bool v1beta1,
+                             struct arena *a);
+const struct json *table_value(struct apiserver *s, const struct kind_info *k,
+                               const struct json *list_meta, const struct json *const *objects,
+                               size_t n, struct str include, bool v1beta1, struct arena *a);
 void age_text(int64_t ns, char *ret, size_t size);
 
 /* discovery.c, documents.c, health.c */
@@ -251,27 +276,31 @@ void metrics_write(struct apiserver *s, struct buf *b);
 MUST_CHECK bool authenticate(struct request *r, struct error *err);
 MUST_CHECK bool tokens_init(struct apiserver *s, struct error *err);
 void tokens_free(struct token_key *k);
-MUST_CHECK bool token_verify(struct apiserver *s, struct str token, const char *audience, struct arena *a,
-                             struct identity *ret, struct error *err);
+MUST_CHECK bool token_verify(struct apiserver *s, struct str token, const char *audience,
+                             struct arena *a, struct identity *ret, struct error *err);
 bool jwks_handle(struct request *r);
 struct rbac *rbac_new(struct apiserver *s);
 void rbac_free(struct rbac *r);
-bool authorize_path(struct apiserver *s, const struct identity *who, const char *verb, struct str path);
+bool authorize_path(struct apiserver *s, const struct identity *who, const char *verb,
+                    struct str path);
 bool identity_in(const struct identity *who, const char *group);
-const struct json *rbac_rules_for(struct apiserver *s, const struct identity *who, struct str ns, struct arena *a,
-                                  const struct json **ret_paths);
+const struct json *rbac_rules_for(struct apiserver *s, const struct identity *who, struct str ns,
+                                  struct arena *a, const struct json **ret_paths);
 /* May `who` grant these rules? (escalation check) */
-bool rbac_covers(struct apiserver *s, const struct identity *who, struct str ns, const struct json *rules,
-                 struct arena *a, const char **ret_missing);
-const char *rbac_reason(struct apiserver *s, const struct identity *who, const char *verb, const char *group,
-                        const char *resource, const char *subresource, struct str ns, struct str name,
-                        struct str path, struct arena *a); /* NULL: not allowed by a rule */
-const struct json *rbac_role_rules(struct apiserver *s, const struct json *role_ref, struct str ns, struct arena *a);
+bool rbac_covers(struct apiserver *s, const struct identity *who, struct str ns,
+                 const struct json *rules, struct arena *a, const char **ret_missing);
+const char *rbac_reason(struct apiserver *s, const struct identity *who, const char *verb,
+                        const char *group, const char *resource, const char *subresource,
+                        struct str ns, struct str name, struct str path,
+                        struct arena *a); /* NULL: not allowed by a rule */
+const struct json *rbac_role_rules(struct apiserver *s, const struct json *role_ref, struct str ns,
+                                   struct arena *a);
 
 /* admit.c: what the server itself mutates and checks, before the registered plugins. */
 const struct json *builtin_mutate(struct request *r, enum admission_op op, const struct json *old,
                                   const struct json *object);
-bool builtin_validate(struct request *r, enum admission_op op, const struct json *old, const struct json *object,
+bool builtin_validate(struct request *r, enum admission_op op, const struct json *old,
+                      const struct json *object,
                       struct schema_causes *causes); /* false: answered */
 
 /* gc.c, namespaces.c, crds.c, bootstrap.c */

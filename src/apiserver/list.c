@@ -2,15 +2,16 @@
 #include "apiserver/internal.h"
 
 struct page {
-    int64_t revision;      /* 0: the newest */
+    int64_t revision; /* 0: the newest */
     int64_t limit;
-    struct str start;      /* key, absent: the first */
+    struct str start; /* key, absent: the first */
     bool continued;
 };
 
 static void forbidden_option(struct request *r, const char *message)
 {
-    answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueForbidden", "resourceVersionMatch", message);
+    answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueForbidden",
+                       "resourceVersionMatch", message);
 }
 
 static bool read_revision(struct request *r, struct str rv, int64_t *ret)
@@ -22,24 +23,27 @@ static bool read_revision(struct request *r, struct str rv, int64_t *ret)
     if (str_empty(rv))
         return true;
     if (!parse_u64(rv, INT64_MAX, &v, &err)) {
-        answer_status(r, 400, "BadRequest",
-                      arena_printf(&r->arena,
-                                   "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
-                                   "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
-                                   STR_ARG(rv), STR_ARG(rv)),
-                      NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(&r->arena,
+                         "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
+                         "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
+                         STR_ARG(rv), STR_ARG(rv)),
+            NULL);
         return false;
     }
     *ret = (int64_t)v;
     if (*ret > store_revision(r->s->store)) {
-        const struct json *cause = json_object(&r->arena, "reason", json_new_z(&r->arena, "ResourceVersionTooLarge"),
-                                               "message", json_new_z(&r->arena, "Too large resource version"), NULL);
+        const struct json *cause =
+            json_object(&r->arena, "reason", json_new_z(&r->arena, "ResourceVersionTooLarge"),
+                        "message", json_new_z(&r->arena, "Too large resource version"), NULL);
 
         answer_status(r, 504, "Timeout",
-                      arena_printf(&r->arena, "Timeout: Too large resource version: %lld, current: %lld",
+                      arena_printf(&r->arena,
+                                   "Timeout: Too large resource version: %lld, current: %lld",
                                    (long long)*ret, (long long)store_revision(r->s->store)),
-                      json_object(&r->arena, "causes", json_array(&r->arena, cause, NULL), "retryAfterSeconds",
-                                  json_new_i64(&r->arena, 1), NULL));
+                      json_object(&r->arena, "causes", json_array(&r->arena, cause, NULL),
+                                  "retryAfterSeconds", json_new_i64(&r->arena, 1), NULL));
         return false;
     }
     return true;
@@ -54,15 +58,19 @@ static bool read_continue(struct request *r, struct str token, struct str prefix
     struct str start;
 
     buf_init(&b, 64u << 10);
-    if (!buf_add_base64url_decoded(&b, token, &err) || !json_parse(buf_str(&b), &r->arena, &v, &err)) {
+    if (!buf_add_base64url_decoded(&b, token, &err)
+        || !json_parse(buf_str(&b), &r->arena, &v, &err)) {
         answer_status(r, 400, "BadRequest",
-                      arena_printf(&r->arena, "invalid continue token: continue key is not valid: %s", error_text(&err)),
+                      arena_printf(&r->arena,
+                                   "invalid continue token: continue key is not valid: %s",
+                                   error_text(&err)),
                       NULL);
         return false;
     }
     start = json_str_at(v, "start");
     if (!str_is(json_str_at(v, "v"), "meta.k8s.io/v1") || str_empty(start)) {
-        answer_status(r, 400, "BadRequest", "invalid continue token: continue key is not valid", NULL);
+        answer_status(r, 400, "BadRequest", "invalid continue token: continue key is not valid",
+                      NULL);
         return false;
     }
     if (start.p[0] == '/')
@@ -91,20 +99,24 @@ static bool read_page(struct request *r, struct str prefix, struct page *ret)
 
     *ret = (struct page){0};
     if (!str_empty(limit) && !parse_i64(limit, 0, INT64_MAX, &ret->limit, &err)) {
-        answer_status(r, 400, "BadRequest",
-                      arena_printf(&r->arena, "limit: Invalid value: \"" STR_FMT "\"", STR_ARG(limit)), NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(&r->arena, "limit: Invalid value: \"" STR_FMT "\"", STR_ARG(limit)), NULL);
         return false;
     }
     if (!str_empty(match) && str_empty(rv)) {
-        forbidden_option(r, "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided");
+        forbidden_option(
+            r, "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided");
         return false;
     }
     if (!str_empty(match) && !str_empty(token)) {
-        forbidden_option(r, "Forbidden: resourceVersionMatch is forbidden when continue is provided");
+        forbidden_option(r,
+                         "Forbidden: resourceVersionMatch is forbidden when continue is provided");
         return false;
     }
     if (!str_empty(match) && !str_is(match, "Exact") && !str_is(match, "NotOlderThan")) {
-        answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueNotSupported", "resourceVersionMatch",
+        answer_invalid_one(r, "ListOptions", "meta.k8s.io", "", "FieldValueNotSupported",
+                           "resourceVersionMatch",
                            arena_printf(&r->arena,
                                         "Unsupported value: \"" STR_FMT
                                         "\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
@@ -112,12 +124,14 @@ static bool read_page(struct request *r, struct str prefix, struct page *ret)
         return false;
     }
     if (str_is(match, "Exact") && str_is(rv, "0")) {
-        forbidden_option(r, "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+        forbidden_option(
+            r, "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
         return false;
     }
     if (!str_empty(token)) {
         if (!str_empty(rv) && !str_is(rv, "0")) {
-            answer_status(r, 400, "BadRequest", "specifying resource version is not allowed when using continue", NULL);
+            answer_status(r, 400, "BadRequest",
+                          "specifying resource version is not allowed when using continue", NULL);
             return false;
         }
         return read_continue(r, token, prefix, ret);
@@ -131,7 +145,8 @@ static bool read_page(struct request *r, struct str prefix, struct page *ret)
     return true;
 }
 
-static const char *continue_token(struct request *r, int64_t revision, struct str prefix, struct str last_key, bool slash)
+static const char *continue_token(struct request *r, int64_t revision, struct str prefix,
+                                  struct str last_key, bool slash)
 {
     struct arena *a = &r->arena;
     AUTO(buf_done) struct buf b = {0}, text = {0}, start = {0};
@@ -141,8 +156,8 @@ static const char *continue_token(struct request *r, int64_t revision, struct st
         buf_addc(&start, '/');
     buf_addstr(&start, str_skip(last_key, prefix.n));
     buf_addc(&start, '\0');
-    v = json_object(a, "v", json_new_z(a, "meta.k8s.io/v1"), "rv", json_new_i64(a, revision), "start",
-                    json_new_str(a, buf_str(&start)), NULL);
+    v = json_object(a, "v", json_new_z(a, "meta.k8s.io/v1"), "rv", json_new_i64(a, revision),
+                    "start", json_new_str(a, buf_str(&start)), NULL);
     json_write(&text, v);
     buf_add_base64url(&b, text.p, text.n);
     return arena_strdup(a, buf_str(&b));
@@ -154,18 +169,24 @@ static void answer_expired(struct request *r, const struct page *page, struct st
     const struct json *status;
 
     if (!page->continued) {
-        answer_status(r, 410, "Expired", "The resourceVersion for the provided list is too old.", NULL);
+        answer_status(r, 410, "Expired", "The resourceVersion for the provided list is too old.",
+                      NULL);
         return;
     }
-    status = status_value(a, 410, "Expired",
-                          "The provided continue parameter is too old to display a consistent list result. You can "
-                          "start a new list without the continue parameter, or use the continue token in this response "
-                          "to retrieve the remainder of the results. Continuing with the provided token results in an "
-                          "inconsistent list - objects that were created, modified, or deleted between the time the "
-                          "first chunk was returned and now may show up in the list.",
-                          NULL);
-    status = json_with_at(a, status, "metadata/continue",
-                          json_new_z(a, continue_token(r, -1, prefix, str_take(page->start, page->start.n - 1), false)));
+    status = status_value(
+        a, 410, "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can "
+        "start a new list without the continue parameter, or use the continue token in this "
+        "response "
+        "to retrieve the remainder of the results. Continuing with the provided token results in "
+        "an "
+        "inconsistent list - objects that were created, modified, or deleted between the time the "
+        "first chunk was returned and now may show up in the list.",
+        NULL);
+    status = json_with_at(
+        a, status, "metadata/continue",
+        json_new_z(a,
+                   continue_token(r, -1, prefix, str_take(page->start, page->start.n - 1), false)));
     answer_json(r, 410, status);
 }
 
@@ -188,8 +209,8 @@ static bool filter_match(const struct store_object *o, void *data)
     return ok;
 }
 
-static const struct json *list_meta(struct request *r, const struct page *page, const struct store_list *l,
-                                    struct str prefix, bool filtered)
+static const struct json *list_meta(struct request *r, const struct page *page,
+                                    const struct store_list *l, struct str prefix, bool filtered)
 {
     struct arena *a = &r->arena;
     const char *token = NULL;
@@ -197,9 +218,10 @@ static const struct json *list_meta(struct request *r, const struct page *page, 
     if (l->next_key && l->n)
         token = continue_token(r, l->revision, prefix, store_object_key(l->p[l->n - 1]), true);
     (void)page;
-    return json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)l->revision), "continue",
-                       json_new_z(a, token), "remainingItemCount",
-                       token && !filtered && l->remaining > 0 ? json_new_i64(a, l->remaining) : NULL, NULL);
+    return json_object(
+        a, "resourceVersion", json_new_f(a, "%lld", (long long)l->revision), "continue",
+        json_new_z(a, token), "remainingItemCount",
+        token && !filtered && l->remaining > 0 ? json_new_i64(a, l->remaining) : NULL, NULL);
 }
 
 /* Items as text, straight from the store: nothing is parsed. Core kinds' items have no kind and apiVersion. */
@@ -259,20 +281,22 @@ static void answer_list(struct request *r, const struct json *meta, const struct
     }
     if (r->accept.form == FORM_TABLE) {
         answer_json(r, 200,
-                    table_value(r->s, k, meta, items, l->n, query_get(r, "includeObject"), r->accept.v1beta1, a));
+                    table_value(r->s, k, meta, items, l->n, query_get(r, "includeObject"),
+                                r->accept.v1beta1, a));
         return;
     }
     if (r->accept.form == FORM_PARTIAL) {
-        answer_json(r, 200,
-                    json_object(a, "kind", json_new_z(a, "PartialObjectMetadataList"), "apiVersion",
-                                json_new_z(a, r->accept.v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"), "metadata",
-                                meta, "items", json_array_n(a, items, l->n), NULL));
+        answer_json(
+            r, 200,
+            json_object(a, "kind", json_new_z(a, "PartialObjectMetadataList"), "apiVersion",
+                        json_new_z(a, r->accept.v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"),
+                        "metadata", meta, "items", json_array_n(a, items, l->n), NULL));
         return;
     }
     answer_json(r, 200,
                 json_object(a, "kind", json_new_z(a, k->list_kind), "apiVersion",
-                            json_new_z(a, group_version(k->group, r->version, a)), "metadata", meta, "items",
-                            json_array_n(a, items, l->n), NULL));
+                            json_new_z(a, group_version(k->group, r->version, a)), "metadata", meta,
+                            "items", json_array_n(a, items, l->n), NULL));
 }
 
 void rest_list(struct request *r)
@@ -289,9 +313,10 @@ void rest_list(struct request *r)
         return;
     filtered = !selection_is_empty(sel);
     /* One object by name needs no walk over all of them. */
-    if (filtered && selection_name(sel).p && (r->ns.p || !kind_namespaced(r->kind->info)) && !page.continued
-        && page.revision == 0) {
-        struct store_object *o = store_get(r->s->store, kind_key(r->kind->info, r->ns, selection_name(sel), &r->arena));
+    if (filtered && selection_name(sel).p && (r->ns.p || !kind_namespaced(r->kind->info))
+        && !page.continued && page.revision == 0) {
+        struct store_object *o =
+            store_get(r->s->store, kind_key(r->kind->info, r->ns, selection_name(sel), &r->arena));
 
         list.revision = store_revision(r->s->store);
         if (o && filter_match(o, &filter)) {
@@ -311,7 +336,8 @@ void rest_list(struct request *r)
         if (err.kind == ERROR_GONE)
             answer_expired(r, &page, prefix);
         else if (err.kind == ERROR_INVALID) /* of the future: a token that we did not give */
-            answer_status(r, 400, "BadRequest", "invalid continue token: its revision has not come yet", NULL);
+            answer_status(r, 400, "BadRequest",
+                          "invalid continue token: its revision has not come yet", NULL);
         else
             answer_error(r, &err);
         return;

@@ -52,12 +52,15 @@ static void call_free(struct local_call *call)
 static void error_of(int status, const struct json *body, struct error *err)
 {
     static const enum error_kind kinds[] = {
-        ERROR_INVALID, ERROR_BAD_REQUEST, ERROR_UNAUTHORIZED, ERROR_FORBIDDEN, ERROR_NOT_FOUND, ERROR_NOT_ALLOWED,
-        ERROR_NOT_ACCEPTABLE, ERROR_EXISTS, ERROR_CONFLICT, ERROR_GONE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED,
-        ERROR_TOO_MANY, ERROR_TIMEOUT, ERROR_UNAVAILABLE, ERROR_INTERNAL,
+        ERROR_INVALID,   ERROR_BAD_REQUEST, ERROR_UNAUTHORIZED,   ERROR_FORBIDDEN,
+        ERROR_NOT_FOUND, ERROR_NOT_ALLOWED, ERROR_NOT_ACCEPTABLE, ERROR_EXISTS,
+        ERROR_CONFLICT,  ERROR_GONE,        ERROR_TOO_LARGE,      ERROR_UNSUPPORTED,
+        ERROR_TOO_MANY,  ERROR_TIMEOUT,     ERROR_UNAVAILABLE,    ERROR_INTERNAL,
     };
     struct str reason = json_str_at(body, "reason"), message = json_str_at(body, "message");
-    enum error_kind kind = status == 404 ? ERROR_NOT_FOUND : status == 409 ? ERROR_CONFLICT : ERROR_INTERNAL;
+    enum error_kind kind = status == 404   ? ERROR_NOT_FOUND
+                           : status == 409 ? ERROR_CONFLICT
+                                           : ERROR_INTERNAL;
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
         if (str_is(reason, status_reason(kinds[i])))
@@ -103,8 +106,8 @@ void local_forget(struct request *r)
     }
 }
 
-static struct request *local_request(struct local_client *c, const char *group, const char *version, const char *plural,
-                                     struct str ns, struct str name)
+static struct request *local_request(struct local_client *c, const char *group, const char *version,
+                                     const char *plural, struct str ns, struct str name)
 {
     struct request *r = request_new(c->s);
     struct arena *a = &r->arena;
@@ -124,7 +127,8 @@ static struct request *local_request(struct local_client *c, const char *group, 
     r->resource = str_of(arena_strdup(a, str_of(plural)));
     r->ns = ns.n ? arena_str(a, ns) : STR_NONE;
     r->name = name.n ? arena_str(a, name) : STR_NONE;
-    r->path = str_of(arena_printf(a, "local %s %s " STR_FMT "/" STR_FMT, group, plural, STR_ARG(ns), STR_ARG(name)));
+    r->path = str_of(arena_printf(a, "local %s %s " STR_FMT "/" STR_FMT, group, plural, STR_ARG(ns),
+                                  STR_ARG(name)));
     r->user_agent = str_of(arena_strdup(a, str_of(c->user)));
     if (str_starts(r->user_agent, STR("system:"))) {
         struct str before, after;
@@ -141,7 +145,8 @@ static struct request *local_request(struct local_client *c, const char *group, 
     return r;
 }
 
-static struct client_call *local_start(struct client *base, const struct client_request *q, client_done_fn done, void *user)
+static struct client_call *local_start(struct client *base, const struct client_request *q,
+                                       client_done_fn done, void *user)
 {
     static const struct {
         enum verb verb;
@@ -166,20 +171,23 @@ static struct client_call *local_start(struct client *base, const struct client_
     r->local = &call->call;
     r->verb = verbs[q->verb].verb;
     r->content_type = str_of(verbs[q->verb].content_type);
-    r->subresource = q->subresource ? str_of(arena_strdup(&r->arena, str_of(q->subresource))) : STR_NONE;
+    r->subresource =
+        q->subresource ? str_of(arena_strdup(&r->arena, str_of(q->subresource))) : STR_NONE;
     r->body_json = q->body;
-    query_parse(q->query.n ? arena_str(&r->arena, q->query) : STR_NONE, &r->arena, &r->query, &r->n_query);
+    query_parse(q->query.n ? arena_str(&r->arena, q->query) : STR_NONE, &r->arena, &r->query,
+                &r->n_query);
     if (!r->kind) {
         answer_unknown_resource(r);
     } else {
         AUTO_FREE char *sub = str_dup(r->subresource);
 
-        if (apiserver_authorized(c->s, &r->who, verb_name(r->verb), r->group, r->kind->info->plural, sub, r->ns, r->name))
+        if (apiserver_authorized(c->s, &r->who, verb_name(r->verb), r->group, r->kind->info->plural,
+                                 sub, r->ns, r->name))
             rest_handle(r);
         else
             answer_status(r, 403, "Forbidden",
-                          arena_printf(&r->arena, "User \"%s\" cannot %s resource \"%s\"", c->user, verb_name(r->verb),
-                                       r->kind->info->plural),
+                          arena_printf(&r->arena, "User \"%s\" cannot %s resource \"%s\"", c->user,
+                                       verb_name(r->verb), r->kind->info->plural),
                           NULL);
     }
     return call;
@@ -239,9 +247,11 @@ static struct client_watch *local_watch(struct client *base, const struct client
     r->verb = VERB_WATCH;
     r->query = ARENA_ARRAY(&r->arena, struct query_pair, 2);
     if (q->label_selector.n)
-        r->query[r->n_query++] = (struct query_pair){STR("labelSelector"), arena_str(&r->arena, q->label_selector)};
+        r->query[r->n_query++] =
+            (struct query_pair){STR("labelSelector"), arena_str(&r->arena, q->label_selector)};
     if (q->field_selector.n)
-        r->query[r->n_query++] = (struct query_pair){STR("fieldSelector"), arena_str(&r->arena, q->field_selector)};
+        r->query[r->n_query++] =
+            (struct query_pair){STR("fieldSelector"), arena_str(&r->arena, q->field_selector)};
     if (!r->kind) {
         error_set(&w->err, ERROR_NOT_FOUND, "%s.%s is not served", q->plural, q->group);
         request_free(r);
@@ -266,9 +276,9 @@ static void local_free(struct client *base)
 {
     struct local_client *c = container_of(base, struct local_client, base);
 
-    list_each_safe(n, &c->calls) call_free(list_entry(n, struct local_call, node));
-    list_each_safe(n, &c->watches)
-    {
+    list_each_safe(n, &c->calls)
+        call_free(list_entry(n, struct local_call, node));
+    list_each_safe(n, &c->watches) {
         struct client_watch *w = list_entry(n, struct client_watch, node);
 
         watch_local_stop(w->w);
@@ -282,7 +292,11 @@ static void local_free(struct client *base)
 }
 
 static const struct client_ops local_ops = {
-    .call = local_start, .cancel = local_cancel, .watch = local_watch, .stop = local_stop, .free = local_free,
+    .call = local_start,
+    .cancel = local_cancel,
+    .watch = local_watch,
+    .stop = local_stop,
+    .free = local_free,
 };
 
 struct client *apiserver_client(struct apiserver *s, const char *user, const char *const *groups)

@@ -2,5 +2,6 @@
 #pragma once
 #include "apiserver/apiserver.h"
 
-/* Acts as `user` in groups (copied; admission and RBAC see them), with the same semantics as over HTTP. */
+/* Acts as `user` in groups (copied; admission and RBAC see them), with the same semantics as over HTTP. Freed before the
+ * server is. */
 struct client *apiserver_client(struct apiserver *s, const char *user, const char *const *groups);

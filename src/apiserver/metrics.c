@@ -1,7 +1,8 @@
 /* apiserver/metrics - request counts, latencies and watches, under kube-apiserver's names. */
 #include "apiserver/internal.h"
 
-static const double bounds[] = {0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60};
+static const double bounds[] = {0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1,  1.25, 1.5, 2,
+                                3,     4,     5,    6,   8,   10,  15,  20,  30, 45,   60};
 
 struct counter {
     uint64_t n;
@@ -48,25 +49,30 @@ void metrics_count(struct metrics *m, const struct request *r, int code, int64_t
     char labels[512];
     const char *scope = r->name.p ? "resource" : r->ns.p ? "namespace" : r->kind ? "cluster" : "";
     const struct kind_info *k = r->kind ? r->kind->info : NULL;
-    const char *verb = r->verb == VERB_CREATE   ? "POST"
-                       : r->verb == VERB_UPDATE ? "PUT"
-                       : r->verb == VERB_DELETE ? "DELETE"
-                       : r->verb == VERB_PATCH  ? (media_is(r->content_type, "application/apply-patch+yaml") ? "APPLY" : "PATCH")
-                       : r->verb == VERB_LIST   ? (k ? "LIST" : "GET")
-                       : r->verb == VERB_WATCH  ? "WATCH"
-                       : r->verb == VERB_DELETE_ALL ? "DELETECOLLECTION"
-                                                    : "GET";
+    const char *verb =
+        r->verb == VERB_CREATE   ? "POST"
+        : r->verb == VERB_UPDATE ? "PUT"
+        : r->verb == VERB_DELETE ? "DELETE"
+        : r->verb == VERB_PATCH
+            ? (media_is(r->content_type, "application/apply-patch+yaml") ? "APPLY" : "PATCH")
+        : r->verb == VERB_LIST       ? (k ? "LIST" : "GET")
+        : r->verb == VERB_WATCH      ? "WATCH"
+        : r->verb == VERB_DELETE_ALL ? "DELETECOLLECTION"
+                                     : "GET";
     /* Only words of the catalog become labels: a client cannot make the map grow. */
-    const char *sub = r->subresource.p && k
-                          ? (str_is(r->subresource, "status") ? "status" : str_is(r->subresource, "scale") ? "scale" : "other")
-                          : "";
+    const char *sub = r->subresource.p && k ? (str_is(r->subresource, "status")  ? "status"
+                                               : str_is(r->subresource, "scale") ? "scale"
+                                                                                 : "other")
+                                            : "";
     struct counter *c;
     struct histogram *h;
     double s = (double)ns / 1e9;
     size_t i = 0;
 
-    snprintf(labels, sizeof labels, "group=\"%s\",resource=\"%s\",scope=\"%s\",subresource=\"%s\",verb=\"%s\",version=\"%s\"",
-             k ? k->group : "", k ? k->plural : "", scope, sub, verb, k ? r->version : "");
+    snprintf(
+        labels, sizeof labels,
+        "group=\"%s\",resource=\"%s\",scope=\"%s\",subresource=\"%s\",verb=\"%s\",version=\"%s\"",
+        k ? k->group : "", k ? k->plural : "", scope, sub, verb, k ? r->version : "");
     if (r->verb != VERB_WATCH) {
         h = slot(&m->durations, labels, sizeof *h);
         while (i < ARRAY_SIZE(bounds) && s > bounds[i])
@@ -89,7 +95,8 @@ void metrics_watch(struct metrics *m, const struct kind_info *k, int change)
     char labels[300];
     struct counter *c;
 
-    snprintf(labels, sizeof labels, "group=\"%s\",resource=\"%s\",version=\"%s\"", k->group, k->plural, k->version);
+    snprintf(labels, sizeof labels, "group=\"%s\",resource=\"%s\",version=\"%s\"", k->group,
+             k->plural, k->version);
     c = slot(&m->watches, labels, sizeof *c);
     c->n = change > 0 ? c->n + 1 : c->n - (c->n > 0);
 }
@@ -115,25 +122,30 @@ void metrics_write(struct apiserver *s, struct buf *b)
 
         for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
             sum += h->bucket[i];
-            buf_addf(b, "apiserver_request_duration_seconds_bucket{" STR_FMT ",le=\"%g\"} %llu\n", STR_ARG(key), bounds[i],
-                     (unsigned long long)sum);
+            buf_addf(b, "apiserver_request_duration_seconds_bucket{" STR_FMT ",le=\"%g\"} %llu\n",
+                     STR_ARG(key), bounds[i], (unsigned long long)sum);
         }
-        buf_addf(b, "apiserver_request_duration_seconds_bucket{" STR_FMT ",le=\"+Inf\"} %llu\n", STR_ARG(key),
+        buf_addf(b, "apiserver_request_duration_seconds_bucket{" STR_FMT ",le=\"+Inf\"} %llu\n",
+                 STR_ARG(key), (unsigned long long)h->n);
+        buf_addf(b, "apiserver_request_duration_seconds_sum{" STR_FMT "} %g\n", STR_ARG(key),
+                 h->sum);
+        buf_addf(b, "apiserver_request_duration_seconds_count{" STR_FMT "} %llu\n", STR_ARG(key),
                  (unsigned long long)h->n);
-        buf_addf(b, "apiserver_request_duration_seconds_sum{" STR_FMT "} %g\n", STR_ARG(key), h->sum);
-        buf_addf(b, "apiserver_request_duration_seconds_count{" STR_FMT "} %llu\n", STR_ARG(key), (unsigned long long)h->n);
     }
-    buf_adds(b, "# HELP apiserver_longrunning_requests Watches that are open.\n# TYPE apiserver_longrunning_requests gauge\n");
+    buf_adds(b, "# HELP apiserver_longrunning_requests Watches that are open.\n# TYPE "
+                "apiserver_longrunning_requests gauge\n");
     for (at = 0; map_next(&m->watches, &at, &key, &value);)
-        buf_addf(b, "apiserver_longrunning_requests{" STR_FMT ",verb=\"WATCH\"} %llu\n", STR_ARG(key),
-                 (unsigned long long)((struct counter *)value)->n);
-    buf_adds(b, "# HELP apiserver_storage_objects Stored objects.\n# TYPE apiserver_storage_objects gauge\n");
+        buf_addf(b, "apiserver_longrunning_requests{" STR_FMT ",verb=\"WATCH\"} %llu\n",
+                 STR_ARG(key), (unsigned long long)((struct counter *)value)->n);
+    buf_adds(b, "# HELP apiserver_storage_objects Stored objects.\n# TYPE "
+                "apiserver_storage_objects gauge\n");
     for (size_t i = 0; i < s->kinds.n; i++) {
         const struct kind_info *k = s->kinds.p[i]->info;
         struct arena a = {0};
 
         if (!(k->flags & KIND_NO_STORE))
-            buf_addf(b, "apiserver_storage_objects{resource=\"%s%s%s\"} %zu\n", k->plural, *k->group ? "." : "", k->group,
+            buf_addf(b, "apiserver_storage_objects{resource=\"%s%s%s\"} %zu\n", k->plural,
+                     *k->group ? "." : "", k->group,
                      store_count(s->store, kind_prefix(k, STR_NONE, &a)));
         arena_done(&a);
     }

@@ -17,8 +17,9 @@ static void ignore(void *user, const struct client_response *r)
 {
     const char *what = user;
 
-    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND && r->err->kind != ERROR_CONFLICT
-        && r->err->kind != ERROR_EXISTS && r->err->kind != ERROR_FORBIDDEN)
+    if (r->err->kind != ERROR_NONE && r->err->kind != ERROR_NOT_FOUND
+        && r->err->kind != ERROR_CONFLICT && r->err->kind != ERROR_EXISTS
+        && r->err->kind != ERROR_FORBIDDEN)
         log_warning(what, "%s", error_text(r->err));
 }
 
@@ -33,7 +34,12 @@ static bool exists(struct nsctl *n, const char *plural, struct str ns, const cha
 
 static void create(struct nsctl *n, const char *plural, struct str ns, const struct json *body)
 {
-    struct client_request q = {.verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = plural, .ns = ns, .body = body};
+    struct client_request q = {.verb = CLIENT_CREATE,
+                               .group = "",
+                               .version = "v1",
+                               .plural = plural,
+                               .ns = ns,
+                               .body = body};
 
     client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
 }
@@ -45,16 +51,22 @@ static void furnish(struct nsctl *n, struct str ns)
 
     if (!exists(n, "serviceaccounts", ns, "default"))
         create(n, "serviceaccounts", ns,
-               json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "ServiceAccount"), "metadata",
+               json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind",
+                           json_new_z(&a, "ServiceAccount"), "metadata",
                            json_object(&a, "name", json_new_z(&a, "default"), NULL), NULL));
     if (n->s->config.ca_cert_pem && !exists(n, "configmaps", ns, "kube-root-ca.crt"))
-        create(n, "configmaps", ns,
-               json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "ConfigMap"), "metadata",
-                           json_object(&a, "name", json_new_z(&a, "kube-root-ca.crt"), "annotations",
-                                       json_object(&a, "kubernetes.io/description",
-                                                   json_new_z(&a, "Certificate authority of this API server."), NULL),
-                                       NULL),
-                           "data", json_object(&a, "ca.crt", json_new_z(&a, n->s->config.ca_cert_pem), NULL), NULL));
+        create(
+            n, "configmaps", ns,
+            json_object(
+                &a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "ConfigMap"),
+                "metadata",
+                json_object(&a, "name", json_new_z(&a, "kube-root-ca.crt"), "annotations",
+                            json_object(&a, "kubernetes.io/description",
+                                        json_new_z(&a, "Certificate authority of this API server."),
+                                        NULL),
+                            NULL),
+                "data", json_object(&a, "ca.crt", json_new_z(&a, n->s->config.ca_cert_pem), NULL),
+                NULL));
     arena_done(&a);
 }
 
@@ -71,8 +83,12 @@ static size_t clear_kind(struct nsctl *n, const struct kind_info *k, struct str 
         for (size_t i = 0; i < list.n; i++) {
             const struct json *o = store_object_json(list.p[i], &a);
             struct client_request q = {
-                .verb = CLIENT_DELETE, .group = k->group, .version = k->versions ? k->versions[0] : k->version,
-                .plural = k->plural, .ns = ns, .name = meta_name(o),
+                .verb = CLIENT_DELETE,
+                .group = k->group,
+                .version = k->versions ? k->versions[0] : k->version,
+                .plural = k->plural,
+                .ns = ns,
+                .name = meta_name(o),
             };
 
             if (!meta_deleting(o))
@@ -87,7 +103,12 @@ static void finalize(struct nsctl *n, struct str ns)
 {
     struct arena a = {0};
     struct client_request q = {
-        .verb = CLIENT_PATCH_MERGE, .group = "", .version = "v1", .plural = "namespaces", .name = ns, .subresource = "finalize",
+        .verb = CLIENT_PATCH_MERGE,
+        .group = "",
+        .version = "v1",
+        .plural = "namespaces",
+        .name = ns,
+        .subresource = "finalize",
         .body = json_object(&a, "spec", json_object(&a, "finalizers", json_null(), NULL), NULL),
     };
 
@@ -103,7 +124,8 @@ static void look(struct nsctl *n, struct str ns)
         const struct kind_info *k = n->s->kinds.p[i]->info;
 
         /* Both groups of Event are one set. */
-        if (kind_namespaced(k) && !(k->flags & KIND_NO_STORE) && !kind_is(k, "events.k8s.io", "events"))
+        if (kind_namespaced(k) && !(k->flags & KIND_NO_STORE)
+            && !kind_is(k, "events.k8s.io", "events"))
             left += clear_kind(n, k, ns);
     }
     if (left == 0)

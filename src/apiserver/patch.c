@@ -10,12 +10,15 @@ static void unsupported(struct request *r)
     bool custom = (r->kind->info->flags & KIND_CRD) || r->kind->dynamic;
 
     if (custom && media_is(r->content_type, "application/strategic-merge-patch+json"))
-        answer_status(r, 415, "UnsupportedMediaType",
-                      "the body of the request was in an unknown format - accepted media types include: "
-                      "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-                      NULL);
+        answer_status(
+            r, 415, "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json-patch+json, application/merge-patch+json, "
+            "application/apply-patch+yaml",
+            NULL);
     else
-        answer_status(r, 415, "UnsupportedMediaType", "415: Unsupported Media Type", json_object(&r->arena, NULL));
+        answer_status(r, 415, "UnsupportedMediaType", "415: Unsupported Media Type",
+                      json_object(&r->arena, NULL));
 }
 
 static bool read_patch(struct request *r, const struct json **ret)
@@ -33,7 +36,8 @@ static bool read_patch(struct request *r, const struct json **ret)
     return false;
 }
 
-static bool apply_patch(struct request *r, const struct json *old, const struct json *patch, const struct json **ret)
+static bool apply_patch(struct request *r, const struct json *old, const struct json *patch,
+                        const struct json **ret)
 {
     AUTO(error_clear) struct error err = {0};
     struct arena *a = &r->arena;
@@ -41,16 +45,18 @@ static bool apply_patch(struct request *r, const struct json *old, const struct 
 
     if (media_is(r->content_type, "application/json-patch+json")) {
         if (!json_is(patch, JSON_ARRAY)) {
-            answer_status(r, 400, "BadRequest",
-                          "error decoding patch: json: cannot unmarshal object into Go value of type "
-                          "[]handlers.jsonPatchOp",
-                          NULL);
+            answer_status(
+                r, 400, "BadRequest",
+                "error decoding patch: json: cannot unmarshal object into Go value of type "
+                "[]handlers.jsonPatchOp",
+                NULL);
             return false;
         }
         if (json_patch(a, target, patch, ret, &err))
             return true;
         if (err.kind == ERROR_INVALID) {
-            answer_status(r, 422, "Invalid", "the server rejected our request due to an error in our request",
+            answer_status(r, 422, "Invalid",
+                          "the server rejected our request due to an error in our request",
                           json_object(a, NULL));
             return false;
         }

@@ -30,36 +30,39 @@ void pods_binding(struct request *r)
     node = json_str_at(body, "target/name");
     if (str_empty(node)) {
         store_object_unref(o);
-        answer_invalid_one(r, "Binding", "", arena_strdup(a, r->name), "FieldValueRequired", "target.name",
-                           "Required value");
+        answer_invalid_one(r, "Binding", "", arena_strdup(a, r->name), "FieldValueRequired",
+                           "target.name", "Required value");
         return;
     }
     if (meta_deleting(pod) || !str_empty(json_str_at(pod, "spec/nodeName"))) {
-        const char *why = meta_deleting(pod)
-                              ? arena_printf(a, "pod " STR_FMT " is being deleted, cannot be assigned to a host",
-                                             STR_ARG(r->name))
-                              : arena_printf(a, "pod " STR_FMT " is already assigned to node \"" STR_FMT "\"",
-                                             STR_ARG(r->name), STR_ARG(json_str_at(pod, "spec/nodeName")));
+        const char *why =
+            meta_deleting(pod)
+                ? arena_printf(a, "pod " STR_FMT " is being deleted, cannot be assigned to a host",
+                               STR_ARG(r->name))
+                : arena_printf(a, "pod " STR_FMT " is already assigned to node \"" STR_FMT "\"",
+                               STR_ARG(r->name), STR_ARG(json_str_at(pod, "spec/nodeName")));
 
         store_object_unref(o);
-        answer_status(r, 409, "Conflict",
-                      arena_printf(a, "Operation cannot be fulfilled on pods/binding \"" STR_FMT "\": %s",
-                                   STR_ARG(r->name), why),
-                      json_object(a, "name", json_new_str(a, r->name), "kind", json_new_z(a, "pods/binding"), NULL));
+        answer_status(
+            r, 409, "Conflict",
+            arena_printf(a, "Operation cannot be fulfilled on pods/binding \"" STR_FMT "\": %s",
+                         STR_ARG(r->name), why),
+            json_object(a, "name", json_new_str(a, r->name), "kind", json_new_z(a, "pods/binding"),
+                        NULL));
         return;
     }
     pod = json_with_at(a, pod, "spec/nodeName", json_new_str(a, node));
-    conditions = conditions_set(a, json_at(pod, "status/conditions"), &scheduled, now_text(r->s, false, a));
+    conditions =
+        conditions_set(a, json_at(pod, "status/conditions"), &scheduled, now_text(r->s, false, a));
     pod = json_with_at(a, pod, "status/conditions", conditions);
-    json_each_member(m, json_at(body, "metadata/annotations"))
-    {
+    json_each_member(m, json_at(body, "metadata/annotations")) {
         AUTO_FREE char *key = str_dup(json_str(&m->key));
 
         pod = meta_with_annotation(a, pod, key, json_str(&m->value));
     }
     r->answer_plain = true;
-    commit(r, kind_key(r->kind->info, r->ns, r->name, a), object_order(a, r->kind->info, pod), store_object_revision(o),
-           201);
+    commit(r, kind_key(r->kind->info, r->ns, r->name, a), object_order(a, r->kind->info, pod),
+           store_object_revision(o), 201);
     store_object_unref(o);
 }
 
@@ -71,7 +74,9 @@ static bool budget_allows(struct request *r, const struct json *pod)
     AUTO(store_list_done) struct store_list list = {0};
     AUTO(error_clear) struct error err = {0};
 
-    if (!k || !store_list(r->s->store, kind_prefix(k->info, r->ns, a), STR_NONE, 0, 0, NULL, NULL, &list, &err))
+    if (!k
+        || !store_list(r->s->store, kind_prefix(k->info, r->ns, a), STR_NONE, 0, 0, NULL, NULL,
+                       &list, &err))
         return true;
     for (size_t i = 0; i < list.n; i++) {
         const struct json *pdb = store_object_json(list.p[i], a), *cause;
@@ -81,14 +86,19 @@ static bool budget_allows(struct request *r, const struct json *pod)
             error_clear(&err);
             continue;
         }
-        if (!label_selector_match(&sel, meta_labels(pod)) || json_i64_at(pdb, "status/disruptionsAllowed", 0) > 0)
+        if (!label_selector_match(&sel, meta_labels(pod))
+            || json_i64_at(pdb, "status/disruptionsAllowed", 0) > 0)
             continue;
         cause = json_object(a, "reason", json_new_z(a, "DisruptionBudget"), "message",
-                            json_new_f(a, "The disruption budget " STR_FMT " needs %lld healthy pods and has %lld currently",
-                                       STR_ARG(meta_name(pdb)), (long long)json_i64_at(pdb, "status/desiredHealthy", 0),
+                            json_new_f(a,
+                                       "The disruption budget " STR_FMT
+                                       " needs %lld healthy pods and has %lld currently",
+                                       STR_ARG(meta_name(pdb)),
+                                       (long long)json_i64_at(pdb, "status/desiredHealthy", 0),
                                        (long long)json_i64_at(pdb, "status/currentHealthy", 0)),
                             NULL);
-        answer_status(r, 429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.",
+        answer_status(r, 429, "TooManyRequests",
+                      "Cannot evict pod as it would violate the pod's disruption budget.",
                       json_object(a, "causes", json_array(a, cause, NULL), NULL));
         return false;
     }
@@ -121,13 +131,14 @@ void pods_eviction(struct request *r)
         answer_status(r, 201, NULL, NULL, NULL);
         return;
     }
-    commit(r, kind_key(r->kind->info, r->ns, r->name, a), marked ? object_order(a, r->kind->info, marked) : NULL,
-           revision, 201);
+    commit(r, kind_key(r->kind->info, r->ns, r->name, a),
+           marked ? object_order(a, r->kind->info, marked) : NULL, revision, 201);
 }
 
 void pods_log(struct request *r)
 {
-    struct store_object *o = store_get(r->s->store, kind_key(r->kind->info, r->ns, r->name, &r->arena));
+    struct store_object *o =
+        store_get(r->s->store, kind_key(r->kind->info, r->ns, r->name, &r->arena));
     struct exchange *x = r->x;
     const struct json *pod;
 
@@ -137,7 +148,8 @@ void pods_log(struct request *r)
     }
     if (!x || !r->s->config.pod_log) {
         store_object_unref(o);
-        answer_status(r, 501, "NotImplemented", "this server has no access to the logs of pods", NULL);
+        answer_status(r, 501, "NotImplemented", "this server has no access to the logs of pods",
+                      NULL);
         return;
     }
     pod = store_object_json(o, &x->arena);

@@ -49,19 +49,20 @@ static bool bad(struct error *err)
     return error_set(err, ERROR_BAD_REQUEST, "the protobuf message does not fit the type");
 }
 
-static bool message(const struct schema_type *t, const char *numbers, struct str body, struct arena *a, int depth,
-                    struct members *out, struct error *err);
-static bool value(const struct schema_type *t, const struct proto_field *f, struct arena *a, int depth,
-                  const struct json **ret, struct error *err);
+static bool message(const struct schema_type *t, const char *numbers, struct str body,
+                    struct arena *a, int depth, struct members *out, struct error *err);
+static bool value(const struct schema_type *t, const struct proto_field *f, struct arena *a,
+                  int depth, const struct json **ret, struct error *err);
 
-static bool object(const struct schema_type *t, struct str body, struct arena *a, int depth, const struct json **ret,
-                   struct error *err)
+static bool object(const struct schema_type *t, struct str body, struct arena *a, int depth,
+                   const struct json **ret, struct error *err)
 {
     AUTO(members_done) struct members m = {0};
     const char *numbers = t->name ? numbers_of(str_of(t->name)) : NULL;
 
     if (!numbers)
-        return error_set(err, ERROR_UNSUPPORTED, "type %s has no protobuf form here", t->name ? t->name : "without name");
+        return error_set(err, ERROR_UNSUPPORTED, "type %s has no protobuf form here",
+                         t->name ? t->name : "without name");
     if (!message(t, numbers, body, a, depth + 1, &m, err))
         return false;
     *ret = json_object_n(a, m.v.p, m.v.n);
@@ -81,7 +82,8 @@ static bool small(struct str body, struct proto_field ret[4], struct error *err)
     return err->kind == ERROR_NONE;
 }
 
-static bool time_value(struct str body, bool micro, struct arena *a, const struct json **ret, struct error *err)
+static bool time_value(struct str body, bool micro, struct arena *a, const struct json **ret,
+                       struct error *err)
 {
     struct proto_field f[4];
     char text[TIME_TEXT_LEN + 1];
@@ -98,8 +100,8 @@ static bool time_value(struct str body, bool micro, struct arena *a, const struc
     return true;
 }
 
-static bool value(const struct schema_type *t, const struct proto_field *f, struct arena *a, int depth,
-                  const struct json **ret, struct error *err)
+static bool value(const struct schema_type *t, const struct proto_field *f, struct arena *a,
+                  int depth, const struct json **ret, struct error *err)
 {
     struct proto_field s[4];
 
@@ -149,7 +151,8 @@ static bool value(const struct schema_type *t, const struct proto_field *f, stru
     case SCHEMA_INT_OR_STRING:
         if (!small(f->bytes, s, err) || !str_valid_utf8(s[3].bytes))
             return bad(err);
-        *ret = s[1].value ? json_new_str(a, s[3].bytes.n ? s[3].bytes : STR("")) : json_new_i64(a, (int32_t)s[2].value);
+        *ret = s[1].value ? json_new_str(a, s[3].bytes.n ? s[3].bytes : STR(""))
+                          : json_new_i64(a, (int32_t)s[2].value);
         return true;
     case SCHEMA_TIME:
     case SCHEMA_MICRO_TIME:
@@ -189,7 +192,8 @@ static bool value(const struct schema_type *t, const struct proto_field *f, stru
     return bad(err);
 }
 
-static struct json *slot(struct members *m, struct str name, const struct json *empty, struct arena *a)
+static struct json *slot(struct members *m, struct str name, const struct json *empty,
+                         struct arena *a)
 {
     for (size_t i = 0; i < m->v.n; i++)
         if (str_eq(json_str(&m->v.p[i].key), name))
@@ -225,8 +229,8 @@ static void grow_map(struct arena *a, struct json *map, struct json_member m)
     members[map->n++] = m;
 }
 
-static bool map_entry(const struct schema_type *t, struct str body, struct arena *a, int depth, struct json *map,
-                      struct error *err)
+static bool map_entry(const struct schema_type *t, struct str body, struct arena *a, int depth,
+                      struct json *map, struct error *err)
 {
     struct proto_field s[4];
     const struct json *v;
@@ -243,8 +247,8 @@ static bool map_entry(const struct schema_type *t, struct str body, struct arena
     return true;
 }
 
-static bool message(const struct schema_type *t, const char *numbers, struct str body, struct arena *a, int depth,
-                    struct members *out, struct error *err)
+static bool message(const struct schema_type *t, const char *numbers, struct str body,
+                    struct arena *a, int depth, struct members *out, struct error *err)
 {
     struct proto_reader r = {body};
     struct proto_field f;
@@ -259,7 +263,8 @@ static bool message(const struct schema_type *t, const char *numbers, struct str
         if (str_empty(name))
             continue;
         if (name.p[0] == '+') {
-            AUTO_FREE char *inner = xasprintf("io.k8s.api.core.v1." STR_FMT, STR_ARG(str_skip(name, 1)));
+            AUTO_FREE char *inner =
+                xasprintf("io.k8s.api.core.v1." STR_FMT, STR_ARG(str_skip(name, 1)));
             const char *n = numbers_of(str_of(inner));
 
             if (!n || f.wire != 2 || !message(t, n, f.bytes, a, depth + 1, out, err))
@@ -276,7 +281,9 @@ static bool message(const struct schema_type *t, const char *numbers, struct str
                 v = json_new_str(a, STR(""));
             grow_list(a, slot(out, name, json_array(a, NULL), a), v);
         } else if (field->type->kind == SCHEMA_MAP) {
-            if (f.wire != 2 || !map_entry(field->type, f.bytes, a, depth, slot(out, name, json_object(a, NULL), a), err))
+            if (f.wire != 2
+                || !map_entry(field->type, f.bytes, a, depth,
+                              slot(out, name, json_object(a, NULL), a), err))
                 return err->kind != ERROR_NONE ? false : bad(err);
         } else {
             if (!value(field->type, &f, a, depth, &v, err))
@@ -315,16 +322,19 @@ bool protobuf_object(struct str body, struct arena *a, const struct json **ret, 
     const struct schema_type *t;
     struct str kind, gv;
 
-    if (!str_starts(body, str_n("k8s\0", 4)) || !small(str_skip(body, 4), envelope, err) || !small(envelope[1].bytes, meta, err))
+    if (!str_starts(body, str_n("k8s\0", 4)) || !small(str_skip(body, 4), envelope, err)
+        || !small(envelope[1].bytes, meta, err))
         return error_set(err, ERROR_BAD_REQUEST, "the body is not a Kubernetes protobuf object");
     gv = meta[1].bytes;
     kind = meta[2].bytes;
     t = type_of(gv, kind);
     if (!t)
-        return error_set(err, ERROR_UNSUPPORTED, "kind " STR_FMT " of " STR_FMT " has no protobuf form here", STR_ARG(kind),
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "kind " STR_FMT " of " STR_FMT " has no protobuf form here", STR_ARG(kind),
                          STR_ARG(gv));
     if (!object(t, envelope[2].bytes.p ? envelope[2].bytes : STR(""), a, 0, ret, err))
         return false;
-    *ret = json_with(a, json_with(a, *ret, "kind", json_new_str(a, kind)), "apiVersion", json_new_str(a, gv));
+    *ret = json_with(a, json_with(a, *ret, "kind", json_new_str(a, kind)), "apiVersion",
+                     json_new_str(a, gv));
     return true;
 }

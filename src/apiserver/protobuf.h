@@ -10,4 +10,5 @@ extern const size_t n_proto_numbers;
 
 /* The object in the envelope as JSON, with apiVersion and kind. ERROR_BAD_REQUEST, or ERROR_UNSUPPORTED for a kind
  * that has no protobuf form. */
-MUST_CHECK bool protobuf_object(struct str body, struct arena *a, const struct json **ret, struct error *err);
+MUST_CHECK bool protobuf_object(struct str body, struct arena *a, const struct json **ret,
+                                struct error *err);

@@ -21,7 +21,8 @@ const char *now_text(struct apiserver *s, bool micro, struct arena *a)
 
 bool kind_has_generation(const struct kind_info *k, bool dynamic)
 {
-    return dynamic || (k->flags & KIND_CRD) || kind_is(k, "", "pods") || kind_is(k, "policy", "poddisruptionbudgets")
+    return dynamic || (k->flags & KIND_CRD) || kind_is(k, "", "pods")
+           || kind_is(k, "policy", "poddisruptionbudgets")
            || kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
 }
 
@@ -35,17 +36,20 @@ static bool options_ok(struct request *r)
 
     if (dry.p && !str_is(dry, "All")) {
         answer_invalid_one(r, what, "meta.k8s.io", "", "FieldValueNotSupported", "dryRun",
-                           arena_printf(&r->arena, "Unsupported value: [\"" STR_FMT "\"]: supported values: \"All\"",
+                           arena_printf(&r->arena,
+                                        "Unsupported value: [\"" STR_FMT
+                                        "\"]: supported values: \"All\"",
                                         STR_ARG(dry)));
         return false;
     }
     r->dry_run = dry.p != NULL;
     if (fv.p && fv.n && !str_is(fv, "Ignore") && !str_is(fv, "Warn") && !str_is(fv, "Strict")) {
-        answer_invalid_one(r, what, "meta.k8s.io", "", "FieldValueNotSupported", "fieldValidation",
-                           arena_printf(&r->arena,
-                                        "Unsupported value: \"" STR_FMT
-                                        "\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"",
-                                        STR_ARG(fv)));
+        answer_invalid_one(
+            r, what, "meta.k8s.io", "", "FieldValueNotSupported", "fieldValidation",
+            arena_printf(&r->arena,
+                         "Unsupported value: \"" STR_FMT
+                         "\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"",
+                         STR_ARG(fv)));
         return false;
     }
     return true;
@@ -53,27 +57,30 @@ static bool options_ok(struct request *r)
 
 static void rest_get(struct request *r)
 {
-    struct store_object *o = store_get(r->s->store, kind_key(r->kind->info, r->ns, r->name, &r->arena));
+    struct store_object *o =
+        store_get(r->s->store, kind_key(r->kind->info, r->ns, r->name, &r->arena));
     struct str rv = query_get(r, "resourceVersion");
     uint64_t wanted = 0;
     AUTO(error_clear) struct error err = {0};
 
     if (!str_empty(rv)) {
         if (!parse_u64(rv, INT64_MAX, &wanted, &err)) {
-            answer_status(r, 400, "BadRequest",
-                          arena_printf(&r->arena,
-                                       "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
-                                       "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
-                                       STR_ARG(rv), STR_ARG(rv)),
-                          NULL);
+            answer_status(
+                r, 400, "BadRequest",
+                arena_printf(&r->arena,
+                             "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
+                             "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
+                             STR_ARG(rv), STR_ARG(rv)),
+                NULL);
             store_object_unref(o);
             return;
         }
         if ((int64_t)wanted > store_revision(r->s->store)) {
-            answer_status(r, 504, "Timeout",
-                          arena_printf(&r->arena, "Timeout: Too large resource version: %llu, current: %lld",
-                                       (unsigned long long)wanted, (long long)store_revision(r->s->store)),
-                          NULL);
+            answer_status(
+                r, 504, "Timeout",
+                arena_printf(&r->arena, "Timeout: Too large resource version: %llu, current: %lld",
+                             (unsigned long long)wanted, (long long)store_revision(r->s->store)),
+                NULL);
             store_object_unref(o);
             return;
         }
@@ -103,9 +110,12 @@ static bool special(struct request *r)
             pods_eviction(r);
         else if (subresource_is(r, "log") && r->verb == VERB_GET)
             pods_log(r);
-        else if (subresource_is(r, "exec") || subresource_is(r, "attach") || subresource_is(r, "portforward"))
+        else if (subresource_is(r, "exec") || subresource_is(r, "attach")
+                 || subresource_is(r, "portforward"))
             answer_status(r, 501, "NotImplemented",
-                          "pods of this server run virtual machines: use virtctl console, ssh or port-forward", NULL);
+                          "pods of this server run virtual machines: use virtctl console, ssh or "
+                          "port-forward",
+                          NULL);
         else
             return false;
         return true;
@@ -124,26 +134,27 @@ static bool special(struct request *r)
 void rest_handle(struct request *r)
 {
     const struct kind_info *k = r->kind->info;
-    bool write = r->verb == VERB_CREATE || r->verb == VERB_UPDATE || r->verb == VERB_PATCH || r->verb == VERB_DELETE
-                 || r->verb == VERB_DELETE_ALL;
+    bool write = r->verb == VERB_CREATE || r->verb == VERB_UPDATE || r->verb == VERB_PATCH
+                 || r->verb == VERB_DELETE || r->verb == VERB_DELETE_ALL;
 
     if (!r->accept.ok) {
-        answer_status(r, 406, "NotAcceptable",
-                      "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml",
-                      json_object(&r->arena, NULL));
+        answer_status(
+            r, 406, "NotAcceptable",
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml",
+            json_object(&r->arena, NULL));
         return;
     }
     if (write && !options_ok(r))
         return;
     if (r->subresource.p && special(r))
         return;
-    if (r->subresource.p
-        && !(subresource_is(r, "status") && (k->flags & KIND_STATUS))
+    if (r->subresource.p && !(subresource_is(r, "status") && (k->flags & KIND_STATUS))
         && !(subresource_is(r, "finalize") && kind_is(k, "", "namespaces"))) {
         answer_unknown_resource(r);
         return;
     }
-    if (r->subresource.p && r->verb != VERB_GET && r->verb != VERB_UPDATE && r->verb != VERB_PATCH) {
+    if (r->subresource.p && r->verb != VERB_GET && r->verb != VERB_UPDATE
+        && r->verb != VERB_PATCH) {
         answer_method(r);
         return;
     }
@@ -201,7 +212,8 @@ static const char *without_place(const char *message)
     return at ? at + 2 : message;
 }
 
-bool body_parse(struct request *r, const struct kind_info *k, const struct json **ret, struct json_dups *dups)
+bool body_parse(struct request *r, const struct kind_info *k, const struct json **ret,
+                struct json_dups *dups)
 {
     AUTO(error_clear) struct error err = {0};
     struct arena *a = &r->arena;
@@ -213,13 +225,16 @@ bool body_parse(struct request *r, const struct kind_info *k, const struct json 
     if (str_empty(r->content_type) || media_is(r->content_type, "application/json")) {
         if (json_parse_strict(r->body, a, dups, ret, &err))
             return true;
-        answer_status(r, 400, "BadRequest",
-                      arena_printf(a,
-                                   "the object provided is unrecognized (must be of type %s): couldn't get "
-                                   "version/kind; json parse error: %s (" STR_FMT ")",
-                                   k->kind, r->body.n ? without_place(error_text(&err)) : "unexpected end of JSON input",
-                                   STR_ARG(r->body.n ? str_take(r->body, 100) : STR("<empty>"))),
-                      NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(a,
+                         "the object provided is unrecognized (must be of type %s): couldn't get "
+                         "version/kind; json parse error: %s (" STR_FMT ")",
+                         k->kind,
+                         r->body.n ? without_place(error_text(&err))
+                                   : "unexpected end of JSON input",
+                         STR_ARG(r->body.n ? str_take(r->body, 100) : STR("<empty>"))),
+            NULL);
         return false;
     }
     if (media_is(r->content_type, "application/yaml") || media_is(r->content_type, "text/yaml")
@@ -227,7 +242,8 @@ bool body_parse(struct request *r, const struct kind_info *k, const struct json 
         if (yaml_parse_one(r->body, a, ret, &err))
             return true;
         answer_status(r, 400, "BadRequest",
-                      arena_printf(a, "error converting YAML to JSON: yaml: %s", error_text(&err)), NULL);
+                      arena_printf(a, "error converting YAML to JSON: yaml: %s", error_text(&err)),
+                      NULL);
         return false;
     }
     if (media_is(r->content_type, "application/vnd.kubernetes.protobuf")) {
@@ -238,10 +254,11 @@ bool body_parse(struct request *r, const struct kind_info *k, const struct json 
             return false;
         }
     }
-    answer_status(r, 415, "UnsupportedMediaType",
-                  "the body of the request was in an unknown format - accepted media types include: "
-                  "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-                  NULL);
+    answer_status(
+        r, 415, "UnsupportedMediaType",
+        "the body of the request was in an unknown format - accepted media types include: "
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        NULL);
     return false;
 }
 
@@ -254,20 +271,26 @@ static bool kind_matches(struct request *r, const struct json *v)
     const char *want = group_version(k->group, r->version, a);
 
     if (!json_is(v, JSON_OBJECT)) {
-        answer_status(r, 400, "BadRequest",
-                      arena_printf(a, "%s in version \"%s\" cannot be handled as a %s: json: cannot unmarshal into "
-                                      "Go value of type %s: an object is wanted",
-                                   k->kind, r->version, k->kind, k->kind),
-                      NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(
+                a,
+                "%s in version \"%s\" cannot be handled as a %s: json: cannot unmarshal into "
+                "Go value of type %s: an object is wanted",
+                k->kind, r->version, k->kind, k->kind),
+            NULL);
         return false;
     }
     if (!str_empty(kind) && !str_is(kind, k->kind)) {
-        answer_status(r, 400, "BadRequest",
-                      arena_printf(a, STR_FMT " in version \"%s\" cannot be handled as a %s: converting (%s." STR_FMT
-                                              ") to (%s.%s): unknown conversion",
-                                   STR_ARG(kind), r->version, k->kind, r->version, STR_ARG(kind),
-                                   *k->group ? k->group : "core", k->kind),
-                      NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(a,
+                         STR_FMT
+                         " in version \"%s\" cannot be handled as a %s: converting (%s." STR_FMT
+                         ") to (%s.%s): unknown conversion",
+                         STR_ARG(kind), r->version, k->kind, r->version, STR_ARG(kind),
+                         *k->group ? k->group : "core", k->kind),
+            NULL);
         return false;
     }
     if (!str_empty(gv) && !str_is(gv, want)) {
@@ -279,8 +302,9 @@ static bool kind_matches(struct request *r, const struct json *v)
         }
         if (!str_is(group, k->group) || !served_has_version(r->kind, version)) {
             answer_status(r, 400, "BadRequest",
-                          arena_printf(a, "the API version in the data (" STR_FMT
-                                          ") does not match the expected API version (%s)",
+                          arena_printf(a,
+                                       "the API version in the data (" STR_FMT
+                                       ") does not match the expected API version (%s)",
                                        STR_ARG(gv), want),
                           NULL);
             return false;
@@ -325,7 +349,8 @@ static const struct json *without_nulls(struct arena *a, const struct json *v)
 }
 
 /* Unknown and duplicate fields: an error, warnings or nothing, as fieldValidation says. */
-static bool fields_known(struct request *r, const struct json_dups *dups, const struct json_dups *unknown)
+static bool fields_known(struct request *r, const struct json_dups *dups,
+                         const struct json_dups *unknown)
 {
     struct str fv = query_get(r, "fieldValidation");
     AUTO(buf_done) struct buf b = {0};
@@ -343,16 +368,18 @@ static bool fields_known(struct request *r, const struct json_dups *dups, const 
         buf_addf(&b, "%sunknown field \"%s\"", b.n ? ", " : "", unknown->paths[i]);
     for (size_t i = 0; i < dups->n; i++)
         buf_addf(&b, "%sduplicate field \"%s\"", b.n ? ", " : "", dups->paths[i]);
-    answer_status(r, 400, "BadRequest",
-                  arena_printf(&r->arena, "%s in version \"%s\" cannot be handled as a %s: strict decoding error: "
-                                          STR_FMT,
-                               r->kind->info->kind, r->version, r->kind->info->kind, STR_ARG(buf_str(&b))),
-                  NULL);
+    answer_status(
+        r, 400, "BadRequest",
+        arena_printf(
+            &r->arena,
+            "%s in version \"%s\" cannot be handled as a %s: strict decoding error: " STR_FMT,
+            r->kind->info->kind, r->version, r->kind->info->kind, STR_ARG(buf_str(&b))),
+        NULL);
     return false;
 }
 
-bool object_typed(struct request *r, const struct json *in, const struct json_dups *dups, bool stored,
-                  const struct json **ret)
+bool object_typed(struct request *r, const struct json *in, const struct json_dups *dups,
+                  bool stored, const struct json **ret)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
@@ -372,8 +399,8 @@ bool object_typed(struct request *r, const struct json *in, const struct json_du
 
         if (!schema_decode(k->type, v, a, view, &err)) {
             answer_status(r, 400, "BadRequest",
-                          arena_printf(a, "%s in version \"%s\" cannot be handled as a %s: %s", k->kind, r->version,
-                                       k->kind, error_text(&err)),
+                          arena_printf(a, "%s in version \"%s\" cannot be handled as a %s: %s",
+                                       k->kind, r->version, k->kind, error_text(&err)),
                           NULL);
             return false;
         }
@@ -400,21 +427,35 @@ bool body_object(struct request *r, const struct json **ret)
 
 /* Order of members as kube-apiserver's structs have it, so that texts read alike. */
 static const char *const meta_keys[] = {
-    "name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
-    "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+    "name",
+    "generateName",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
     "managedFields",
 };
 
 static bool is_empty(const struct json *v)
 {
-    return json_is(v, JSON_NULL) || ((json_is(v, JSON_OBJECT) || json_is(v, JSON_ARRAY)) && v->n == 0)
+    return json_is(v, JSON_NULL)
+           || ((json_is(v, JSON_OBJECT) || json_is(v, JSON_ARRAY)) && v->n == 0)
            || (json_is(v, JSON_STRING) && v->n == 0);
 }
 
-const struct json *object_order(struct arena *a, const struct kind_info *k, const struct json *object)
+const struct json *object_order(struct arena *a, const struct kind_info *k,
+                                const struct json *object)
 {
     const struct json *meta = json_get(object, "metadata");
-    struct json_member m[ARRAY_SIZE(meta_keys)], *top = ARENA_ARRAY(a, struct json_member, json_len(object) + 4);
+    struct json_member m[ARRAY_SIZE(meta_keys)],
+        *top = ARENA_ARRAY(a, struct json_member, json_len(object) + 4);
     size_t n = 0, t = 0;
     const char *group = k->group, *version = k->storage_version ? k->storage_version : k->version;
 
@@ -427,10 +468,10 @@ const struct json *object_order(struct arena *a, const struct kind_info *k, cons
             m[n++] = json_member_of(a, str_of(meta_keys[i]), v);
     }
     top[t++] = json_member_of(a, STR("kind"), json_new_z(a, k->kind));
-    top[t++] = json_member_of(a, STR("apiVersion"), json_new_z(a, group_version(group, version, a)));
+    top[t++] =
+        json_member_of(a, STR("apiVersion"), json_new_z(a, group_version(group, version, a)));
     top[t++] = json_member_of(a, STR("metadata"), json_object_n(a, m, n));
-    json_each_member(it, object)
-    {
+    json_each_member(it, object) {
         struct str key = json_str(&it->key);
 
         if (!str_is(key, "kind") && !str_is(key, "apiVersion") && !str_is(key, "metadata"))
@@ -477,7 +518,8 @@ void pending_forget(struct pending *p)
         p->r = NULL;
 }
 
-void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision, int code)
+void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision,
+            int code)
 {
     AUTO(error_clear) struct error err = {0};
     struct pending *p;
@@ -488,8 +530,10 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
         if (r->answer_status)
             answer_status(r, 200, NULL, NULL,
                           json_object(&r->arena, "name", json_new_str(&r->arena, r->name), "group",
-                                      *r->kind->info->group ? json_new_z(&r->arena, r->kind->info->group) : NULL, "kind",
-                                      json_new_z(&r->arena, r->kind->info->plural), NULL));
+                                      *r->kind->info->group
+                                          ? json_new_z(&r->arena, r->kind->info->group)
+                                          : NULL,
+                                      "kind", json_new_z(&r->arena, r->kind->info->plural), NULL));
         else if (r->answer_plain)
             answer_status(r, code, NULL, NULL, NULL);
         else
@@ -499,9 +543,12 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
     p = NEW(struct pending);
     p->r = r;
     r->pending = p;
-    w = (struct store_write){.key = key, .value = value, .if_revision = if_revision, .done = written, .user = p};
+    w = (struct store_write){
+        .key = key, .value = value, .if_revision = if_revision, .done = written, .user = p};
     if (store_put(r->s->store, &w, &err)) {
-        if (value && (kind_is(r->kind->info, "", "events") || kind_is(r->kind->info, "events.k8s.io", "events"))
+        if (value
+            && (kind_is(r->kind->info, "", "events")
+                || kind_is(r->kind->info, "events.k8s.io", "events"))
             && !store_ttl_set(r->s->store, key, SECONDS(3600), &err))
             error_clear(&err);
         return;
@@ -510,12 +557,13 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
     free(p);
     switch (err.kind) {
     case ERROR_EXISTS:
-        answer_status(r, 409, "AlreadyExists",
-                      arena_printf(&r->arena, "%s%s%s \"" STR_FMT "\" already exists", r->kind->info->plural,
-                                   *r->kind->info->group ? "." : "", r->kind->info->group, STR_ARG(r->name)),
-                      json_object(&r->arena, "name", json_new_str(&r->arena, r->name), "group",
-                                  *r->kind->info->group ? json_new_z(&r->arena, r->kind->info->group) : NULL, "kind",
-                                  json_new_z(&r->arena, r->kind->info->plural), NULL));
+        answer_status(
+            r, 409, "AlreadyExists",
+            arena_printf(&r->arena, "%s%s%s \"" STR_FMT "\" already exists", r->kind->info->plural,
+                         *r->kind->info->group ? "." : "", r->kind->info->group, STR_ARG(r->name)),
+            json_object(&r->arena, "name", json_new_str(&r->arena, r->name), "group",
+                        *r->kind->info->group ? json_new_z(&r->arena, r->kind->info->group) : NULL,
+                        "kind", json_new_z(&r->arena, r->kind->info->plural), NULL));
         return;
     case ERROR_NOT_FOUND:
         answer_not_found(r);

@@ -1,7 +1,8 @@
 /* apiserver/reviews - questions that are answered and not stored: access, rules, tokens, who am I. */
 #include "apiserver/internal.h"
 
-static const struct json *with_status(struct request *r, const struct json *body, const struct json *status)
+static const struct json *with_status(struct request *r, const struct json *body,
+                                      const struct json *status)
 {
     struct arena *a = &r->arena;
     const struct kind_info *k = r->kind->info;
@@ -19,22 +20,26 @@ static const char *z(struct arena *a, struct str s)
     return s.p ? arena_strdup(a, s) : "";
 }
 
-static const struct json *access_status(struct request *r, const struct identity *who, const struct json *spec)
+static const struct json *access_status(struct request *r, const struct identity *who,
+                                        const struct json *spec)
 {
     struct arena *a = &r->arena;
-    const struct json *res = json_get(spec, "resourceAttributes"), *path = json_get(spec, "nonResourceAttributes");
+    const struct json *res = json_get(spec, "resourceAttributes"),
+                      *path = json_get(spec, "nonResourceAttributes");
     const char *reason;
 
     if (res) {
         struct str sub = json_str_at(res, "subresource");
 
-        reason = rbac_reason(r->s, who, z(a, json_str_at(res, "verb")), z(a, json_str_at(res, "group")),
-                             z(a, json_str_at(res, "resource")), sub.n ? z(a, sub) : NULL, json_str_at(res, "namespace"),
-                             json_str_at(res, "name"), STR_NONE, a);
+        reason =
+            rbac_reason(r->s, who, z(a, json_str_at(res, "verb")), z(a, json_str_at(res, "group")),
+                        z(a, json_str_at(res, "resource")), sub.n ? z(a, sub) : NULL,
+                        json_str_at(res, "namespace"), json_str_at(res, "name"), STR_NONE, a);
     } else {
         struct str p = json_str_at(path, "path");
 
-        reason = rbac_reason(r->s, who, z(a, json_str_at(path, "verb")), "", "", NULL, STR_NONE, STR_NONE, p.p ? p : STR(""), a);
+        reason = rbac_reason(r->s, who, z(a, json_str_at(path, "verb")), "", "", NULL, STR_NONE,
+                             STR_NONE, p.p ? p : STR(""), a);
     }
     return json_object(a, "allowed", json_new_bool(reason != NULL), "reason",
                        reason && *reason ? json_new_z(a, reason) : NULL, NULL);
@@ -43,13 +48,16 @@ static const struct json *access_status(struct request *r, const struct identity
 static bool spec_ok(struct request *r, const struct json *spec)
 {
     const struct kind_info *k = r->kind->info;
-    bool res = json_get(spec, "resourceAttributes") != NULL, path = json_get(spec, "nonResourceAttributes") != NULL;
+    bool res = json_get(spec, "resourceAttributes") != NULL,
+         path = json_get(spec, "nonResourceAttributes") != NULL;
 
     if (res != path)
         return true;
-    answer_invalid_one(r, k->kind, k->group, "", "FieldValueInvalid", "spec.resourceAttributes",
-                       res ? "Invalid value: cannot be specified in combination with nonResourceAttributes"
-                           : "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified");
+    answer_invalid_one(
+        r, k->kind, k->group, "", "FieldValueInvalid", "spec.resourceAttributes",
+        res ? "Invalid value: cannot be specified in combination with nonResourceAttributes"
+            : "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes "
+              "must be specified");
     return false;
 }
 
@@ -64,11 +72,13 @@ static void subject_review(struct request *r, const struct json *body)
     if (!spec_ok(r, spec))
         return;
     if (!*who.user && !json_len(groups)) {
-        answer_invalid_one(r, r->kind->info->kind, r->kind->info->group, "", "FieldValueInvalid", "spec.user",
+        answer_invalid_one(r, r->kind->info->kind, r->kind->info->group, "", "FieldValueInvalid",
+                           "spec.user",
                            "Invalid value: \"\": at least one of user or group must be specified");
         return;
     }
-    json_each_item(g, groups) list[n++] = z(a, json_str(g));
+    json_each_item(g, groups)
+        list[n++] = z(a, json_str(g));
     answer_json(r, 201, with_status(r, body, access_status(r, &who, spec)));
 }
 
@@ -78,8 +88,8 @@ static const struct json *user_info(struct arena *a, const struct identity *who)
 
     for (size_t i = 0; who->groups && who->groups[i]; i++)
         groups = json_append(a, groups, json_new_z(a, who->groups[i]));
-    return json_object(a, "username", json_new_z(a, who->user), "uid", json_new_z(a, who->uid), "groups", groups, "extra",
-                       who->extra, NULL);
+    return json_object(a, "username", json_new_z(a, who->user), "uid", json_new_z(a, who->uid),
+                       "groups", groups, "extra", who->extra, NULL);
 }
 
 static void token_review(struct request *r, const struct json *body)
@@ -92,8 +102,7 @@ static void token_review(struct request *r, const struct json *body)
     bool ok = false;
 
     if (json_len(aud)) {
-        json_each_item(it, aud)
-        {
+        json_each_item(it, aud) {
             if (!ok && token_verify(r->s, token, z(a, json_str(it)), a, &who, &err)) {
                 ok = true;
                 given = json_array(a, it, NULL);
@@ -104,9 +113,11 @@ static void token_review(struct request *r, const struct json *body)
         given = json_array(a, json_new_z(a, r->s->config.issuer), NULL);
     }
     if (ok)
-        status = json_object(a, "authenticated", json_new_bool(true), "user", user_info(a, &who), "audiences", given, NULL);
+        status = json_object(a, "authenticated", json_new_bool(true), "user", user_info(a, &who),
+                             "audiences", given, NULL);
     else
-        status = json_object(a, "user", json_object(a, NULL), "error", json_new_z(a, "invalid bearer token"), NULL);
+        status = json_object(a, "user", json_object(a, NULL), "error",
+                             json_new_z(a, "invalid bearer token"), NULL);
     answer_json(r, 201, with_status(r, body, status));
 }
 
@@ -138,25 +149,31 @@ void reviews_create(struct request *r)
         return;
     spec = json_get(body, "spec");
     if (spec && strcmp(kind, "SelfSubjectRulesReview") != 0)
-        body = fields_updated(r, NULL, json_get(body, "metadata") ? body : json_with(a, body, "metadata", json_object(a, NULL)));
+        body = fields_updated(r, NULL,
+                              json_get(body, "metadata")
+                                  ? body
+                                  : json_with(a, body, "metadata", json_object(a, NULL)));
     if (!strcmp(kind, "SelfSubjectAccessReview")) {
         if (spec_ok(r, spec))
             answer_json(r, 201, with_status(r, body, access_status(r, &r->who, spec)));
     } else if (!strcmp(kind, "SubjectAccessReview") || !strcmp(kind, "LocalSubjectAccessReview")) {
         subject_review(r, body);
     } else if (!strcmp(kind, "SelfSubjectRulesReview")) {
-        const struct json *paths, *rules = rbac_rules_for(r->s, &r->who, json_str_at(spec, "namespace"), a, &paths);
+        const struct json *paths,
+            *rules = rbac_rules_for(r->s, &r->who, json_str_at(spec, "namespace"), a, &paths);
 
         body = json_with(a, body, "spec", json_object(a, NULL));
         answer_json(r, 201,
                     with_status(r, body,
-                                json_object(a, "resourceRules", rules, "nonResourceRules", paths, "incomplete",
-                                            json_new_bool(false), NULL)));
+                                json_object(a, "resourceRules", rules, "nonResourceRules", paths,
+                                            "incomplete", json_new_bool(false), NULL)));
     } else if (!strcmp(kind, "TokenReview")) {
         token_review(r, body);
     } else if (!strcmp(kind, "SelfSubjectReview")) {
-        body = json_with_at(a, body, "metadata/creationTimestamp", json_new_z(a, now_text(r->s, false, a)));
-        answer_json(r, 201, with_status(r, body, json_object(a, "userInfo", user_info(a, &r->who), NULL)));
+        body = json_with_at(a, body, "metadata/creationTimestamp",
+                            json_new_z(a, now_text(r->s, false, a)));
+        answer_json(r, 201,
+                    with_status(r, body, json_object(a, "userInfo", user_info(a, &r->who), NULL)));
     } else {
         answer_unknown_resource(r);
     }

@@ -30,9 +30,11 @@ void request_free(struct request *r)
 }
 
 static const char *const verb_names[] = {
-    [VERB_GET] = "get",       [VERB_LIST] = "list",     [VERB_WATCH] = "watch",
-    [VERB_CREATE] = "create", [VERB_UPDATE] = "update", [VERB_PATCH] = "patch",
-    [VERB_DELETE] = "delete", [VERB_DELETE_ALL] = "deletecollection", [VERB_CONNECT] = "connect",
+    [VERB_GET] = "get",         [VERB_LIST] = "list",
+    [VERB_WATCH] = "watch",     [VERB_CREATE] = "create",
+    [VERB_UPDATE] = "update",   [VERB_PATCH] = "patch",
+    [VERB_DELETE] = "delete",   [VERB_DELETE_ALL] = "deletecollection",
+    [VERB_CONNECT] = "connect",
 };
 
 const char *verb_name(enum verb v)
@@ -104,8 +106,8 @@ bool query_true(const struct request *r, const char *name)
 {
     struct str v = query_get(r, name);
 
-    return str_is(v, "true") || str_is(v, "1") || str_is(v, "True") || str_is(v, "TRUE") || str_is(v, "t")
-           || str_is(v, "T");
+    return str_is(v, "true") || str_is(v, "1") || str_is(v, "True") || str_is(v, "TRUE")
+           || str_is(v, "t") || str_is(v, "T");
 }
 
 bool media_is(struct str content_type, const char *type)
@@ -138,7 +140,8 @@ static bool accept_range(struct str range, struct accept *ret)
     }
     if (str_is(media, "application/yaml") || str_is(media, "text/yaml"))
         a.yaml = true;
-    else if (!str_is(media, "application/json") && !str_is(media, "*/*") && !str_is(media, "application/*"))
+    else if (!str_is(media, "application/json") && !str_is(media, "*/*")
+             && !str_is(media, "application/*"))
         return false;
     if (as.p) {
         if (!str_is(g, "meta.k8s.io") || !(str_is(v, "v1") || str_is(v, "v1beta1")))

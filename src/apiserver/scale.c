@@ -22,8 +22,7 @@ static struct scale_paths paths_of(struct request *r)
 {
     struct scale_paths p = {"spec/replicas", "status/replicas", "status/labelSelector"};
 
-    json_each_item(v, json_get(r->kind->crd, "versions"))
-    {
+    json_each_item(v, json_get(r->kind->crd, "versions")) {
         const struct json *scale = json_at(v, "subresources/scale");
 
         if (!str_is(json_str_at(v, "name"), r->version) || !scale)
@@ -37,20 +36,23 @@ static struct scale_paths paths_of(struct request *r)
     return p;
 }
 
-static const struct json *scale_of(struct request *r, const struct json *v, const struct scale_paths *p)
+static const struct json *scale_of(struct request *r, const struct json *v,
+                                   const struct scale_paths *p)
 {
     struct arena *a = &r->arena;
-    static const char *const keys[] = {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"};
+    static const char *const keys[] = {"name", "namespace", "uid", "resourceVersion",
+                                       "creationTimestamp"};
     const struct json *meta = json_object(a, NULL);
     int64_t wanted = json_i64_at(v, p->spec, 0);
 
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
         meta = json_with(a, meta, keys[i], json_get(json_get(v, "metadata"), keys[i]));
-    return json_object(a, "kind", json_new_z(a, "Scale"), "apiVersion", json_new_z(a, "autoscaling/v1"), "metadata",
-                       meta, "spec", json_object(a, "replicas", wanted ? json_new_i64(a, wanted) : NULL, NULL),
+    return json_object(a, "kind", json_new_z(a, "Scale"), "apiVersion",
+                       json_new_z(a, "autoscaling/v1"), "metadata", meta, "spec",
+                       json_object(a, "replicas", wanted ? json_new_i64(a, wanted) : NULL, NULL),
                        "status",
-                       json_object(a, "replicas", json_new_i64(a, json_i64_at(v, p->status, 0)), "selector",
-                                   p->selector ? json_at(v, p->selector) : NULL, NULL),
+                       json_object(a, "replicas", json_new_i64(a, json_i64_at(v, p->status, 0)),
+                                   "selector", p->selector ? json_at(v, p->selector) : NULL, NULL),
                        NULL);
 }
 
@@ -65,7 +67,8 @@ void rest_scale(struct request *r)
 {
     struct scale_paths p = paths_of(r);
     struct arena *a = &r->arena;
-    struct store_object *o = store_get_pending(r->s->store, kind_key(r->kind->info, r->ns, r->name, a));
+    struct store_object *o =
+        store_get_pending(r->s->store, kind_key(r->kind->info, r->ns, r->name, a));
     const struct json *v, *body, *scale;
     struct json_dups dups = {0};
     AUTO(error_clear) struct error err = {0};
@@ -79,8 +82,8 @@ void rest_scale(struct request *r)
     if (r->verb == VERB_GET) {
         store_object_unref(o);
         if (!json_at(v, p.spec)) {
-            answer_status(r, 500, "InternalError", "Internal error occurred: the spec replicas field does not exist",
-                          NULL);
+            answer_status(r, 500, "InternalError",
+                          "Internal error occurred: the spec replicas field does not exist", NULL);
             return;
         }
         answer_json(r, 200, scale_of(r, v, &p));
@@ -96,7 +99,8 @@ void rest_scale(struct request *r)
         const struct json *patch;
 
         if (!json_parse(r->body, a, &patch, &err)
-            || (media_is(r->content_type, "application/json-patch+json") && !json_patch(a, scale, patch, &body, &err))) {
+            || (media_is(r->content_type, "application/json-patch+json")
+                && !json_patch(a, scale, patch, &body, &err))) {
             store_object_unref(o);
             answer_error(r, &err);
             return;
@@ -116,8 +120,10 @@ void rest_scale(struct request *r)
     }
     if (replicas < 0) {
         store_object_unref(o);
-        answer_invalid_one(r, "Scale", "autoscaling", arena_strdup(a, r->name), "FieldValueInvalid", "spec.replicas",
-                           arena_printf(a, "Invalid value: %lld: should be a non-negative integer", (long long)replicas));
+        answer_invalid_one(r, "Scale", "autoscaling", arena_strdup(a, r->name), "FieldValueInvalid",
+                           "spec.replicas",
+                           arena_printf(a, "Invalid value: %lld: should be a non-negative integer",
+                                        (long long)replicas));
         return;
     }
     v = json_with_at(a, v, p.spec, json_new_i64(a, replicas));

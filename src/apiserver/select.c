@@ -66,7 +66,8 @@ bool selection_is_empty(const struct selection *s)
 
 bool selection_matches(const struct selection *s, const struct json *object)
 {
-    return label_selector_match(&s->labels, meta_labels(object)) && field_selector_match(&s->fields, object);
+    return label_selector_match(&s->labels, meta_labels(object))
+           && field_selector_match(&s->fields, object);
 }
 
 struct str selection_name(const struct selection *s)

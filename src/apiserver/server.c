@@ -19,7 +19,8 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
         return NULL;
     }
     s->rbac = rbac_new(s);
-    s->self = apiserver_client(s, "system:apiserver", (const char *const[]){"system:masters", NULL});
+    s->self =
+        apiserver_client(s, "system:apiserver", (const char *const[]){"system:masters", NULL});
     s->crds = crds_new(s);
     s->gc = gc_new(s);
     s->nsctl = nsctl_new(s);
@@ -37,8 +38,7 @@ void apiserver_free(struct apiserver *s)
     crds_free(s->crds);
     client_free(s->self);
     watchers_close(s);
-    list_each_safe(n, &s->requests)
-    {
+    list_each_safe(n, &s->requests) {
         struct request *r = list_entry(n, struct request, node);
 
         if (r->x)
@@ -55,7 +55,8 @@ void apiserver_free(struct apiserver *s)
     vec_done(&s->virtuals);
     vec_done(&s->plugins);
     map_done_with(&s->health, free);
-    list_each_safe(n, &s->requests) request_free(list_entry(n, struct request, node));
+    list_each_safe(n, &s->requests)
+        request_free(list_entry(n, struct request, node));
     catalog_done(s);
     metrics_free(s->metrics);
     free(s->ca_pem);
@@ -76,8 +77,8 @@ void apiserver_add_virtual_group(struct apiserver *s, const struct virtual_group
     s->kinds_generation++;
 }
 
-const struct json *apiserver_peek(struct apiserver *s, const char *group, const char *plural, struct str ns,
-                                  struct str name, struct arena *a)
+const struct json *apiserver_peek(struct apiserver *s, const char *group, const char *plural,
+                                  struct str ns, struct str name, struct arena *a)
 {
     struct served *k = catalog_find(s, str_of(group), STR_NONE, str_of(plural));
     struct store_object *o;
@@ -115,7 +116,8 @@ static bool cut_resource(struct request *r, struct str rest, struct str *ret_ext
         part[n++] = piece;
     if (rest.p)
         *ret_extra = rest;
-    if (n == 0 || str_empty(part[0]) || (n > 1 && str_empty(part[1])) || (n > 2 && str_empty(part[2])))
+    if (n == 0 || str_empty(part[0]) || (n > 1 && str_empty(part[1]))
+        || (n > 2 && str_empty(part[2])))
         return false;
     r->resource = part[0];
     r->name = part[1];
@@ -181,8 +183,8 @@ static void answer_forbidden(struct request *r)
     buf_addf(&b, STR_FMT "%s%s", STR_ARG(r->resource), core ? "" : ".", core ? "" : r->group);
     if (r->name.p)
         buf_addf(&b, " \"" STR_FMT "\"", STR_ARG(r->name));
-    buf_addf(&b, " is forbidden: User \"%s\" cannot %s resource \"" STR_FMT, r->who.user, verb_name(r->verb),
-             STR_ARG(r->resource));
+    buf_addf(&b, " is forbidden: User \"%s\" cannot %s resource \"" STR_FMT, r->who.user,
+             verb_name(r->verb), STR_ARG(r->resource));
     if (r->subresource.p)
         buf_addf(&b, "/" STR_FMT, STR_ARG(r->subresource));
     buf_addf(&b, "\" in API group \"%s\" ", r->group);
@@ -192,14 +194,16 @@ static void answer_forbidden(struct request *r)
         buf_adds(&b, "at the cluster scope");
     answer_status(r, 403, "Forbidden", arena_strdup(a, buf_str(&b)),
                   json_object(a, "name", r->name.p ? json_new_str(a, r->name) : NULL, "group",
-                              core ? NULL : json_new_z(a, r->group), "kind", json_new_str(a, r->resource), NULL));
+                              core ? NULL : json_new_z(a, r->group), "kind",
+                              json_new_str(a, r->resource), NULL));
 }
 
 static bool authorized(struct request *r)
 {
     AUTO_FREE char *sub = str_dup(r->subresource), *resource = str_dup(r->resource);
 
-    return apiserver_authorized(r->s, &r->who, verb_name(r->verb), r->group, resource, sub, r->ns, r->name);
+    return apiserver_authorized(r->s, &r->who, verb_name(r->verb), r->group, resource, sub, r->ns,
+                                r->name);
 }
 
 /* subresources.kubevirt.io and its like: handed over with the exchange. */
@@ -234,8 +238,9 @@ static bool virtual_handle(struct request *r, struct str group, struct str versi
             v->ns = arena_str(&x->arena, r->ns);
             v->resource = arena_str(&x->arena, r->resource);
             v->name = r->name.p ? arena_str(&x->arena, r->name) : STR_NONE;
-            v->rest = r->subresource.p ? arena_str(&x->arena, str_n(r->subresource.p,
-                                                       r->subresource.n + (extra.p ? extra.n + 1 : 0)))
+            v->rest = r->subresource.p ? arena_str(
+                          &x->arena,
+                          str_n(r->subresource.p, r->subresource.n + (extra.p ? extra.n + 1 : 0)))
                                        : STR_NONE;
         } else {
             v->rest = arena_str(&x->arena, rest);
@@ -270,7 +275,8 @@ static bool is_anonymous(const struct request *r)
     return !strcmp(r->who.user, "system:anonymous");
 }
 
-static void resource_request(struct request *r, struct str group, struct str version, struct str rest)
+static void resource_request(struct request *r, struct str group, struct str version,
+                             struct str rest)
 {
     struct str extra;
 
@@ -290,7 +296,8 @@ static void resource_request(struct request *r, struct str group, struct str ver
     r->kind = catalog_find(r->s, group, version, r->resource);
     if (r->kind)
         served_ref(r->kind);
-    if (!r->kind || extra.p || (kind_namespaced(r->kind->info) ? (r->name.p && !r->ns.p) : r->ns.p != NULL)) {
+    if (!r->kind || extra.p
+        || (kind_namespaced(r->kind->info) ? (r->name.p && !r->ns.p) : r->ns.p != NULL)) {
         answer_unknown_resource(r);
         return;
     }
@@ -316,7 +323,8 @@ static void route(struct request *r)
     }
     if (str_starts(path, STR("/apis/"))) {
         rest = str_skip(path, 6);
-        if (str_cut(rest, '/', &group, &rest) && str_cut(rest, '/', &version, &rest) && !str_empty(rest)) {
+        if (str_cut(rest, '/', &group, &rest) && str_cut(rest, '/', &version, &rest)
+            && !str_empty(rest)) {
             if (virtual_handle(r, group, version, rest))
                 return;
             resource_request(r, group, version, rest);
@@ -329,8 +337,9 @@ static void route(struct request *r)
             return;
         }
         answer_status(r, 403, "Forbidden",
-                      arena_printf(&r->arena, "forbidden: User \"%s\" cannot get path \"" STR_FMT "\"", r->who.user,
-                                   STR_ARG(path)),
+                      arena_printf(&r->arena,
+                                   "forbidden: User \"%s\" cannot get path \"" STR_FMT "\"",
+                                   r->who.user, STR_ARG(path)),
                       json_object(&r->arena, NULL));
         return;
     }
@@ -375,15 +384,18 @@ void apiserver_handle(struct exchange *x, void *data)
     if (!authenticate(r, &err)) {
         answer_status(r, err.kind == ERROR_FORBIDDEN ? 403 : 401,
                       err.kind == ERROR_FORBIDDEN ? "Forbidden" : "Unauthorized",
-                      err.kind == ERROR_FORBIDDEN ? arena_strdup(&r->arena, str_of(err.msg)) : "Unauthorized",
+                      err.kind == ERROR_FORBIDDEN ? arena_strdup(&r->arena, str_of(err.msg))
+                                                  : "Unauthorized",
                       err.kind == ERROR_FORBIDDEN ? json_object(&r->arena, NULL) : NULL);
         return;
     }
     if (x->wants_upgrade && str_starts(exchange_header(x, "upgrade"), STR("SPDY"))) {
-        answer_status(r, 501, "NotImplemented",
-                      "SPDY is not served: use a client that upgrades to WebSocket (kubectl 1.31 or newer, or "
-                      "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true and KUBECTL_PORT_FORWARD_WEBSOCKETS=true)",
-                      NULL);
+        answer_status(
+            r, 501, "NotImplemented",
+            "SPDY is not served: use a client that upgrades to WebSocket (kubectl 1.31 or newer, "
+            "or "
+            "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true and KUBECTL_PORT_FORWARD_WEBSOCKETS=true)",
+            NULL);
         return;
     }
     route(r);

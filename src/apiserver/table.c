@@ -15,9 +15,18 @@ struct table_kind {
     table_cells_fn cells;
 };
 
-#define NAME    {"Name", "string", "name", "The object's name, unique in its namespace.", 0}
-#define AGE     {"Age", "string", "", "Time since the object was created.", 0}
-#define CREATED {"Created At", "date", "", "When the object was created.", 0}
+#define NAME                                                                                       \
+    {                                                                                              \
+        "Name", "string", "name", "The object's name, unique in its namespace.", 0                 \
+    }
+#define AGE                                                                                        \
+    {                                                                                              \
+        "Age", "string", "", "Time since the object was created.", 0                               \
+    }
+#define CREATED                                                                                    \
+    {                                                                                              \
+        "Created At", "date", "", "When the object was created.", 0                                \
+    }
 
 static const struct column pods[] = {
     NAME,
@@ -42,7 +51,8 @@ static const struct column nodes[] = {
     {"Kernel-Version", "string", "", "Kernel.", 1},
     {"Container-Runtime", "string", "", "What runs pods.", 1},
 };
-static const struct column namespaces[] = {NAME, {"Status", "string", "", "Phase of the namespace.", 0}, AGE};
+static const struct column namespaces[] = {
+    NAME, {"Status", "string", "", "Phase of the namespace.", 0}, AGE};
 static const struct column events[] = {
     {"Last Seen", "string", "", "When it was seen last.", 0},
     {"Type", "string", "", "Normal or Warning.", 0},
@@ -80,10 +90,14 @@ static const struct column volumes[] = {
     {"VolumeMode", "string", "", "Filesystem or Block.", 1},
 };
 static const struct column secrets[] = {
-    NAME, {"Type", "string", "", "Type of the secret.", 0}, {"Data", "string", "", "Number of keys.", 0}, AGE,
+    NAME,
+    {"Type", "string", "", "Type of the secret.", 0},
+    {"Data", "string", "", "Number of keys.", 0},
+    AGE,
 };
 static const struct column configmaps[] = {NAME, {"Data", "string", "", "Number of keys.", 0}, AGE};
-static const struct column accounts[] = {NAME, {"Secrets", "string", "", "Number of secrets.", 0}, AGE};
+static const struct column accounts[] = {
+    NAME, {"Secrets", "string", "", "Number of secrets.", 0}, AGE};
 static const struct column leases[] = {NAME, {"Holder", "string", "", "Who holds it.", 0}, AGE};
 static const struct column classes[] = {
     NAME,
@@ -103,7 +117,10 @@ static const struct column bindings[] = {
     {"ServiceAccounts", "string", "", "To these service accounts.", 1},
 };
 static const struct column revisions[] = {
-    NAME, {"Controller", "string", "", "Whose state it is.", 0}, {"Revision", "string", "", "Its number.", 0}, AGE,
+    NAME,
+    {"Controller", "string", "", "Whose state it is.", 0},
+    {"Revision", "string", "", "Its number.", 0},
+    AGE,
 };
 static const struct column priorities[] = {
     NAME,
@@ -119,9 +136,13 @@ static const struct column budgets[] = {
     {"Allowed Disruptions", "integer", "", "Pods that may go now.", 0},
     AGE,
 };
-static const struct column plain[] = {NAME, {"Age", "date", "", "Time since the object was created.", 0}};
+static const struct column plain[] = {NAME,
+                                      {"Age", "date", "", "Time since the object was created.", 0}};
 
-#define KIND(group, plural, columns, cells) {group, plural, columns, ARRAY_SIZE(columns), cells}
+#define KIND(group, plural, columns, cells)                                                        \
+    {                                                                                              \
+        group, plural, columns, ARRAY_SIZE(columns), cells                                         \
+    }
 static const struct table_kind kinds[] = {
     KIND("", "pods", pods, cells_pod),
     KIND("", "nodes", nodes, cells_node),
@@ -172,7 +193,8 @@ void age_text(int64_t ns, char *ret, size_t size)
     else if (h < 48)
         snprintf(ret, size, "%lldh", h);
     else if (h < 192)
-        h % 24 ? snprintf(ret, size, "%lldd%lldh", h / 24, h % 24) : snprintf(ret, size, "%lldd", h / 24);
+        h % 24 ? snprintf(ret, size, "%lldd%lldh", h / 24, h % 24)
+               : snprintf(ret, size, "%lldd", h / 24);
     else if (h < 24 * 365 * 2)
         snprintf(ret, size, "%lldd", h / 24);
     else if (h < 24 * 365 * 8)
@@ -194,12 +216,13 @@ const struct json *cell_age(const struct row *r, struct str time)
     return json_new_z(r->a, text);
 }
 
-static const struct json *definition(struct arena *a, const char *name, const char *type, const char *format,
-                                     const char *description, int priority)
+static const struct json *definition(struct arena *a, const char *name, const char *type,
+                                     const char *format, const char *description, int priority)
 {
     return json_object(a, "name", json_new_z(a, name), "type", json_new_z(a, type), "format",
-                       json_new_z(a, format ? format : ""), "description", json_new_z(a, description ? description : ""),
-                       "priority", json_new_i64(a, priority), NULL);
+                       json_new_z(a, format ? format : ""), "description",
+                       json_new_z(a, description ? description : ""), "priority",
+                       json_new_i64(a, priority), NULL);
 }
 
 const struct json *table_columns(const struct kind_info *k, struct arena *a)
@@ -211,16 +234,18 @@ const struct json *table_columns(const struct kind_info *k, struct arena *a)
 
     if (!t && k->n_columns) {
         p = ARENA_ARRAY(a, const struct json *, k->n_columns + 1);
-        p[0] = definition(a, plain[0].name, plain[0].type, plain[0].format, plain[0].description, 0);
+        p[0] =
+            definition(a, plain[0].name, plain[0].type, plain[0].format, plain[0].description, 0);
         for (size_t i = 0; i < k->n_columns; i++) {
             const struct kind_column *col = &k->columns[i];
 
-            p[i + 1] = definition(a, col->name, col->type, col->format,
-                                  col->description && *col->description
-                                      ? col->description
-                                      : arena_printf(a, "Custom resource definition column (in JSONPath format): %s",
-                                                     col->path),
-                                  col->priority);
+            p[i + 1] = definition(
+                a, col->name, col->type, col->format,
+                col->description && *col->description
+                    ? col->description
+                    : arena_printf(a, "Custom resource definition column (in JSONPath format): %s",
+                                   col->path),
+                col->priority);
         }
         return json_array_n(a, p, k->n_columns + 1);
     }
@@ -230,8 +255,9 @@ const struct json *table_columns(const struct kind_info *k, struct arena *a)
     return json_array_n(a, p, n);
 }
 
-const struct json *table_row(struct apiserver *s, const struct kind_info *k, const struct json *object, struct str include,
-                             bool v1beta1, struct arena *a)
+const struct json *table_row(struct apiserver *s, const struct kind_info *k,
+                             const struct json *object, struct str include, bool v1beta1,
+                             struct arena *a)
 {
     const struct table_kind *t = table_of(k);
     struct row row = {.object = object, .a = a, .now_ns = loop_unix_ns(s->loop), .k = k};
@@ -253,15 +279,16 @@ const struct json *table_row(struct apiserver *s, const struct kind_info *k, con
     return json_object(a, "cells", json_array_n(a, cell, n), "object", shown, NULL);
 }
 
-const struct json *table_value(struct apiserver *s, const struct kind_info *k, const struct json *list_meta,
-                               const struct json *const *objects, size_t n, struct str include, bool v1beta1,
-                               struct arena *a)
+const struct json *table_value(struct apiserver *s, const struct kind_info *k,
+                               const struct json *list_meta, const struct json *const *objects,
+                               size_t n, struct str include, bool v1beta1, struct arena *a)
 {
     const struct json **rows = ARENA_ARRAY(a, const struct json *, n + 1);
 
     for (size_t i = 0; i < n; i++)
         rows[i] = table_row(s, k, objects[i], include, v1beta1, a);
     return json_object(a, "kind", json_new_z(a, "Table"), "apiVersion",
-                       json_new_z(a, v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"), "metadata", list_meta,
-                       "columnDefinitions", table_columns(k, a), "rows", json_array_n(a, rows, n), NULL);
+                       json_new_z(a, v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"),
+                       "metadata", list_meta, "columnDefinitions", table_columns(k, a), "rows",
+                       json_array_n(a, rows, n), NULL);
 }

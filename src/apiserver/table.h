@@ -30,5 +30,6 @@ size_t cells_binding(const struct row *r, const struct json **ret);
 size_t cells_revision(const struct row *r, const struct json **ret);
 size_t cells_priority(const struct row *r, const struct json **ret);
 size_t cells_budget(const struct row *r, const struct json **ret);
-size_t cells_columns(const struct row *r, const struct json **ret); /* by the kind's printer columns */
+size_t cells_columns(const struct row *r,
+                     const struct json **ret); /* by the kind's printer columns */
 size_t cells_plain(const struct row *r, const struct json **ret);

@@ -45,19 +45,20 @@ static void init_containers(const struct row *r, struct pod_state *p, bool *init
     const struct json *list = json_at(r->object, "status/initContainerStatuses");
     size_t i = 0, n = json_len(json_at(r->object, "spec/initContainers"));
 
-    json_each_item(c, list)
-    {
+    json_each_item(c, list) {
         const struct json *t = json_at(c, "state/terminated"), *w = json_at(c, "state/waiting");
         size_t at = i++;
 
         p->restarts += (size_t)json_i64_at(c, "restartCount", 0);
-        if (*initializing || (t && json_i64_at(t, "exitCode", 1) == 0) || json_bool_at(c, "started", false))
+        if (*initializing || (t && json_i64_at(t, "exitCode", 1) == 0)
+            || json_bool_at(c, "started", false))
             continue;
         *initializing = true;
         if (t)
             p->reason = json_str_at(t, "reason").n
                             ? arena_printf(r->a, "Init:" STR_FMT, STR_ARG(json_str_at(t, "reason")))
-                            : arena_printf(r->a, "Init:ExitCode:%lld", (long long)json_i64_at(t, "exitCode", 0));
+                            : arena_printf(r->a, "Init:ExitCode:%lld",
+                                           (long long)json_i64_at(t, "exitCode", 0));
         else if (json_str_at(w, "reason").n && !str_is(json_str_at(w, "reason"), "PodInitializing"))
             p->reason = arena_printf(r->a, "Init:" STR_FMT, STR_ARG(json_str_at(w, "reason")));
         else
@@ -69,8 +70,7 @@ static void containers(const struct row *r, struct pod_state *p)
 {
     bool running = false;
 
-    json_each_item(c, json_at(r->object, "status/containerStatuses"))
-    {
+    json_each_item(c, json_at(r->object, "status/containerStatuses")) {
         const struct json *t = json_at(c, "state/terminated"), *w = json_at(c, "state/waiting");
         struct str at = json_str_at(c, "lastState/terminated/finishedAt");
 
@@ -84,7 +84,8 @@ static void containers(const struct row *r, struct pod_state *p)
         else if (t && json_i64_at(t, "signal", 0))
             p->reason = arena_printf(r->a, "Signal:%lld", (long long)json_i64_at(t, "signal", 0));
         else if (t)
-            p->reason = arena_printf(r->a, "ExitCode:%lld", (long long)json_i64_at(t, "exitCode", 0));
+            p->reason =
+                arena_printf(r->a, "ExitCode:%lld", (long long)json_i64_at(t, "exitCode", 0));
         else if (json_bool_at(c, "ready", false) && json_at(c, "state/running")) {
             running = true;
             p->ready++;
@@ -103,7 +104,8 @@ size_t cells_pod(const struct row *r, const struct json **ret)
     size_t gates_ready = 0;
 
     p.reason = arena_strdup(r->a, reason.n ? reason : phase);
-    if (condition_find(o, "PodScheduled") && str_is(json_str_at(condition_find(o, "PodScheduled"), "reason"), "SchedulingGated"))
+    if (condition_find(o, "PodScheduled")
+        && str_is(json_str_at(condition_find(o, "PodScheduled"), "reason"), "SchedulingGated"))
         p.reason = "SchedulingGated";
     init_containers(r, &p, &initializing);
     if (!initializing)
@@ -112,8 +114,7 @@ size_t cells_pod(const struct row *r, const struct json **ret)
         p.reason = "Unknown";
     else if (meta_deleting(o) && !str_is(phase, "Succeeded") && !str_is(phase, "Failed"))
         p.reason = "Terminating";
-    json_each_item(g, gates)
-    {
+    json_each_item(g, gates) {
         AUTO_FREE char *type = str_dup(json_str_at(g, "conditionType"));
 
         gates_ready += type && condition_is(o, type, "True");
@@ -122,20 +123,21 @@ size_t cells_pod(const struct row *r, const struct json **ret)
     ret[1] = json_new_f(r->a, "%zu/%zu", p.ready, p.total);
     ret[2] = json_new_z(r->a, p.reason);
     ret[3] = p.restarted_at.n && p.restarts
-                 ? json_new_f(r->a, "%zu (" STR_FMT " ago)", p.restarts, STR_ARG(json_str(cell_age(r, p.restarted_at))))
+                 ? json_new_f(r->a, "%zu (" STR_FMT " ago)", p.restarts,
+                              STR_ARG(json_str(cell_age(r, p.restarted_at))))
                  : json_new_f(r->a, "%zu", p.restarts);
     ret[4] = age(r);
     ret[5] = text(r, "status/podIP", "<none>");
     ret[6] = text(r, "spec/nodeName", "<none>");
     ret[7] = text(r, "status/nominatedNodeName", "<none>");
-    ret[8] = json_len(gates) ? json_new_f(r->a, "%zu/%zu", gates_ready, json_len(gates)) : json_new_z(r->a, "<none>");
+    ret[8] = json_len(gates) ? json_new_f(r->a, "%zu/%zu", gates_ready, json_len(gates))
+                             : json_new_z(r->a, "<none>");
     return 9;
 }
 
 static const struct json *node_address(const struct row *r, const char *type)
 {
-    json_each_item(a, json_at(r->object, "status/addresses"))
-    {
+    json_each_item(a, json_at(r->object, "status/addresses")) {
         if (str_is(json_str_at(a, "type"), type))
             return json_get(a, "address");
     }
@@ -146,12 +148,11 @@ size_t cells_node(const struct row *r, const struct json **ret)
 {
     AUTO(buf_done) struct buf roles = {0};
     const struct json *ready = condition_find(r->object, "Ready");
-    const char *status = !ready                                     ? "Unknown"
+    const char *status = !ready                                         ? "Unknown"
                          : str_is(json_str_at(ready, "status"), "True") ? "Ready"
                                                                         : "NotReady";
 
-    json_each_member(l, meta_labels(r->object))
-    {
+    json_each_member(l, meta_labels(r->object)) {
         struct str key = json_str(&l->key), role = STR_NONE;
 
         if (str_starts(key, STR("node-role.kubernetes.io/")))
@@ -163,7 +164,8 @@ size_t cells_node(const struct row *r, const struct json **ret)
     }
     ret[0] = name(r);
     ret[1] = json_new_f(r->a, "%s%s", status,
-                        json_bool_at(r->object, "spec/unschedulable", false) ? ",SchedulingDisabled" : "");
+                        json_bool_at(r->object, "spec/unschedulable", false) ? ",SchedulingDisabled"
+                                                                             : "");
     ret[2] = roles.n ? json_new_str(r->a, buf_str(&roles)) : json_new_z(r->a, "<none>");
     ret[3] = age(r);
     ret[4] = text(r, "status/nodeInfo/kubeletVersion", "");
@@ -194,11 +196,13 @@ static struct str either(const struct row *r, const char *core, const char *othe
 size_t cells_event(const struct row *r, const struct json **ret)
 {
     struct str last = either(r, "lastTimestamp", "deprecatedLastTimestamp"),
-               first = either(r, "firstTimestamp", "deprecatedFirstTimestamp"), when = json_str_at(r->object, "eventTime"),
+               first = either(r, "firstTimestamp", "deprecatedFirstTimestamp"),
+               when = json_str_at(r->object, "eventTime"),
                kind = either(r, "involvedObject/kind", "regarding/kind"),
                object = either(r, "involvedObject/name", "regarding/name"),
                component = either(r, "source/component", "deprecatedSource/component"),
-               host = either(r, "source/host", "deprecatedSource/host"), part = either(r, "involvedObject/fieldPath", "regarding/fieldPath");
+               host = either(r, "source/host", "deprecatedSource/host"),
+               part = either(r, "involvedObject/fieldPath", "regarding/fieldPath");
     int64_t count = json_i64_at(r->object, "count", json_i64_at(r->object, "deprecatedCount", 0));
     AUTO_FREE char *k = str_dup(kind.n ? kind : STR(""));
 
@@ -216,11 +220,13 @@ size_t cells_event(const struct row *r, const struct json **ret)
     ret[0] = cell_age(r, last);
     ret[1] = text(r, "type", "");
     ret[2] = text(r, "reason", "");
-    ret[3] = kind.n ? json_new_f(r->a, "%s/" STR_FMT, k, STR_ARG(object)) : json_new_str(r->a, object.p ? object : STR(""));
+    ret[3] = kind.n ? json_new_f(r->a, "%s/" STR_FMT, k, STR_ARG(object))
+                    : json_new_str(r->a, object.p ? object : STR(""));
     ret[4] = json_new_str(r->a, part.p ? part : STR(""));
     ret[5] = host.n ? json_new_f(r->a, STR_FMT ", " STR_FMT, STR_ARG(component), STR_ARG(host))
                     : json_new_str(r->a, component.p ? component : STR(""));
-    ret[6] = json_new_str(r->a, str_trim(either(r, "message", "note").p ? either(r, "message", "note") : STR("")));
+    ret[6] = json_new_str(
+        r->a, str_trim(either(r, "message", "note").p ? either(r, "message", "note") : STR("")));
     ret[7] = cell_age(r, first);
     ret[8] = json_new_i64(r->a, count ? count : 1);
     ret[9] = name(r);
@@ -230,13 +236,15 @@ size_t cells_event(const struct row *r, const struct json **ret)
 static const struct json *modes(const struct row *r, const char *path)
 {
     static const char *const map[][2] = {
-        {"ReadWriteOnce", "RWO"}, {"ReadOnlyMany", "ROX"}, {"ReadWriteMany", "RWX"}, {"ReadWriteOncePod", "RWOP"},
+        {"ReadWriteOnce", "RWO"},
+        {"ReadOnlyMany", "ROX"},
+        {"ReadWriteMany", "RWX"},
+        {"ReadWriteOncePod", "RWOP"},
     };
     AUTO(buf_done) struct buf b = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(map); i++)
-        json_each_item(m, json_at(r->object, path))
-        {
+        json_each_item(m, json_at(r->object, path)) {
             if (str_is(json_str(m), map[i][0]))
                 buf_addf(&b, "%s%s", b.n ? "," : "", map[i][1]);
         }
@@ -248,9 +256,11 @@ size_t cells_claim(const struct row *r, const struct json **ret)
     bool bound = !str_empty(json_str_at(r->object, "spec/volumeName"));
 
     ret[0] = name(r);
-    ret[1] = meta_deleting(r->object) ? json_new_z(r->a, "Terminating") : text(r, "status/phase", "");
+    ret[1] =
+        meta_deleting(r->object) ? json_new_z(r->a, "Terminating") : text(r, "status/phase", "");
     ret[2] = text(r, "spec/volumeName", "");
-    ret[3] = bound ? as_text(r, json_at(r->object, "status/capacity/storage"), "") : json_new_z(r->a, "");
+    ret[3] = bound ? as_text(r, json_at(r->object, "status/capacity/storage"), "")
+                   : json_new_z(r->a, "");
     ret[4] = bound ? modes(r, "status/accessModes") : json_new_z(r->a, "");
     ret[5] = text(r, "spec/storageClassName", "");
     ret[6] = text(r, "spec/volumeAttributesClassName", "<unset>");
@@ -261,14 +271,17 @@ size_t cells_claim(const struct row *r, const struct json **ret)
 
 size_t cells_volume(const struct row *r, const struct json **ret)
 {
-    struct str ns = json_str_at(r->object, "spec/claimRef/namespace"), claim = json_str_at(r->object, "spec/claimRef/name");
+    struct str ns = json_str_at(r->object, "spec/claimRef/namespace"),
+               claim = json_str_at(r->object, "spec/claimRef/name");
 
     ret[0] = name(r);
     ret[1] = as_text(r, json_at(r->object, "spec/capacity/storage"), "");
     ret[2] = modes(r, "spec/accessModes");
     ret[3] = text(r, "spec/persistentVolumeReclaimPolicy", "");
-    ret[4] = meta_deleting(r->object) ? json_new_z(r->a, "Terminating") : text(r, "status/phase", "");
-    ret[5] = claim.n ? json_new_f(r->a, STR_FMT "/" STR_FMT, STR_ARG(ns), STR_ARG(claim)) : json_new_z(r->a, "");
+    ret[4] =
+        meta_deleting(r->object) ? json_new_z(r->a, "Terminating") : text(r, "status/phase", "");
+    ret[5] = claim.n ? json_new_f(r->a, STR_FMT "/" STR_FMT, STR_ARG(ns), STR_ARG(claim))
+                     : json_new_z(r->a, "");
     ret[6] = text(r, "spec/storageClassName", "");
     ret[7] = text(r, "spec/volumeAttributesClassName", "<unset>");
     ret[8] = text(r, "status/reason", "");
@@ -289,7 +302,8 @@ size_t cells_secret(const struct row *r, const struct json **ret)
 size_t cells_configmap(const struct row *r, const struct json **ret)
 {
     ret[0] = name(r);
-    ret[1] = json_new_i64(r->a, (int64_t)(json_len(json_get(r->object, "data")) + json_len(json_get(r->object, "binaryData"))));
+    ret[1] = json_new_i64(r->a, (int64_t)(json_len(json_get(r->object, "data"))
+                                          + json_len(json_get(r->object, "binaryData"))));
     ret[2] = age(r);
     return 3;
 }
@@ -312,9 +326,11 @@ size_t cells_lease(const struct row *r, const struct json **ret)
 
 size_t cells_class(const struct row *r, const struct json **ret)
 {
-    bool is_default = str_is(meta_annotation(r->object, "storageclass.kubernetes.io/is-default-class"), "true");
+    bool is_default =
+        str_is(meta_annotation(r->object, "storageclass.kubernetes.io/is-default-class"), "true");
 
-    ret[0] = json_new_f(r->a, STR_FMT "%s", STR_ARG(meta_name(r->object)), is_default ? " (default)" : "");
+    ret[0] = json_new_f(r->a, STR_FMT "%s", STR_ARG(meta_name(r->object)),
+                        is_default ? " (default)" : "");
     ret[1] = text(r, "provisioner", "");
     ret[2] = text(r, "reclaimPolicy", "Delete");
     ret[3] = text(r, "volumeBindingMode", "Immediate");
@@ -334,8 +350,7 @@ static const struct json *subjects(const struct row *r, const char *kind)
 {
     AUTO(buf_done) struct buf b = {0};
 
-    json_each_item(s, json_get(r->object, "subjects"))
-    {
+    json_each_item(s, json_get(r->object, "subjects")) {
         if (!str_is(json_str_at(s, "kind"), kind))
             continue;
         buf_addf(&b, "%s", b.n ? ", " : "");
@@ -368,8 +383,8 @@ size_t cells_revision(const struct row *r, const struct json **ret)
         if (*p >= 'A' && *p <= 'Z')
             *p = (char)(*p + 32);
     ret[0] = name(r);
-    ret[1] = c ? json_new_f(r->a, "%s%s" STR_FMT "/" STR_FMT, kind, group.n ? "." : "", STR_ARG(group),
-                            STR_ARG(json_str_at(c, "name")))
+    ret[1] = c ? json_new_f(r->a, "%s%s" STR_FMT "/" STR_FMT, kind, group.n ? "." : "",
+                            STR_ARG(group), STR_ARG(json_str_at(c, "name")))
                : json_new_z(r->a, "<none>");
     ret[2] = json_new_i64(r->a, json_i64_at(r->object, "revision", 0));
     ret[3] = age(r);

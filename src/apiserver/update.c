@@ -3,11 +3,18 @@
 
 /* metadata that only the server writes. */
 static const char *const kept[] = {
-    "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-    "resourceVersion", "selfLink",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "resourceVersion",
+    "selfLink",
 };
 
-static const struct json *keep_meta(struct arena *a, const struct json *old, const struct json *next)
+static const struct json *keep_meta(struct arena *a, const struct json *old,
+                                    const struct json *next)
 {
     const struct json *was = json_get(old, "metadata"), *meta = json_get(next, "metadata");
 
@@ -36,8 +43,7 @@ static bool spec_changed(struct arena *a, const struct json *old, const struct j
 
 static bool array_has(const struct json *array, struct str s)
 {
-    json_each_item(it, array)
-    {
+    json_each_item(it, array) {
         if (str_eq(json_str(it), s))
             return true;
     }
@@ -47,25 +53,27 @@ static bool array_has(const struct json *array, struct str s)
 /* An object that is going may lose finalizers, not gain any. */
 static bool finalizers_ok(struct request *r, const struct json *old, const struct json *next)
 {
-    const struct json *was = json_at(old, "metadata/finalizers"), *now = json_at(next, "metadata/finalizers");
+    const struct json *was = json_at(old, "metadata/finalizers"),
+                      *now = json_at(next, "metadata/finalizers");
     const struct kind_info *k = r->kind->info;
     AUTO(buf_done) struct buf b = {0};
 
     if (!json_at(old, "metadata/deletionTimestamp"))
         return true;
-    json_each_item(f, now)
-    {
+    json_each_item(f, now) {
         if (!array_has(was, json_str(f)))
             buf_addf(&b, "%s\"" STR_FMT "\"", b.n ? ", " : "", STR_ARG(json_str(f)));
     }
     if (!b.n)
         return true;
-    answer_invalid_one(r, k->kind, k->group, arena_strdup(&r->arena, r->name), "FieldValueForbidden",
-                       "metadata.finalizers",
-                       arena_printf(&r->arena,
-                                    "Forbidden: no new finalizers can be added if the object is being deleted, found "
-                                    "new finalizers []string{" STR_FMT "}",
-                                    STR_ARG(buf_str(&b))));
+    answer_invalid_one(
+        r, k->kind, k->group, arena_strdup(&r->arena, r->name), "FieldValueForbidden",
+        "metadata.finalizers",
+        arena_printf(
+            &r->arena,
+            "Forbidden: no new finalizers can be added if the object is being deleted, found "
+            "new finalizers []string{" STR_FMT "}",
+            STR_ARG(buf_str(&b))));
     return false;
 }
 
@@ -86,7 +94,8 @@ static const struct json *without_times(struct arena *a, const struct json *v)
 
     for (size_t i = 0; i < json_len(mf); i++)
         p[i] = json_with(a, json_item(mf, i), "time", NULL);
-    v = json_with_at(a, v, "metadata/managedFields", mf && json_len(mf) ? json_array_n(a, p, json_len(mf)) : NULL);
+    v = json_with_at(a, v, "metadata/managedFields",
+                     mf && json_len(mf) ? json_array_n(a, p, json_len(mf)) : NULL);
     return json_with_at(a, v, "metadata/resourceVersion", NULL);
 }
 
@@ -94,20 +103,25 @@ static bool preconditions(struct request *r, const struct json *old, const struc
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
-    struct str rv = json_str_at(next, "metadata/resourceVersion"), uid = json_str_at(next, "metadata/uid"),
-               ns = json_str_at(next, "metadata/namespace"), name = json_str_at(next, "metadata/name");
+    struct str rv = json_str_at(next, "metadata/resourceVersion"),
+               uid = json_str_at(next, "metadata/uid"),
+               ns = json_str_at(next, "metadata/namespace"),
+               name = json_str_at(next, "metadata/name");
 
     if (!str_empty(name) && !str_eq(name, r->name)) {
         answer_status(r, 400, "BadRequest",
-                      arena_printf(a, "the name of the object (" STR_FMT ") does not match the name on the URL (" STR_FMT
-                                      ")",
+                      arena_printf(a,
+                                   "the name of the object (" STR_FMT
+                                   ") does not match the name on the URL (" STR_FMT ")",
                                    STR_ARG(name), STR_ARG(r->name)),
                       NULL);
         return false;
     }
     if (!str_empty(ns) && kind_namespaced(k) && !str_eq(ns, r->ns)) {
-        answer_status(r, 400, "BadRequest",
-                      "the namespace of the provided object does not match the namespace sent on the request", NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            "the namespace of the provided object does not match the namespace sent on the request",
+            NULL);
         return false;
     }
     if (str_empty(rv) && r->verb == VERB_UPDATE && (k->flags & KIND_CRD || r->kind->dynamic)) {
@@ -118,7 +132,8 @@ static bool preconditions(struct request *r, const struct json *old, const struc
         answer_invalid(r, k->plural, k->group, arena_strdup(a, r->name), &c);
         return false;
     }
-    if (!str_empty(rv) && !str_is(rv, "0") && !str_eq(rv, json_str_at(old, "metadata/resourceVersion"))) {
+    if (!str_empty(rv) && !str_is(rv, "0")
+        && !str_eq(rv, json_str_at(old, "metadata/resourceVersion"))) {
         answer_conflict(r);
         return false;
     }
@@ -128,17 +143,19 @@ static bool preconditions(struct request *r, const struct json *old, const struc
                                    "Operation cannot be fulfilled on %s%s%s \"" STR_FMT
                                    "\": Precondition failed: UID in precondition: " STR_FMT
                                    ", UID in object meta: " STR_FMT,
-                                   k->plural, *k->group ? "." : "", k->group, STR_ARG(r->name), STR_ARG(uid),
-                                   STR_ARG(json_str_at(old, "metadata/uid"))),
+                                   k->plural, *k->group ? "." : "", k->group, STR_ARG(r->name),
+                                   STR_ARG(uid), STR_ARG(json_str_at(old, "metadata/uid"))),
                       json_object(a, "name", json_new_str(a, r->name), "group",
-                                  *k->group ? json_new_z(a, k->group) : NULL, "kind", json_new_z(a, k->plural), NULL));
+                                  *k->group ? json_new_z(a, k->group) : NULL, "kind",
+                                  json_new_z(a, k->plural), NULL));
         return false;
     }
     return true;
 }
 
 /* Which half of the object this request may write. */
-static const struct json *split_status(struct request *r, const struct json *old, const struct json *next)
+static const struct json *split_status(struct request *r, const struct json *old,
+                                       const struct json *next)
 {
     struct arena *a = &r->arena;
 
@@ -153,12 +170,14 @@ static const struct json *split_status(struct request *r, const struct json *old
             meta = json_with(a, meta, "annotations", json_at(next, "metadata/annotations"));
         }
         meta = json_with(a, meta, "managedFields", json_at(next, "metadata/managedFields"));
-        return json_with(a, json_with(a, old, "status", json_get(next, "status")), "metadata", meta);
+        return json_with(a, json_with(a, old, "status", json_get(next, "status")), "metadata",
+                         meta);
     }
     return json_with(a, next, "status", json_get(old, "status"));
 }
 
-void update_commit(struct request *r, struct store_object *old_object, const struct json *old, const struct json *next)
+void update_commit(struct request *r, struct store_object *old_object, const struct json *old,
+                   const struct json *next)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
@@ -211,8 +230,8 @@ void rest_update(struct request *r)
         if (!str_empty(name) && !str_eq(name, r->name))
             answer_status(r, 400, "BadRequest",
                           arena_printf(&r->arena,
-                                       "the name of the object (" STR_FMT ") does not match the name on the URL (" STR_FMT
-                                       ")",
+                                       "the name of the object (" STR_FMT
+                                       ") does not match the name on the URL (" STR_FMT ")",
                                        STR_ARG(name), STR_ARG(r->name)),
                           NULL);
         else

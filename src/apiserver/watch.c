@@ -22,7 +22,7 @@ struct watcher {
     struct watch_sink sink; /* of a local watcher */
     int64_t revision;       /* the last that was seen */
     bool bookmarks, initial_end, table_started, ended;
-    const char *gone;       /* local: the reason of an early end */
+    const char *gone; /* local: the reason of an early end */
     struct store_list initial;
 };
 
@@ -89,7 +89,8 @@ static void finish(struct loop_defer *d)
     } else if (w->sink.ended) {
         AUTO(error_clear) struct error err = {0};
 
-        error_set(&err, w->gone ? ERROR_GONE : ERROR_UNAVAILABLE, "%s", w->gone ? w->gone : "the watch has ended");
+        error_set(&err, w->gone ? ERROR_GONE : ERROR_UNAVAILABLE, "%s",
+                  w->gone ? w->gone : "the watch has ended");
         w->sink.ended(w->sink.user, &err);
     }
     watcher_free(w);
@@ -146,7 +147,8 @@ static bool send_text(struct watcher *w, struct str text)
 }
 
 /* {"type":…,"object":…} for this watcher alone. */
-static bool send_value(struct watcher *w, const char *type, const struct json *object, struct arena *a)
+static bool send_value(struct watcher *w, const char *type, const struct json *object,
+                       struct arena *a)
 {
     AUTO(buf_done) struct buf b = {0};
 
@@ -157,7 +159,8 @@ static bool send_value(struct watcher *w, const char *type, const struct json *o
     return send_text(w, buf_str(&b));
 }
 
-static bool send_formed(struct watcher *w, const char *type, const struct json *object, struct arena *a)
+static bool send_formed(struct watcher *w, const char *type, const struct json *object,
+                        struct arena *a)
 {
     struct request *r = w->r;
     const struct kind_info *k = r->kind->info;
@@ -170,8 +173,10 @@ static bool send_formed(struct watcher *w, const char *type, const struct json *
         v = partial_object(v, r->accept.v1beta1, a);
         break;
     case FORM_TABLE:
-        v = table_value(w->s, k, json_object(a, "resourceVersion", json_at(object, "metadata/resourceVersion"), NULL),
-                        &v, 1, query_get(r, "includeObject"), r->accept.v1beta1, a);
+        v = table_value(
+            w->s, k,
+            json_object(a, "resourceVersion", json_at(object, "metadata/resourceVersion"), NULL),
+            &v, 1, query_get(r, "includeObject"), r->accept.v1beta1, a);
         if (w->table_started)
             v = json_with(a, v, "columnDefinitions", json_null());
         w->table_started = true;
@@ -188,14 +193,17 @@ static bool stored_version(const struct request *r)
            && !kind_is(k, "events.k8s.io", "events");
 }
 
-static bool deliver(struct watcher *w, const char *type, struct store_object *o, struct shared_event *shared)
+static bool deliver(struct watcher *w, const char *type, struct store_object *o,
+                    struct shared_event *shared)
 {
     struct request *r = w->r;
     bool ok;
 
     w->revision = shared ? shared->revision : store_object_revision(o);
     if (!w->x) {
-        enum client_event_type t = type[0] == 'A' ? CLIENT_ADDED : type[0] == 'M' ? CLIENT_MODIFIED : CLIENT_DELETED;
+        enum client_event_type t = type[0] == 'A'   ? CLIENT_ADDED
+                                   : type[0] == 'M' ? CLIENT_MODIFIED
+                                                    : CLIENT_DELETED;
         struct arena a = {0};
         const struct json *v;
 
@@ -232,7 +240,8 @@ static bool deliver(struct watcher *w, const char *type, struct store_object *o,
 }
 
 /* What a watcher with a selector sees of a change. */
-static bool deliver_selected(struct watcher *w, const struct store_event *e, struct shared_event *shared)
+static bool deliver_selected(struct watcher *w, const struct store_event *e,
+                             struct shared_event *shared)
 {
     const struct kind_info *k = w->r->kind->info;
     struct arena *a = &shared->arena;
@@ -242,7 +251,8 @@ static bool deliver_selected(struct watcher *w, const struct store_event *e, str
         shared->tree = store_object_json(e->object, a);
     if (e->previous && !shared->previous)
         shared->previous = store_object_json(e->previous, a);
-    is = e->type != STORE_DELETED && selection_matches(w->sel, present_as(k, w->r->version, shared->tree, a));
+    is = e->type != STORE_DELETED
+         && selection_matches(w->sel, present_as(k, w->r->version, shared->tree, a));
     if (e->previous)
         was = selection_matches(w->sel, present_as(k, w->r->version, shared->previous, a));
     if (is)
@@ -270,7 +280,8 @@ static bool deliver_selected(struct watcher *w, const struct store_event *e, str
 
 static bool changed(void *user, const struct store_event *e)
 {
-    static const char *const types[] = {[STORE_ADDED] = "ADDED", [STORE_MODIFIED] = "MODIFIED", [STORE_DELETED] = "DELETED"};
+    static const char *const types[] = {
+        [STORE_ADDED] = "ADDED", [STORE_MODIFIED] = "MODIFIED", [STORE_DELETED] = "DELETED"};
     struct watcher *w = user;
     struct shared_event *shared = shared_for(w->s, e);
     bool ok;
@@ -293,15 +304,19 @@ void watch_bookmark(struct watcher *w, bool initial_end)
     int64_t rev = store_revision(w->s->store);
     const struct json *v, *meta;
 
-    meta = json_object(&a, "resourceVersion", json_new_f(&a, "%lld", (long long)rev), "annotations",
-                       initial_end ? json_object(&a, "k8s.io/initial-events-end", json_new_z(&a, "true"), NULL) : NULL,
-                       NULL);
+    meta = json_object(
+        &a, "resourceVersion", json_new_f(&a, "%lld", (long long)rev), "annotations",
+        initial_end ? json_object(&a, "k8s.io/initial-events-end", json_new_z(&a, "true"), NULL)
+                    : NULL,
+        NULL);
     v = json_object(&a, "kind", json_new_z(&a, r->kind->info->kind), "apiVersion",
-                    json_new_z(&a, group_version(r->kind->info->group, r->version, &a)), "metadata", meta, NULL);
+                    json_new_z(&a, group_version(r->kind->info->group, r->version, &a)), "metadata",
+                    meta, NULL);
     if (r->accept.form == FORM_PARTIAL)
         v = partial_object(v, r->accept.v1beta1, &a);
     if (r->accept.form == FORM_TABLE)
-        v = table_value(w->s, r->kind->info, json_object(&a, "resourceVersion", json_get(meta, "resourceVersion"), NULL),
+        v = table_value(w->s, r->kind->info,
+                        json_object(&a, "resourceVersion", json_get(meta, "resourceVersion"), NULL),
                         NULL, 0, STR_NONE, r->accept.v1beta1, &a);
     if (!send_value(w, "BOOKMARK", v, &a))
         end_later(w);
@@ -312,8 +327,7 @@ static void bookmarks_due(struct loop_timer *t)
 {
     struct apiserver *s = container_of(t, struct apiserver, bookmarks);
 
-    list_each_safe(n, &s->watchers)
-    {
+    list_each_safe(n, &s->watchers) {
         struct watcher *w = list_entry(n, struct watcher, node);
 
         if (w->bookmarks && w->x && w->watch)
@@ -342,9 +356,10 @@ static bool send_initial(struct watcher *w)
 
     for (size_t i = 0; i < w->initial.n; i++) {
         struct arena a = {0};
-        bool ok = all
-                  || selection_matches(w->sel, present_as(w->r->kind->info, w->r->version,
-                                                          store_object_json(w->initial.p[i], &a), &a));
+        bool ok =
+            all
+            || selection_matches(w->sel, present_as(w->r->kind->info, w->r->version,
+                                                    store_object_json(w->initial.p[i], &a), &a));
 
         arena_done(&a);
         if (ok && !deliver(w, "ADDED", w->initial.p[i], NULL))
@@ -361,8 +376,8 @@ static void start(struct watcher *w, struct str prefix, int64_t from)
 
     w->watch = store_watch_start(w->s->store, prefix, from, changed, w, &err);
     if (!w->watch)
-        send_gone(w, arena_printf(&w->r->arena, "too old resource version: %lld (%lld)", (long long)from,
-                                  (long long)store_oldest_revision(w->s->store)));
+        send_gone(w, arena_printf(&w->r->arena, "too old resource version: %lld (%lld)",
+                                  (long long)from, (long long)store_oldest_revision(w->s->store)));
 }
 
 /* A local watcher's initial objects come after the call that started it. */
@@ -403,13 +418,15 @@ static bool read_from(struct request *r, bool initial_asked, int64_t *ret)
 
     *ret = 0;
     if (initial_asked && !str_is(match, "NotOlderThan")) {
-        forbidden_option(r, "resourceVersionMatch",
-                         "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        forbidden_option(
+            r, "resourceVersionMatch",
+            "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
         return false;
     }
     if (!initial_asked && !str_empty(match)) {
         forbidden_option(r, "resourceVersionMatch",
-                         "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                         "Forbidden: resourceVersionMatch is forbidden for watch unless "
+                         "sendInitialEvents is provided");
         return false;
     }
     if (str_empty(rv))
@@ -417,8 +434,8 @@ static bool read_from(struct request *r, bool initial_asked, int64_t *ret)
     if (!parse_u64(rv, INT64_MAX, &v, &err)) {
         answer_status(r, 500, NULL,
                       arena_printf(&r->arena,
-                                   "resourceVersion: Invalid value: \"" STR_FMT "\": strconv.ParseUint: parsing \"" STR_FMT
-                                   "\": invalid syntax",
+                                   "resourceVersion: Invalid value: \"" STR_FMT
+                                   "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
                                    STR_ARG(rv), STR_ARG(rv)),
                       NULL);
         return false;
@@ -442,7 +459,9 @@ void rest_watch(struct request *r)
         return;
     if (!str_empty(timeout) && !parse_i64(timeout, 0, INT32_MAX, &seconds, &err)) {
         answer_status(r, 400, "BadRequest",
-                      arena_printf(&r->arena, "timeoutSeconds: Invalid value: \"" STR_FMT "\"", STR_ARG(timeout)), NULL);
+                      arena_printf(&r->arena, "timeoutSeconds: Invalid value: \"" STR_FMT "\"",
+                                   STR_ARG(timeout)),
+                      NULL);
         return;
     }
     /* Without a version, and without saying no, a watch starts with what is there. */
@@ -456,7 +475,8 @@ void rest_watch(struct request *r)
         r->n_warnings = 0;
     exchange_set_header(w->x, "Cache-Control", STR("no-cache, private"));
     exchange_start(w->x, 200, "application/json");
-    loop_timer_start(w->s->loop, &w->timeout, SECONDS(seconds ? seconds : 1800 + (int64_t)(uintptr_t)w / 64 % 1800),
+    loop_timer_start(w->s->loop, &w->timeout,
+                     SECONDS(seconds ? seconds : 1800 + (int64_t)(uintptr_t)w / 64 % 1800),
                      timed_out);
     if (initial) {
         if (!store_list(w->s->store, prefix, STR_NONE, 0, 0, NULL, NULL, &w->initial, &err)) {
@@ -509,8 +529,7 @@ void watch_local_stop(struct watcher *w)
 
 void watchers_close(struct apiserver *s)
 {
-    list_each_safe(n, &s->watchers)
-    {
+    list_each_safe(n, &s->watchers) {
         struct watcher *w = list_entry(n, struct watcher, node);
 
         finish(&w->closing);

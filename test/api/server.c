@@ -47,14 +47,19 @@ static void quit(struct loop_signal *sig)
     loop_quit(sig->io.loop);
 }
 
-static bool kubeconfig(int dirfd, const struct cert_pair *ca, const struct cert_pair *admin, const char *port, struct error *err)
+static bool kubeconfig(int dirfd, const struct cert_pair *ca, const struct cert_pair *admin,
+                       const char *port, struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
 
-    buf_addf(&b, "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n"
-                 "    server: https://127.0.0.1:%s\n    certificate-authority-data: ", port);
+    buf_addf(
+        &b,
+        "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n"
+        "    server: https://127.0.0.1:%s\n    certificate-authority-data: ",
+        port);
     buf_add_base64(&b, ca->cert_pem, strlen(ca->cert_pem));
-    buf_adds(&b, "\ncontexts:\n- name: test\n  context: {cluster: test, user: admin}\nusers:\n- name: admin\n  user:\n"
+    buf_adds(&b, "\ncontexts:\n- name: test\n  context: {cluster: test, user: admin}\nusers:\n- "
+                 "name: admin\n  user:\n"
                  "    client-certificate-data: ");
     buf_add_base64(&b, admin->cert_pem, strlen(admin->cert_pem));
     buf_adds(&b, "\n    client-key-data: ");
@@ -70,11 +75,17 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
     static char group[] = "system:masters", name[] = "admin", *masters[] = {group, NULL};
     struct server s = {.admin = {.cert_cn = name, .cert_orgs = masters}};
     int64_t now = time(NULL);
-    struct cert_request server = {.common_name = "apiserver", .dns_names = (const char *const[]){"localhost", NULL},
-                                  .ip_addresses = (const char *const[]){"127.0.0.1", NULL}, .server = true,
-                                  .now_unix_s = now, .valid_s = 86400},
-                        client = {.common_name = "admin", .organizations = (const char *const *)masters, .client = true,
-                                  .now_unix_s = now, .valid_s = 86400};
+    struct cert_request server = {.common_name = "apiserver",
+                                  .dns_names = (const char *const[]){"localhost", NULL},
+                                  .ip_addresses = (const char *const[]){"127.0.0.1", NULL},
+                                  .server = true,
+                                  .now_unix_s = now,
+                                  .valid_s = 86400},
+                        client = {.common_name = "admin",
+                                  .organizations = (const char *const *)masters,
+                                  .client = true,
+                                  .now_unix_s = now,
+                                  .valid_s = 86400};
     struct loop_signal term = {0}, interrupt = {0};
     struct store_config sc = {0};
     struct apiserver_config ac = {0};
@@ -89,12 +100,17 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
         || !cert_issue(&ca, &client, &admin, err) || !kubeconfig(dirfd, &ca, &admin, tls_port, err))
         return false;
     s.loop = loop_new(NULL);
-    if (!loop_signal_start(s.loop, &term, SIGTERM, quit, err) || !loop_signal_start(s.loop, &interrupt, SIGINT, quit, err))
+    if (!loop_signal_start(s.loop, &term, SIGTERM, quit, err)
+        || !loop_signal_start(s.loop, &interrupt, SIGINT, quit, err))
         return false;
     sc = (struct store_config){.loop = s.loop, .dirfd = dirfd};
-    ac = (struct apiserver_config){.loop = s.loop, .store = store_open(&sc, err), .ca_cert_pem = ca.cert_pem,
-                                   .service_account_key_pem = own.key_pem, .issuer = "https://kubernetes.default.svc",
-                                   .node_name = "test", .anonymous_health = true};
+    ac = (struct apiserver_config){.loop = s.loop,
+                                   .store = store_open(&sc, err),
+                                   .ca_cert_pem = ca.cert_pem,
+                                   .service_account_key_pem = own.key_pem,
+                                   .issuer = "https://kubernetes.default.svc",
+                                   .node_name = "test",
+                                   .anonymous_health = true};
     if (!ac.store)
         return false;
     s.api = apiserver_new(&ac, err);
@@ -102,8 +118,11 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
         return false;
     apiserver_health(s.api, "bootstrap", "not done yet");
     apiserver_bootstrap(s.api, ready, &s);
-    tls = http_tls_new(&(struct http_tls_config){.cert_pem = own.cert_pem, .key_pem = own.key_pem, .ca_pem = ca.cert_pem,
-                                                 .server = true}, err);
+    tls = http_tls_new(&(struct http_tls_config){.cert_pem = own.cert_pem,
+                                                 .key_pem = own.key_pem,
+                                                 .ca_pem = ca.cert_pem,
+                                                 .server = true},
+                       err);
     if (!tls)
         return false;
     hc = (struct http_server_config){.loop = s.loop, .handle = handle_plain, .data = &s};

@@ -1,0 +1,339 @@
+#include <stddef.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "apiserver/local.h"
+#include "apiserver/table.h"
+#include "api/meta.h"
+#include "base/file.h"
+#include "base/ident.h"
+#include <fcntl.h>
+#include <stdlib.h>
+
+struct world {
+    struct loop *loop;
+    struct store *store;
+    struct apiserver *api;
+    struct client *c;
+    char dir[64];
+    int dirfd;
+    bool ready;
+    /* of the last call */
+    bool done;
+    int status;
+    struct arena arena;
+    const struct json *body;
+    enum error_kind kind;
+    /* of the watch */
+    char events[4096];
+};
+static struct world w;
+
+static void ready(void *user, const struct error *err)
+{
+    (void)user;
+    assert_int_equal(err->kind, ERROR_NONE);
+    w.ready = true;
+}
+
+static int setup(void **state)
+{
+    struct error err = {0};
+    struct store_config sc = {0};
+    struct apiserver_config ac = {0};
+
+    (void)state;
+    w = (struct world){.dirfd = -1};
+    snprintf(w.dir, sizeof w.dir, "/tmp/vireo-apiserver-XXXXXX");
+    assert_non_null(mkdtemp(w.dir));
+    assert_true(file_open_dir(AT_FDCWD, w.dir, &w.dirfd, &err));
+    w.loop = loop_new(NULL);
+    sc = (struct store_config){.loop = w.loop, .dirfd = w.dirfd};
+    w.store = store_open(&sc, &err);
+    assert_non_null(w.store);
+    ac = (struct apiserver_config){.loop = w.loop,
+                                   .store = w.store,
+                                   .issuer = "https://kubernetes.default.svc",
+                                   .node_name = "n1",
+                                   .ca_cert_pem = "PEM"};
+    w.api = apiserver_new(&ac, &err);
+    assert_non_null(w.api);
+    apiserver_bootstrap(w.api, ready, &w);
+    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
+    while (!w.ready)
+        loop_turn(w.loop, SECONDS(5));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    client_free(w.c);
+    apiserver_free(w.api);
+    store_close(w.store);
+    loop_free(w.loop);
+    arena_done(&w.arena);
+    fd_close(&w.dirfd);
+    assert_true(file_remove_tree(AT_FDCWD, w.dir, &err));
+    return 0;
+}
+
+static void answered(void *user, const struct client_response *r)
+{
+    (void)user;
+    w.done = true;
+    w.status = r->status;
+    w.kind = r->err->kind;
+    w.body = r->body ? json_copy(&w.arena, r->body) : NULL;
+}
+
+static int call(enum client_verb verb, const char *group, const char *plural, const char *name,
+                const char *sub, const char *body)
+{
+    struct error err = {0};
+    struct client_request q = {
+        .verb = verb,
+        .group = group,
+        .version = "v1",
+        .plural = plural,
+        .ns = STR("default"),
+        .name = str_of(name),
+        .subresource = sub,
+    };
+
+    arena_clear(&w.arena);
+    if (body)
+        assert_true(json_parse(str_of(body), &w.arena, &q.body, &err));
+    w.done = false;
+    client_call(w.c, &q, answered, NULL);
+    assert_false(w.done); /* never from within the call */
+    while (!w.done)
+        loop_turn(w.loop, SECONDS(5));
+    return w.status;
+}
+
+static void settle(int64_t ns)
+{
+    int64_t until = loop_now_ns(w.loop) + ns;
+
+    while (loop_now_ns(w.loop) < until)
+        loop_turn(w.loop, MILLIS(10));
+}
+
+static void event(void *user, enum client_event_type type, const struct json *object)
+{
+    static const char *const names[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
+    size_t n = strlen(w.events);
+
+    (void)user;
+    snprintf(w.events + n, sizeof w.events - n, "%s " STR_FMT "\n", names[type],
+             STR_ARG(meta_name(object)));
+}
+
+static void ended(void *user, const struct error *err)
+{
+    (void)err;
+    *(int *)user += 1;
+}
+
+#define CM "configmaps"
+
+static void objects_live_and_die(void **state)
+{
+    (void)state;
+    assert_int_equal(call(CLIENT_CREATE, "", CM, NULL, NULL,
+                          "{\"metadata\":{\"name\":\"a\"},\"data\":{\"k\":\"v\"}}"),
+                     201);
+    assert_true(ident_is_uuid(meta_uid(w.body)));
+    assert_int_equal(call(CLIENT_CREATE, "", CM, NULL, NULL, "{\"metadata\":{\"name\":\"a\"}}"),
+                     409);
+    assert_int_equal(w.kind, ERROR_EXISTS);
+    assert_int_equal(
+        call(CLIENT_PATCH_MERGE, "", CM, "a", NULL, "{\"data\":{\"k\":null,\"l\":\"w\"}}"), 200);
+    assert_true(str_is(json_str_at(w.body, "data/l"), "w"));
+    assert_int_equal(call(CLIENT_UPDATE, "", CM, "a", NULL,
+                          "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}"),
+                     409);
+    assert_int_equal(w.kind, ERROR_CONFLICT);
+    assert_int_equal(call(CLIENT_DELETE, "", CM, "a", NULL, NULL), 200);
+    assert_int_equal(call(CLIENT_GET, "", CM, "a", NULL, NULL), 404);
+    assert_int_equal(w.kind, ERROR_NOT_FOUND);
+    assert_int_equal(call(CLIENT_GET, "", "nonesuch", "a", NULL, NULL), 404);
+}
+
+static void watch_by_label_sees_what_leaves(void **state)
+{
+    int ends = 0;
+    struct client_watch_request q = {.group = "",
+                                     .version = "v1",
+                                     .plural = CM,
+                                     .ns = STR("default"),
+                                     .label_selector = STR("w=y"),
+                                     .event = event,
+                                     .ended = ended,
+                                     .user = &ends};
+    struct client_watch *watch;
+
+    (void)state;
+    call(CLIENT_CREATE, "", CM, NULL, NULL,
+         "{\"metadata\":{\"name\":\"old\",\"labels\":{\"w\":\"y\"}}}");
+    watch = client_watch(w.c, &q);
+    assert_string_equal(w.events, "");
+    call(CLIENT_CREATE, "", CM, NULL, NULL,
+         "{\"metadata\":{\"name\":\"b\",\"labels\":{\"w\":\"y\"}}}");
+    call(CLIENT_CREATE, "", CM, NULL, NULL, "{\"metadata\":{\"name\":\"c\"}}");
+    call(CLIENT_PATCH_MERGE, "", CM, "b", NULL, "{\"data\":{\"k\":\"v\"}}");
+    call(CLIENT_PATCH_MERGE, "", CM, "b", NULL, "{\"metadata\":{\"labels\":{\"w\":\"n\"}}}");
+    call(CLIENT_DELETE, "", CM, "b", NULL, NULL);
+    call(CLIENT_DELETE, "", CM, "old", NULL, NULL);
+    settle(MILLIS(50));
+    assert_string_equal(w.events, "ADDED old\nADDED b\nMODIFIED b\nDELETED b\nDELETED old\n");
+    client_watch_stop(w.c, watch);
+    settle(MILLIS(20));
+    assert_int_equal(ends, 0);
+}
+
+static void dependents_go_with_their_owner(void **state)
+{
+    AUTO_FREE char *body = NULL, *uid = NULL;
+
+    (void)state;
+    call(CLIENT_CREATE, "", CM, NULL, NULL, "{\"metadata\":{\"name\":\"owner\"}}");
+    uid = str_dup(meta_uid(w.body));
+    body = xasprintf("{\"metadata\":{\"name\":\"dep\",\"ownerReferences\":[{\"apiVersion\":\"v1\","
+                     "\"kind\":\"ConfigMap\","
+                     "\"name\":\"owner\",\"uid\":\"%s\",\"blockOwnerDeletion\":true}]}}",
+                     uid);
+    assert_int_equal(call(CLIENT_CREATE, "", CM, NULL, NULL, body), 201);
+    settle(MILLIS(50));
+    assert_int_equal(call(CLIENT_GET, "", CM, "dep", NULL, NULL), 200);
+    assert_int_equal(
+        call(CLIENT_DELETE, "", CM, "owner", NULL, "{\"propagationPolicy\":\"Foreground\"}"), 200);
+    settle(MILLIS(200));
+    assert_int_equal(call(CLIENT_GET, "", CM, "dep", NULL, NULL), 404);
+    assert_int_equal(call(CLIENT_GET, "", CM, "owner", NULL, NULL), 404);
+}
+
+static void orphans_stay(void **state)
+{
+    AUTO_FREE char *body = NULL, *uid = NULL;
+
+    (void)state;
+    call(CLIENT_CREATE, "", CM, NULL, NULL, "{\"metadata\":{\"name\":\"owner\"}}");
+    uid = str_dup(meta_uid(w.body));
+    body = xasprintf("{\"metadata\":{\"name\":\"dep\",\"ownerReferences\":[{\"apiVersion\":\"v1\","
+                     "\"kind\":\"ConfigMap\","
+                     "\"name\":\"owner\",\"uid\":\"%s\"}]}}",
+                     uid);
+    call(CLIENT_CREATE, "", CM, NULL, NULL, body);
+    settle(MILLIS(50));
+    call(CLIENT_DELETE, "", CM, "owner", NULL, "{\"propagationPolicy\":\"Orphan\"}");
+    settle(MILLIS(200));
+    assert_int_equal(call(CLIENT_GET, "", CM, "owner", NULL, NULL), 404);
+    assert_int_equal(call(CLIENT_GET, "", CM, "dep", NULL, NULL), 200);
+    assert_null(json_at(w.body, "metadata/ownerReferences"));
+}
+
+static void pods_are_bound_and_go_with_grace(void **state)
+{
+    (void)state;
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL,
+                          "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"containers\":[{\"name\":"
+                          "\"c\",\"image\":\"i\"}]}}"),
+                     201);
+    assert_true(str_is(json_str_at(w.body, "status/phase"), "Pending"));
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", "p", "binding",
+                          "{\"target\":{\"kind\":\"Node\",\"name\":\"n1\"}}"),
+                     201);
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", "p", "binding",
+                          "{\"target\":{\"kind\":\"Node\",\"name\":\"n2\"}}"),
+                     409);
+    assert_int_equal(call(CLIENT_PATCH_STRATEGIC, "", "pods", "p", "status",
+                          "{\"status\":{\"phase\":\"Running\",\"conditions\":[{\"type\":\"Ready\","
+                          "\"status\":\"True\"}]}}"),
+                     200);
+    assert_true(str_is(json_str_at(w.body, "spec/nodeName"), "n1"));
+    assert_int_equal(json_len(json_at(w.body, "status/conditions")), 2);
+    assert_int_equal(call(CLIENT_DELETE, "", "pods", "p", NULL, NULL), 200);
+    assert_int_equal(json_i64_at(w.body, "metadata/deletionGracePeriodSeconds", -1), 30);
+    assert_int_equal(call(CLIENT_GET, "", "pods", "p", NULL, NULL), 200);
+    assert_int_equal(call(CLIENT_DELETE, "", "pods", "p", NULL, "{\"gracePeriodSeconds\":0}"), 200);
+    assert_int_equal(call(CLIENT_GET, "", "pods", "p", NULL, NULL), 404);
+}
+
+static void namespaces_empty_themselves(void **state)
+{
+    struct client_request q = {
+        .verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = CM, .ns = STR("team")};
+    struct error err = {0};
+
+    (void)state;
+    call(CLIENT_CREATE, "", "namespaces", NULL, NULL, "{\"metadata\":{\"name\":\"team\"}}");
+    settle(MILLIS(50));
+    assert_true(json_parse(STR("{\"metadata\":{\"name\":\"x\"}}"), &w.arena, &q.body, &err));
+    client_call(w.c, &q, answered, NULL);
+    settle(MILLIS(50));
+    assert_int_equal(w.status, 201);
+    assert_int_equal(call(CLIENT_DELETE, "", "namespaces", "team", NULL, NULL), 200);
+    assert_true(str_is(json_str_at(w.body, "status/phase"), "Terminating"));
+    assert_true(json_parse(STR("{\"metadata\":{\"name\":\"y\"}}"), &w.arena, &q.body, &err));
+    client_call(w.c, &q, answered, NULL);
+    settle(MILLIS(20));
+    assert_int_equal(w.status, 403);
+    settle(MILLIS(600));
+    assert_int_equal(call(CLIENT_GET, "", "namespaces", "team", NULL, NULL), 404);
+    assert_int_equal(call(CLIENT_DELETE, "", "namespaces", "default", NULL, NULL), 403);
+}
+
+static void cancelled_calls_do_not_answer(void **state)
+{
+    struct client_request q = {
+        .verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = CM, .ns = STR("default")};
+    struct error err = {0};
+
+    (void)state;
+    assert_true(json_parse(STR("{\"metadata\":{\"name\":\"x\"}}"), &w.arena, &q.body, &err));
+    w.done = false;
+    client_cancel(w.c, client_call(w.c, &q, answered, NULL));
+    settle(MILLIS(50));
+    assert_false(w.done);
+    assert_int_equal(call(CLIENT_GET, "", CM, "x", NULL, NULL), 200);
+}
+
+static void ages_read_as_kubectl_writes_them(void **state)
+{
+    static const struct {
+        int64_t seconds;
+        const char *text;
+    } cases[] = {
+        {0, "0s"},       {119, "119s"},    {120, "2m"},      {125, "2m5s"},    {600, "10m"},
+        {10799, "179m"}, {10800, "3h"},    {11700, "3h15m"}, {28800, "8h"},    {172799, "47h"},
+        {172800, "2d"},  {176400, "2d1h"}, {691200, "8d"},   {63072000, "2y"}, {64000000, "2y10d"},
+    };
+    char text[32];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        age_text(SECONDS(cases[i].seconds), text, sizeof text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(objects_live_and_die, setup, teardown),
+        cmocka_unit_test_setup_teardown(watch_by_label_sees_what_leaves, setup, teardown),
+        cmocka_unit_test_setup_teardown(dependents_go_with_their_owner, setup, teardown),
+        cmocka_unit_test_setup_teardown(orphans_stay, setup, teardown),
+        cmocka_unit_test_setup_teardown(pods_are_bound_and_go_with_grace, setup, teardown),
+        cmocka_unit_test_setup_teardown(namespaces_empty_themselves, setup, teardown),
+        cmocka_unit_test_setup_teardown(cancelled_calls_do_not_answer, setup, teardown),
+        cmocka_unit_test(ages_read_as_kubectl_writes_them),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
