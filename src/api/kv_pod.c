@@ -87,11 +87,25 @@ static void empty_dir(struct parts *p, const char *name, const char *path)
     mount(p, name, path, false);
 }
 
+/* Kubernetes' default: what may change under its name is looked at each time. */
+static struct str default_policy(struct str image)
+{
+    struct str repository, tag;
+
+    if (str_has(image, '@'))
+        return STR("IfNotPresent");
+    if (!str_rcut(image, ':', &repository, &tag) || str_has(tag, '/') || str_is(repository, "oci")
+        || str_is(repository, "oci-archive") || str_is(tag, "latest"))
+        return STR("Always");
+    return STR("IfNotPresent");
+}
+
 static void image_volume(struct parts *p, const char *name, const char *path, struct str image, struct str policy)
 {
+    if (!policy.n)
+        policy = default_policy(image);
     volume(p, name, "image",
-           json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy",
-                       policy.n ? json_new_str(p->a, policy) : NULL, NULL));
+           json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL));
     mount(p, name, path, true);
 }
 

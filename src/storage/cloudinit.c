@@ -20,13 +20,13 @@ struct sources { /* the two kinds have the same fields */
             (s)->secret_ref != NULL, (s)->network_data_secret_ref != NULL                          \
     }
 
-static bool from_secret(int private_dirfd, struct str volume, const char *key, const char *alias,
+/* The pod mounts both Secrets, each at a name of its own (api/kv.h): `kind` is "udata" or "ndata". */
+static bool from_secret(int private_dirfd, struct str volume, const char *kind, const char *key, const char *alias,
                         struct arena *a, struct str *ret, struct error *err)
 {
     AUTO_CLOSE int dir = -1;
 
-    if (!file_open_dir(private_dirfd, arena_printf(a, "secret/" STR_FMT, STR_ARG(volume)), &dir,
-                       err))
+    if (!file_open_dir(private_dirfd, arena_printf(a, "secret/" STR_FMT "-%s", STR_ARG(volume), kind), &dir, err))
         return false;
     if (!mounted_read(dir, key, a, ret, err) || (!ret->p && !mounted_read(dir, alias, a, ret, err)))
         return false;
@@ -125,10 +125,10 @@ bool cloudinit_make(const struct kv_virtual_machine_instance *vmi, const struct 
     if (!take(s.user, s.user64, a, &user, err) || !take(s.network, s.network64, a, &network, err))
         return error_wrap(err, "cloud-init");
     if (s.user_secret
-        && !from_secret(private_dirfd, volume->name, "userdata", "userData", a, &user, err))
+        && !from_secret(private_dirfd, volume->name, "udata", "userdata", "userData", a, &user, err))
         return error_wrap(err, "cloud-init user data");
     if (s.network_secret
-        && !from_secret(private_dirfd, volume->name, "networkdata", "networkData", a, &network,
+        && !from_secret(private_dirfd, volume->name, "ndata", "networkdata", "networkData", a, &network,
                         err))
         return error_wrap(err, "cloud-init network data");
     if (!public_keys(vmi, drive, private_dirfd, a, &keys, err))
