@@ -155,6 +155,9 @@ static bool moving_tag(struct str image)
 
     if (!str_rcut(image, '/', &dir, &base))
         base = image;
+    /* "oci:NAME" names a local layout: what stands behind the scheme counts. */
+    if (str_starts(base, STR("oci:")) || str_starts(base, STR("oci-archive:")))
+        str_cut(base, ':', &(struct str){0}, &base);
     return !str_has(base, '@') && (!str_has(base, ':') || str_ends(base, STR(":latest")));
 }
 
