@@ -363,7 +363,7 @@ static const struct json *answer(struct doc *d, const struct json *ref)
                        NULL);
 }
 
-static const struct json *with_body(struct doc *d, const struct json *o, const struct json *ref, bool patch)
+static const struct json *with_body(struct doc *d, const struct json *o, const struct json *ref, bool patch, bool custom)
 {
     static const char *const patches[] = {"application/apply-patch+yaml", "application/json-patch+json",
                                           "application/merge-patch+json", "application/strategic-merge-patch+json"};
@@ -375,7 +375,8 @@ static const struct json *with_body(struct doc *d, const struct json *o, const s
                            patch ? any : ref, NULL);
         return json_with(d->a, o, "parameters", json_append(d->a, json_get(o, "parameters"), body));
     }
-    for (size_t i = 0; patch && i < ARRAY_SIZE(patches); i++)
+    /* kubectl reads from here whether it may send a strategic patch; custom resources do not take one. */
+    for (size_t i = 0; patch && i < ARRAY_SIZE(patches) - custom; i++)
         content = json_with(d->a, content, patches[i], json_object(d->a, "schema", any, NULL));
     if (!patch)
         content = json_object(d->a, "application/json", json_object(d->a, "schema", ref, NULL), NULL);
@@ -390,11 +391,17 @@ static bool has_verb(const struct kind_info *k, const char *verb)
     return !k->verbs;
 }
 
+/* A kind that came with a user's definition is none of ours. */
+static bool is_dynamic(const struct kind_info *k)
+{
+    return schema_kind_find(str_of(k->group), str_of(k->plural)) != k;
+}
+
 static void put_operation(struct doc *d, const struct json **item, const struct kind_info *k, const char *version,
                           const char *method, const char *action, const char *below)
 {
     bool patch = strcmp(method, "patch") == 0, body = patch || strcmp(method, "post") == 0 || !strcmp(method, "put");
-    bool list = strcmp(action, "list") == 0;
+    bool list = strcmp(action, "list") == 0, custom = (k->flags & KIND_CRD) || is_dynamic(k);
     const char *target = list ? list_name(d, k) : k->type->name;
     const struct json *ref = json_object(
         d->a, "$ref",
@@ -409,7 +416,7 @@ static void put_operation(struct doc *d, const struct json **item, const struct 
 
     if (!has_verb(k, strcmp(action, "post") == 0 ? "create" : strcmp(action, "put") == 0 ? "update" : action))
         return;
-    *item = json_with(d->a, *item, method, body ? with_body(d, o, ref, patch) : o);
+    *item = json_with(d->a, *item, method, body ? with_body(d, o, ref, patch, custom) : o);
 }
 
 static const struct json *path_parameters(struct doc *d, bool namespaced, bool named)
