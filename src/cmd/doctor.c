@@ -125,7 +125,7 @@ static void check_port(struct report *r, const struct instance_options *o)
     if (http_listen_tcp(o->listen, &fd, &err))
         say(r, OK, "port", "%s is free", o->listen);
     else
-        say(r, WARN, "port", "%s (unless that is vireo itself: choose another with --listen)", error_text(&err));
+        say(r, WARN, "port", "%s (if that is not vireo itself, choose another with --listen)", error_text(&err));
 }
 
 static void check_kernel(struct report *r)

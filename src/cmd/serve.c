@@ -237,8 +237,12 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
     if (!find_launcher(o, err))
         return false;
     /* The port first: a second server on it is the commonest mistake, and nothing has been touched yet. */
-    if (!http_listen_tcp(o->listen, &control->listen_tls_fd, err))
-        return error_wrap(err, "--listen %s", o->listen);
+    if (!http_listen_tcp(o->listen, &control->listen_tls_fd, err)) {
+        AUTO_FREE char *why = xstrdup(error_text(err));
+
+        return error_set(err, ERROR_CONFLICT,
+                         "%s: end what holds that address (another `vireo serve`?), or choose another with --listen ADDRESS:PORT", why);
+    }
     if (!instance_open(o, &s->instance, err))
         return false;
     if (!listen_unix(&s->instance, "api.sock", 0, &control->listen_fd, err)
