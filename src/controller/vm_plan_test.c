@@ -1,7 +1,10 @@
 #include "base/base_test.h"
 #include "controller/vm_plan.h"
 
+#include <fcntl.h>
+
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "json/patch.h"
 
 /* The whole of reference/api-and-lifecycle.md §2.1's table. */
@@ -141,13 +144,102 @@ static void plans(void **state)
     }
 }
 
-int main(void)
+/* A recorded life: for every state of the instance, what we say of the VM is what upstream's controller said soon after. */
+static const char *data_arg;
+
+struct recorded {
+    const struct json *vm, *vmi;
+    bool is_vm;
+};
+
+static size_t read_recording(struct arena *a, struct buf *text, struct recorded *ret, size_t max)
+{
+    AUTO(error_clear) struct error err = {0};
+    const char *data = getenv("VIREO_DATA") ? getenv("VIREO_DATA") : data_arg;
+    const struct json *vm = NULL, *vmi = NULL;
+    struct str rest, line;
+    size_t n = 0;
+
+    buf_init(text, LIMIT_BUF_DEFAULT);
+    if (!data || !file_read(AT_FDCWD, arena_printf(a, "%s/kubevirt-live/vm-life.jsonl", data), text, &err)) {
+        print_message("skipped: no recordings: %s\n", data ? error_text(&err) : "VIREO_DATA is not set");
+        return 0;
+    }
+    rest = buf_str(text);
+    while (str_next(&rest, '\n', &line) && n < max) {
+        const struct json *event, *object;
+        bool gone;
+
+        if (!line.n || !json_parse(line, a, &event, &err))
+            continue;
+        object = json_get(event, "object");
+        gone = str_is(json_str_at(event, "type"), "DELETED");
+        if (str_is(meta_kind(object), "VirtualMachine"))
+            vm = gone ? NULL : object;
+        else if (str_is(meta_kind(object), "VirtualMachineInstance"))
+            vmi = gone ? NULL : object;
+        else
+            continue;
+        ret[n++] = (struct recorded){vm, vmi, str_is(meta_kind(object), "VirtualMachine")};
+    }
+    return n;
+}
+
+static struct str said_by_plan(const struct recorded *r, struct arena *a)
+{
+    struct vm_view v = {.vm = r->vm, .vmi = r->vmi, .now_unix_ns = 1795311000000000000};
+    struct plan p = {.a = a};
+
+    vm_plan(&v, &p);
+    for (size_t i = 0; i < p.n_actions; i++)
+        if (p.actions[i].kind == ACTION_PATCH_STATUS)
+            return json_str_at(json_merge_patch(a, r->vm, p.actions[i].body), "status/printableStatus");
+    return json_str_at(r->vm, "status/printableStatus");
+}
+
+static void as_upstream_says(void **state)
+{
+    static struct recorded all[200];
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf text = {0};
+    size_t n = read_recording(&a, &text, all, ARRAY_SIZE(all)), looked_at = 0;
+
+    (void)state;
+    if (n == 0)
+        skip();
+    for (size_t i = 0; i < n; i++) {
+        struct str said;
+        bool found = false;
+        size_t ahead = 0;
+
+        if (all[i].is_vm || !all[i].vm || !all[i].vmi || json_len(json_at(all[i].vm, "metadata/finalizers")) == 0)
+            continue;
+        said = said_by_plan(&all[i], &a);
+        /* It may have been said before: one write of theirs can tell of two states. */
+        found = str_eq(said, json_str_at(all[i].vm, "status/printableStatus"));
+        for (size_t k = i + 1; k < n && ahead < 3; k++) {
+            if (!all[k].is_vm || !all[k].vm)
+                continue;
+            ahead++;
+            found |= str_eq(said, json_str_at(all[k].vm, "status/printableStatus"));
+        }
+        looked_at++;
+        if (!found && ahead == 3)
+            fail_msg("record %zu: we say '" STR_FMT "' of a VM whose instance is " STR_FMT, i, STR_ARG(said),
+                     STR_ARG(json_str_at(all[i].vmi, "status/phase")));
+    }
+    assert_true(looked_at > 20);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps),
         cmocka_unit_test(backoff_grows_to_five_minutes),
         cmocka_unit_test(plans),
+        cmocka_unit_test(as_upstream_says),
     };
 
+    data_arg = argc > 1 ? argv[1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
