@@ -38,17 +38,11 @@ static void say(struct report *r, enum verdict v, const char *what, const char *
 
 /* Debian's names: what `make deps` installs. */
 static const struct {
-    const char *program, *package;
-    enum verdict missing;
-    const char *why;
+    const char *program, *package, *why;
 } tools[] = {
-    {"qemu-system-x86_64", "qemu-system-x86", FAIL, "no virtual machine can start"},
-    {"qemu-img", "qemu-utils", FAIL, "no container disk, emptyDisk or overlay can be made"},
-    {"crun", "crun", FAIL, "no sandbox can start"},
-    {"nft", "nftables", FAIL, "no network can be made"},
-    {"xorrisofs", "xorriso", WARN, "cloud-init and config disks cannot be made"},
-    {"passt", "passt", WARN, "the passt binding cannot be used"},
-    {"swtpm", "swtpm", WARN, "VMs with a TPM cannot start"},
+    {"qemu-system-x86_64", "qemu-system-x86", "no virtual machine can start"},
+    {"crun", "crun", "no sandbox can start"},
+    {"nft", "nftables", "no network can be made"},
 };
 
 static bool in_path(const char *program)
@@ -72,7 +66,7 @@ static void check_tools(struct report *r)
         if (in_path(tools[i].program))
             say(r, OK, tools[i].program, "found");
         else
-            say(r, tools[i].missing, tools[i].program, "not found, so %s: apt-get install %s", tools[i].why, tools[i].package);
+            say(r, FAIL, tools[i].program, "not found, so %s: apt-get install %s", tools[i].why, tools[i].package);
     }
 }
 
@@ -81,8 +75,8 @@ static void check_kvm(struct report *r)
     struct probe_result p;
 
     probe_kvm_now(NULL, &p);
-    say(r, p.verdict == PROBE_WORKS ? OK : WARN, "KVM", "%s: %s%s", probe_verdict_name(p.verdict), p.reason,
-        p.verdict == PROBE_WORKS ? "" : "; VMs are emulated (slow) unless spec.configuration.developerConfiguration.useEmulation is false");
+    say(r, p.verdict == PROBE_WORKS ? OK : WARN, "KVM", "%s%s", p.reason,
+        p.verdict == PROBE_WORKS ? "" : " (unless told otherwise, vireo serve emulates here)");
 }
 
 static void check_disk(struct report *r, const struct instance_options *o)
