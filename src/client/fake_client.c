@@ -59,7 +59,10 @@ struct fake_client {
     } fail;
 };
 
-static struct fake_client *fake_of(struct client *c) { return container_of(c, struct fake_client, base); }
+static struct fake_client *fake_of(struct client *c)
+{
+    return container_of(c, struct fake_client, base);
+}
 
 static void task_free(struct task *t)
 {
@@ -82,7 +85,8 @@ static void run_task(struct fake_client *f, struct task *t)
         (void)parsed;
     }
     if (t->call) {
-        t->call->done(t->call->user, &(struct client_response){.status = t->status, .body = body, .err = &t->err});
+        t->call->done(t->call->user,
+                      &(struct client_response){.status = t->status, .body = body, .err = &t->err});
         free(t->call);
     } else if (t->watch && body) {
         t->watch->request.event(t->watch->request.user, t->type, body);
@@ -135,9 +139,10 @@ static const struct json *load(struct fake_client *f, const char *full, struct a
     return text && json_parse(str_of(text), a, &o, &err) ? o : NULL;
 }
 
-static void tell(struct fake_client *f, const char *plural, enum client_event_type type, const struct json *o)
+static void tell(struct fake_client *f, const char *plural, enum client_event_type type,
+                 const struct json *o)
 {
-    list_each (it, &f->watches) {
+    list_each(it, &f->watches) {
         struct client_watch *w = list_entry(it, struct client_watch, node);
         struct task *t;
 
@@ -150,13 +155,14 @@ static void tell(struct fake_client *f, const char *plural, enum client_event_ty
     }
 }
 
-static const struct json *set(struct arena *a, const struct json *o, const char *path, const struct json *v)
+static const struct json *set(struct arena *a, const struct json *o, const char *path,
+                              const struct json *v)
 {
     return json_with_at(a, o, path, v);
 }
 
-static const struct json *save(struct fake_client *f, const char *plural, const char *full, const struct json *o,
-                               enum client_event_type type, struct arena *a);
+static const struct json *save(struct fake_client *f, const char *plural, const char *full,
+                               const struct json *o, enum client_event_type type, struct arena *a);
 
 static void collect_garbage(struct fake_client *f, struct str uid)
 {
@@ -181,8 +187,8 @@ static void collect_garbage(struct fake_client *f, struct str uid)
 }
 
 /* Writes with the next revision; an object that is going and has no finalizer left, goes. */
-static const struct json *save(struct fake_client *f, const char *plural, const char *full, const struct json *o,
-                               enum client_event_type type, struct arena *a)
+static const struct json *save(struct fake_client *f, const char *plural, const char *full,
+                               const struct json *o, enum client_event_type type, struct arena *a)
 {
     char revision[24];
 
@@ -208,8 +214,8 @@ static const char *now_text(struct fake_client *f, struct arena *a)
     return arena_strdup(a, str_of(now));
 }
 
-static const struct json *do_create(struct fake_client *f, const char *plural, const struct json *o, struct arena *a,
-                                    struct error *err)
+static const struct json *do_create(struct fake_client *f, const char *plural, const struct json *o,
+                                    struct arena *a, struct error *err)
 {
     char *full = object_key(plural, meta_namespace(o), meta_name(o), a);
 
@@ -221,19 +227,22 @@ static const struct json *do_create(struct fake_client *f, const char *plural, c
     o = set(a, o, "metadata/creationTimestamp", json_new_z(a, now_text(f, a)));
     o = set(a, o, "metadata/generation", json_new_i64(a, 1));
     if (strcmp(plural, "pods") == 0)
-        o = set(a, o, "status", json_object(a, "phase", json_new_z(a, "Pending"), "qosClass", json_new_z(a, "Burstable"), NULL));
+        o = set(a, o, "status",
+                json_object(a, "phase", json_new_z(a, "Pending"), "qosClass",
+                            json_new_z(a, "Burstable"), NULL));
     if (strcmp(plural, "virtualmachineinstances") == 0 && !json_at(o, "status/phase"))
         o = set(a, o, "status/phase", json_new_z(a, "Pending"));
     return save(f, plural, full, o, CLIENT_ADDED, a);
 }
 
-static const struct json *merge_conditions(struct arena *a, const struct json *old, const struct json *patch)
+static const struct json *merge_conditions(struct arena *a, const struct json *old,
+                                           const struct json *patch)
 {
-    json_each_item (c, json_at(patch, "status/conditions")) {
+    json_each_item(c, json_at(patch, "status/conditions")) {
         const struct json *list = json_at(old, "status/conditions"), *out = json_array(a, NULL);
         bool found = false;
 
-        json_each_item (have, list) {
+        json_each_item(have, list) {
             bool same = str_eq(json_str_at(have, "type"), json_str_at(c, "type"));
 
             out = json_append(a, out, same ? json_merge_patch(a, have, c) : have);
@@ -247,10 +256,13 @@ static const struct json *merge_conditions(struct arena *a, const struct json *o
 }
 
 /* Which resources keep their status apart. */
-static bool has_status(const char *plural) { return strcmp(plural, "virtualmachineinstances") != 0; }
+static bool has_status(const char *plural)
+{
+    return strcmp(plural, "virtualmachineinstances") != 0;
+}
 
-static const struct json *do_patch(struct fake_client *f, const struct client_request *r, const char *full, struct arena *a,
-                                   struct error *err)
+static const struct json *do_patch(struct fake_client *f, const struct client_request *r,
+                                   const char *full, struct arena *a, struct error *err)
 {
     const struct json *old = load(f, full, a), *new = NULL;
     struct str revision;
@@ -284,8 +296,8 @@ static const struct json *do_patch(struct fake_client *f, const struct client_re
     return save(f, r->plural, full, new, CLIENT_MODIFIED, a);
 }
 
-static const struct json *do_delete(struct fake_client *f, const char *plural, const char *full, const struct json *options,
-                                    struct arena *a, struct error *err)
+static const struct json *do_delete(struct fake_client *f, const char *plural, const char *full,
+                                    const struct json *options, struct arena *a, struct error *err)
 {
     const struct json *o = load(f, full, a);
     struct str uid = json_str_at(options, "preconditions/uid");
@@ -309,23 +321,28 @@ static const struct json *do_delete(struct fake_client *f, const char *plural, c
     return save(f, plural, full, o, CLIENT_MODIFIED, a);
 }
 
-static const struct json *do_bind(struct fake_client *f, const struct client_request *r, const char *full, struct arena *a,
-                                  struct error *err)
+static const struct json *do_bind(struct fake_client *f, const struct client_request *r,
+                                  const char *full, struct arena *a, struct error *err)
 {
     const struct json *o = load(f, full, a);
-    const struct json *c = json_object(a, "type", json_new_z(a, "PodScheduled"), "status", json_new_z(a, "True"), NULL);
+    const struct json *c = json_object(a, "type", json_new_z(a, "PodScheduled"), "status",
+                                       json_new_z(a, "True"), NULL);
 
     if (!o) {
         error_set(err, ERROR_NOT_FOUND, "%s not found", full);
         return NULL;
     }
     o = set(a, o, "spec/nodeName", json_at(r->body, "target/name"));
-    o = merge_conditions(a, o, json_object(a, "status", json_object(a, "conditions", json_array(a, c, NULL), NULL), NULL));
+    o = merge_conditions(
+        a, o,
+        json_object(a, "status", json_object(a, "conditions", json_array(a, c, NULL), NULL), NULL));
     save(f, r->plural, full, o, CLIENT_MODIFIED, a);
-    return json_object(a, "kind", json_new_z(a, "Status"), "status", json_new_z(a, "Success"), NULL);
+    return json_object(a, "kind", json_new_z(a, "Status"), "status", json_new_z(a, "Success"),
+                       NULL);
 }
 
-static const struct json *do_list(struct fake_client *f, const struct client_request *r, struct arena *a)
+static const struct json *do_list(struct fake_client *f, const struct client_request *r,
+                                  struct arena *a)
 {
     const struct json *items = json_array(a, NULL);
     char *prefix = arena_printf(a, "%s|", r->plural);
@@ -336,12 +353,14 @@ static const struct json *do_list(struct fake_client *f, const struct client_req
     while (map_next(&f->objects, &at, &key, &value))
         if (str_starts(key, str_of(prefix)))
             items = json_append(a, items, load(f, arena_strdup(a, key), a));
-    return json_object(a, "kind", json_new_z(a, "List"), "metadata",
-                       json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)f->revision), NULL), "items",
-                       items, NULL);
+    return json_object(
+        a, "kind", json_new_z(a, "List"), "metadata",
+        json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)f->revision), NULL),
+        "items", items, NULL);
 }
 
-static const struct json *serve(struct fake_client *f, const struct client_request *r, struct arena *a, struct error *err)
+static const struct json *serve(struct fake_client *f, const struct client_request *r,
+                                struct arena *a, struct error *err)
 {
     char *full = object_key(r->plural, r->ns, r->name, a);
     const struct json *o;
@@ -355,7 +374,8 @@ static const struct json *serve(struct fake_client *f, const struct client_reque
     case CLIENT_LIST:
         return do_list(f, r, a);
     case CLIENT_CREATE:
-        return r->subresource ? do_bind(f, r, full, a, err) : do_create(f, r->plural, r->body, a, err);
+        return r->subresource ? do_bind(f, r, full, a, err)
+                              : do_create(f, r->plural, r->body, a, err);
     case CLIENT_UPDATE:
     case CLIENT_APPLY:
         error_set(err, ERROR_NOT_ALLOWED, "the fake has no such verb");
@@ -372,16 +392,18 @@ static const struct json *serve(struct fake_client *f, const struct client_reque
 
 static void note(struct fake_client *f, const struct client_request *r)
 {
-    static const char *const names[] = {"get", "list", "create", "update", "patch", "patch", "patch", "apply", "delete"};
+    static const char *const names[] = {"get",   "list",  "create", "update", "patch",
+                                        "patch", "patch", "apply",  "delete"};
     struct str name = r->name.n ? r->name : meta_name(r->body);
 
     if (r->verb == CLIENT_GET || r->verb == CLIENT_LIST || strcmp(r->plural, "events") == 0)
         return;
-    buf_addf(&f->log, "%s %s%s%s " STR_FMT "\n", names[r->verb], r->plural, r->subresource ? "/" : "",
-             r->subresource ? r->subresource : "", STR_ARG(name));
+    buf_addf(&f->log, "%s %s%s%s " STR_FMT "\n", names[r->verb], r->plural,
+             r->subresource ? "/" : "", r->subresource ? r->subresource : "", STR_ARG(name));
 }
 
-static struct client_call *fake_call(struct client *c, const struct client_request *r, client_done_fn done, void *user)
+static struct client_call *fake_call(struct client *c, const struct client_request *r,
+                                     client_done_fn done, void *user)
 {
     struct fake_client *f = fake_of(c);
     AUTO(arena_done) struct arena a = {0};
@@ -409,7 +431,7 @@ static void fake_cancel(struct client *c, struct client_call *call)
 {
     struct fake_client *f = fake_of(c);
 
-    list_each (it, &f->tasks) {
+    list_each(it, &f->tasks) {
         struct task *t = list_entry(it, struct task, node);
 
         if (t->call == call) {
@@ -435,7 +457,8 @@ static struct client_watch *fake_watch(struct client *c, const struct client_wat
     list_add_tail(&f->watches, &w->node);
     /* What has changed since; deletions in between are lost, as tests break watches with GONE for those. */
     while (map_next(&f->objects, &at, &key, &value)) {
-        const struct json *o = str_starts(key, str_of(prefix)) ? load(f, arena_strdup(&a, key), &a) : NULL;
+        const struct json *o =
+            str_starts(key, str_of(prefix)) ? load(f, arena_strdup(&a, key), &a) : NULL;
         struct task *t;
 
         if (!o || strtoll(arena_strdup(&a, meta_resource_version(o)), NULL, 10) <= r->from_revision)
@@ -452,7 +475,7 @@ static void fake_stop(struct client *c, struct client_watch *w)
 {
     struct fake_client *f = fake_of(c);
 
-    list_each_safe (it, &f->tasks) {
+    list_each_safe(it, &f->tasks) {
         struct task *t = list_entry(it, struct task, node);
 
         if (t->watch == w)
@@ -468,7 +491,7 @@ static void fake_free(struct client *c)
     struct fake_client *f = fake_of(c);
 
     loop_defer_cancel(&f->run);
-    list_each_safe (it, &f->tasks) {
+    list_each_safe(it, &f->tasks) {
         struct task *t = list_entry(it, struct task, node);
 
         free(t->call);
@@ -483,8 +506,11 @@ static void fake_free(struct client *c)
     free(f);
 }
 
-static const struct client_ops fake_ops = {
-    .call = fake_call, .cancel = fake_cancel, .watch = fake_watch, .stop = fake_stop, .free = fake_free};
+static const struct client_ops fake_ops = {.call = fake_call,
+                                           .cancel = fake_cancel,
+                                           .watch = fake_watch,
+                                           .stop = fake_stop,
+                                           .free = fake_free};
 
 struct client *fake_client_new(struct loop *l)
 {
@@ -535,7 +561,8 @@ void fake_merge(struct client *c, const char *plural, const char *key, const cha
     struct fake_client *f = fake_of(c);
     AUTO(arena_done) struct arena a = {0};
     char *full = arena_printf(&a, "%s|%s", plural, key);
-    const struct json *old = load(f, full, &a), *new = json_merge_patch(&a, old, parse(patch_json, &a));
+    const struct json *old = load(f, full, &a),
+                      *new = json_merge_patch(&a, old, parse(patch_json, &a));
 
     assert(old);
     if (!json_eq(json_get(old, "spec"), json_get(new, "spec")))
@@ -560,20 +587,24 @@ void fake_remove(struct client *c, const char *plural, const char *key)
     const struct json *o = load(f, full, &a);
 
     assert(o);
-    o = set(&a, set(&a, o, "metadata/finalizers", NULL), "metadata/deletionGracePeriodSeconds", NULL);
-    save(f, plural, full, set(&a, o, "metadata/deletionTimestamp", json_new_z(&a, now_text(f, &a))), CLIENT_MODIFIED, &a);
+    o = set(&a, set(&a, o, "metadata/finalizers", NULL), "metadata/deletionGracePeriodSeconds",
+            NULL);
+    save(f, plural, full, set(&a, o, "metadata/deletionTimestamp", json_new_z(&a, now_text(f, &a))),
+         CLIENT_MODIFIED, &a);
 }
 
 size_t fake_count(struct client *c, const char *plural)
 {
     AUTO(arena_done) struct arena a = {0};
 
-    return json_len(json_get(do_list(fake_of(c), &(struct client_request){.plural = plural}, &a), "items"));
+    return json_len(
+        json_get(do_list(fake_of(c), &(struct client_request){.plural = plural}, &a), "items"));
 }
 
 const char *fake_only(struct client *c, const char *plural, struct arena *a)
 {
-    const struct json *items = json_get(do_list(fake_of(c), &(struct client_request){.plural = plural}, a), "items");
+    const struct json *items =
+        json_get(do_list(fake_of(c), &(struct client_request){.plural = plural}, a), "items");
 
     return json_len(items) == 1 ? meta_key(json_item(items, 0), a) : NULL;
 }
@@ -596,11 +627,17 @@ size_t fake_writes(struct client *c, const char *plural)
     return n;
 }
 
-const char *fake_log(struct client *c) { return fake_of(c)->log.p ? fake_of(c)->log.p : ""; }
-void fake_log_clear(struct client *c) { buf_clear(&fake_of(c)->log); }
+const char *fake_log(struct client *c)
+{
+    return fake_of(c)->log.p ? fake_of(c)->log.p : "";
+}
+void fake_log_clear(struct client *c)
+{
+    buf_clear(&fake_of(c)->log);
+}
 
-void fake_fail(struct client *c, const char *plural, enum client_verb verb, unsigned n, enum error_kind kind,
-               const char *message)
+void fake_fail(struct client *c, const char *plural, enum client_verb verb, unsigned n,
+               enum error_kind kind, const char *message)
 {
     struct fake_client *f = fake_of(c);
 
@@ -617,7 +654,7 @@ void fake_break_watches(struct client *c, enum error_kind kind)
 {
     struct fake_client *f = fake_of(c);
 
-    list_each (it, &f->watches) {
+    list_each(it, &f->watches) {
         struct client_watch *w = list_entry(it, struct client_watch, node);
         struct task *t;
 

@@ -11,7 +11,8 @@ const struct json *fake_get(struct client *c, const char *plural, const char *ke
 void fake_create(struct client *c, const char *plural, const char *json);
 void fake_merge(struct client *c, const char *plural, const char *key, const char *patch_json);
 void fake_delete(struct client *c, const char *plural, const char *key);
-void fake_remove(struct client *c, const char *plural, const char *key); /* as --force: at once, whatever finalizers say */
+void fake_remove(struct client *c, const char *plural,
+                 const char *key); /* as --force: at once, whatever finalizers say */
 size_t fake_count(struct client *c, const char *plural);
 /* Key of the only object of a resource, in the arena; NULL when there is none, or more than one. */
 const char *fake_only(struct client *c, const char *plural, struct arena *a);
@@ -21,6 +22,7 @@ size_t fake_writes(struct client *c, const char *plural);
 const char *fake_log(struct client *c);
 void fake_log_clear(struct client *c);
 /* The next `n` calls on the resource fail that way (n counts down). */
-void fake_fail(struct client *c, const char *plural, enum client_verb verb, unsigned n, enum error_kind kind,
-               const char *message);
-void fake_break_watches(struct client *c, enum error_kind kind); /* all end; NONE: as a server's timeout does */
+void fake_fail(struct client *c, const char *plural, enum client_verb verb, unsigned n,
+               enum error_kind kind, const char *message);
+void fake_break_watches(struct client *c,
+                        enum error_kind kind); /* all end; NONE: as a server's timeout does */

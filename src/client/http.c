@@ -43,14 +43,16 @@ static void add_escaped(struct buf *b, struct str s)
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
 
-        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_' || c == '.' || c == '~')
+        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_'
+            || c == '.' || c == '~')
             buf_addc(b, (char)c);
         else
             buf_addf(b, "%%%c%c", hex[c >> 4], hex[c & 15]);
     }
 }
 
-static void add_path(struct buf *b, const char *group, const char *version, const char *plural, struct str ns)
+static void add_path(struct buf *b, const char *group, const char *version, const char *plural,
+                     struct str ns)
 {
     if (group[0])
         buf_addf(b, "/apis/%s/%s", group, version);
@@ -129,7 +131,8 @@ static void call_done(void *user, int status, struct str body, const struct erro
     free(call);
 }
 
-static struct client_call *http_call(struct client *base, const struct client_request *r, client_done_fn done, void *user)
+static struct client_call *http_call(struct client *base, const struct client_request *r,
+                                     client_done_fn done, void *user)
 {
     struct client_http *c = container_of(base, struct client_http, base);
     AUTO(buf_done) struct buf path = {0};
@@ -150,11 +153,16 @@ static struct client_call *http_call(struct client *base, const struct client_re
         json_write(&body, r->body);
     *call = (struct client_call){.client = c, .done = done, .user = user};
     list_add_tail(&c->calls, &call->node);
-    call->call = http_client_call(c->http, &(struct http_request){
-                                               .method = verbs[r->verb].method, .path = buf_str(&path), .headers = &accept,
-                                               .n_headers = 1, .body = buf_str(&body),
-                                               .content_type = r->body ? str_of(verbs[r->verb].content_type) : STR_NONE,
-                                               .done = call_done, .user = call});
+    call->call = http_client_call(
+        c->http, &(struct http_request){
+                     .method = verbs[r->verb].method,
+                     .path = buf_str(&path),
+                     .headers = &accept,
+                     .n_headers = 1,
+                     .body = buf_str(&body),
+                     .content_type = r->body ? str_of(verbs[r->verb].content_type) : STR_NONE,
+                     .done = call_done,
+                     .user = call});
     return call;
 }
 
@@ -238,7 +246,8 @@ static bool watch_line(struct client_watch *w, struct str line, struct error *er
             w->event(w->user, (enum client_event_type)i, object);
             return true;
         }
-    return error_set(err, ERROR_INTERNAL, "watch event of unknown type '" STR_FMT "'", STR_ARG(str_take(type, 40)));
+    return error_set(err, ERROR_INTERNAL, "watch event of unknown type '" STR_FMT "'",
+                     STR_ARG(str_take(type, 40)));
 }
 
 static void watch_data(void *user, struct str data)
@@ -307,17 +316,24 @@ static struct client_watch *http_watch(struct client *base, const struct client_
     const struct http_header accept = {STR_INIT("accept"), STR_INIT("application/json")};
 
     add_path(&path, r->group, r->version, r->plural, r->ns);
-    buf_addf(&path, "?watch=true&allowWatchBookmarks=true&resourceVersion=%lld", (long long)r->from_revision);
+    buf_addf(&path, "?watch=true&allowWatchBookmarks=true&resourceVersion=%lld",
+             (long long)r->from_revision);
     add_selector(&path, "labelSelector", r->label_selector);
     add_selector(&path, "fieldSelector", r->field_selector);
     *w = (struct client_watch){.client = c, .event = r->event, .ended = r->ended, .user = r->user};
     /* One read may bring more than one line. */
     buf_init(&w->input, LIMIT_BUF_DEFAULT);
     list_add_tail(&c->watches, &w->node);
-    w->call = http_client_call(c->http, &(struct http_request){.method = HTTP_GET, .path = buf_str(&path),
-                                                               .headers = &accept, .n_headers = 1, .timeout_ns = -1,
-                                                               .stream = true, .head = watch_head, .data = watch_data,
-                                                               .done = watch_done, .user = w});
+    w->call = http_client_call(c->http, &(struct http_request){.method = HTTP_GET,
+                                                               .path = buf_str(&path),
+                                                               .headers = &accept,
+                                                               .n_headers = 1,
+                                                               .timeout_ns = -1,
+                                                               .stream = true,
+                                                               .head = watch_head,
+                                                               .data = watch_data,
+                                                               .done = watch_done,
+                                                               .user = w});
     return w;
 }
 
@@ -325,16 +341,19 @@ static void http_free(struct client *base)
 {
     struct client_http *c = container_of(base, struct client_http, base);
 
-    list_each_safe (it, &c->calls)
+    list_each_safe(it, &c->calls)
         http_cancel(base, list_entry(it, struct client_call, node));
-    list_each_safe (it, &c->watches)
+    list_each_safe(it, &c->watches)
         watch_stop(list_entry(it, struct client_watch, node));
     http_client_free(c->http);
     free(c);
 }
 
-static const struct client_ops http_ops = {
-    .call = http_call, .cancel = http_cancel, .watch = http_watch, .stop = http_stop, .free = http_free};
+static const struct client_ops http_ops = {.call = http_call,
+                                           .cancel = http_cancel,
+                                           .watch = http_watch,
+                                           .stop = http_stop,
+                                           .free = http_free};
 
 struct client *client_http_new(struct loop *l, struct http_client *take_http)
 {

@@ -17,12 +17,12 @@ struct world {
     struct http_server *server;
     struct client *client;
     char path[64];
-    struct buf seen;   /* "METHOD target content-type body\n" */
+    struct buf seen; /* "METHOD target content-type body\n" */
     const char *answer;
     int status;
     struct exchange *stream;
     bool is_stream;
-    struct buf got;    /* by callbacks */
+    struct buf got; /* by callbacks */
     bool done;
     struct client_watch *watch;
     bool stop_at_first;
@@ -38,8 +38,8 @@ static void on_closed(struct exchange *x)
 static void handle(struct exchange *x, void *data)
 {
     (void)data;
-    buf_addf(&w.seen, "%s " STR_FMT " " STR_FMT " " STR_FMT "\n", http_method_name(x->method), STR_ARG(x->target),
-             STR_ARG(exchange_header(x, "content-type")), STR_ARG(x->body));
+    buf_addf(&w.seen, "%s " STR_FMT " " STR_FMT " " STR_FMT "\n", http_method_name(x->method),
+             STR_ARG(x->target), STR_ARG(exchange_header(x, "content-type")), STR_ARG(x->body));
     if (!w.is_stream) {
         exchange_respond(x, w.status, "application/json", str_of(w.answer));
         return;
@@ -67,7 +67,8 @@ static int setup(void **state)
     w.server = http_server_new(&(struct http_server_config){.loop = w.loop, .handle = handle});
     if (!http_server_listen(w.server, fd, NULL, &err))
         fail_msg("%s", error_text(&err));
-    w.client = client_http_new(w.loop, http_client_new(&(struct http_client_config){.loop = w.loop, .unix_path = w.path}));
+    w.client = client_http_new(
+        w.loop, http_client_new(&(struct http_client_config){.loop = w.loop, .unix_path = w.path}));
     w.status = 200;
     return 0;
 }
@@ -94,7 +95,8 @@ static void pump(void)
 static void answered(void *user, const struct client_response *r)
 {
     (void)user;
-    buf_addf(&w.got, "%d %s " STR_FMT, r->status, error_kind_name(r->err->kind), STR_ARG(json_str_at(r->body, "metadata/name")));
+    buf_addf(&w.got, "%d %s " STR_FMT, r->status, error_kind_name(r->err->kind),
+             STR_ARG(json_str_at(r->body, "metadata/name")));
     if (r->err->kind != ERROR_NONE)
         buf_addf(&w.got, "%s", error_text(r->err));
     w.done = true;
@@ -108,24 +110,65 @@ static void requests_are_written_as_the_api_wants_them(void **state)
         struct client_request r;
         const char *seen;
     } cases[] = {
-        {{.verb = CLIENT_GET, .group = "", .version = "v1", .plural = "pods", .ns = STR("n"), .name = STR("p")},
+        {{.verb = CLIENT_GET,
+          .group = "",
+          .version = "v1",
+          .plural = "pods",
+          .ns = STR("n"),
+          .name = STR("p")},
          "GET /api/v1/namespaces/n/pods/p  \n"},
-        {{.verb = CLIENT_LIST, .group = "kubevirt.io", .version = "v1", .plural = "virtualmachines", .query = STR("limit=5")},
+        {{.verb = CLIENT_LIST,
+          .group = "kubevirt.io",
+          .version = "v1",
+          .plural = "virtualmachines",
+          .query = STR("limit=5")},
          "GET /apis/kubevirt.io/v1/virtualmachines?limit=5  \n"},
         {{.verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = "nodes", .body = body},
          "POST /api/v1/nodes application/json {\"a\":1}\n"},
-        {{.verb = CLIENT_UPDATE, .group = "", .version = "v1", .plural = "nodes", .name = STR("n"), .body = body},
+        {{.verb = CLIENT_UPDATE,
+          .group = "",
+          .version = "v1",
+          .plural = "nodes",
+          .name = STR("n"),
+          .body = body},
          "PUT /api/v1/nodes/n application/json {\"a\":1}\n"},
-        {{.verb = CLIENT_PATCH_MERGE, .group = "", .version = "v1", .plural = "nodes", .name = STR("n"), .subresource = "status", .body = body},
+        {{.verb = CLIENT_PATCH_MERGE,
+          .group = "",
+          .version = "v1",
+          .plural = "nodes",
+          .name = STR("n"),
+          .subresource = "status",
+          .body = body},
          "PATCH /api/v1/nodes/n/status application/merge-patch+json {\"a\":1}\n"},
-        {{.verb = CLIENT_PATCH_JSON, .group = "", .version = "v1", .plural = "nodes", .name = STR("n"), .body = body},
+        {{.verb = CLIENT_PATCH_JSON,
+          .group = "",
+          .version = "v1",
+          .plural = "nodes",
+          .name = STR("n"),
+          .body = body},
          "PATCH /api/v1/nodes/n application/json-patch+json {\"a\":1}\n"},
-        {{.verb = CLIENT_PATCH_STRATEGIC, .group = "", .version = "v1", .plural = "nodes", .name = STR("n"), .body = body},
+        {{.verb = CLIENT_PATCH_STRATEGIC,
+          .group = "",
+          .version = "v1",
+          .plural = "nodes",
+          .name = STR("n"),
+          .body = body},
          "PATCH /api/v1/nodes/n application/strategic-merge-patch+json {\"a\":1}\n"},
-        {{.verb = CLIENT_APPLY, .group = "", .version = "v1", .plural = "nodes", .name = STR("n"), .body = body,
+        {{.verb = CLIENT_APPLY,
+          .group = "",
+          .version = "v1",
+          .plural = "nodes",
+          .name = STR("n"),
+          .body = body,
           .query = STR("fieldManager=x&force=true")},
-         "PATCH /api/v1/nodes/n?fieldManager=x&force=true application/apply-patch+yaml {\"a\":1}\n"},
-        {{.verb = CLIENT_DELETE, .group = "", .version = "v1", .plural = "pods", .ns = STR("n"), .name = STR("a/../b")},
+         "PATCH /api/v1/nodes/n?fieldManager=x&force=true application/apply-patch+yaml "
+         "{\"a\":1}\n"},
+        {{.verb = CLIENT_DELETE,
+          .group = "",
+          .version = "v1",
+          .plural = "pods",
+          .ns = STR("n"),
+          .name = STR("a/../b")},
          "DELETE /api/v1/namespaces/n/pods/a%2F..%2Fb  \n"},
     };
 
@@ -169,7 +212,12 @@ static void failures_become_errors(void **state)
         w.done = false;
         w.status = cases[i].status;
         w.answer = cases[i].answer;
-        client_call(w.client, &(struct client_request){.verb = CLIENT_GET, .group = "", .version = "v1", .plural = "nodes", .name = STR("n")},
+        client_call(w.client,
+                    &(struct client_request){.verb = CLIENT_GET,
+                                             .group = "",
+                                             .version = "v1",
+                                             .plural = "nodes",
+                                             .name = STR("n")},
                     answered, NULL);
         pump();
         if (!strstr(w.got.p, error_kind_name(cases[i].kind)) || !strstr(w.got.p, cases[i].message))
@@ -198,9 +246,14 @@ static void start_watch(const char *answer)
 {
     w.is_stream = true;
     w.answer = answer;
-    w.watch = client_watch(w.client, &(struct client_watch_request){.group = "", .version = "v1", .plural = "pods", .from_revision = 7,
-                                                                    .field_selector = STR("spec.nodeName=a,b"), .event = on_event,
-                                                                    .ended = on_ended});
+    w.watch = client_watch(
+        w.client, &(struct client_watch_request){.group = "",
+                                                 .version = "v1",
+                                                 .plural = "pods",
+                                                 .from_revision = 7,
+                                                 .field_selector = STR("spec.nodeName=a,b"),
+                                                 .event = on_event,
+                                                 .ended = on_ended});
 }
 
 static void until_got(const char *text)
@@ -211,20 +264,24 @@ static void until_got(const char *text)
         fail_msg("got '%s', not '%s'", w.got.p ? w.got.p : "", text);
 }
 
-#define EVENT(type, name) "{\"type\":\"" type "\",\"object\":{\"metadata\":{\"name\":\"" name "\"}}}\n"
+#define EVENT(type, name)                                                                          \
+    "{\"type\":\"" type "\",\"object\":{\"metadata\":{\"name\":\"" name "\"}}}\n"
 
 static void watches_follow_lines(void **state)
 {
     (void)state;
     start_watch(EVENT("ADDED", "a") EVENT("MODIFIED", "b") "{\"type\":\"DELE");
     until_got("0:a 1:b ");
-    exchange_write(w.stream, STR("TED\",\"object\":{\"metadata\":{\"name\":\"c\"}}}\n\n" EVENT("BOOKMARK", "")));
+    exchange_write(w.stream, STR("TED\",\"object\":{\"metadata\":{\"name\":\"c\"}}}\n\n" EVENT(
+                                 "BOOKMARK", "")));
     until_got("2:c 3: ");
     exchange_end(w.stream);
     pump();
     assert_string_equal(w.got.p, "0:a 1:b 2:c 3: end no error");
-    assert_string_equal(w.seen.p, "GET /api/v1/pods?watch=true&allowWatchBookmarks=true&resourceVersion=7&fieldSelector="
-                                  "spec.nodeName%3Da%2Cb  \n");
+    assert_string_equal(
+        w.seen.p,
+        "GET /api/v1/pods?watch=true&allowWatchBookmarks=true&resourceVersion=7&fieldSelector="
+        "spec.nodeName%3Da%2Cb  \n");
 }
 
 static void a_watch_ends_with_its_error(void **state)
@@ -233,7 +290,9 @@ static void a_watch_ends_with_its_error(void **state)
         const char *line;
         enum error_kind kind;
     } cases[] = {
-        {"{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\",\"message\":\"too old\"}}\n", ERROR_GONE},
+        {"{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\",\"message\":\"too "
+         "old\"}}\n",
+         ERROR_GONE},
         {"{\"type\":\"ODD\",\"object\":{}}\n", ERROR_INTERNAL},
         {"{\"type\":\n", ERROR_BAD_REQUEST},
     };
@@ -286,7 +345,10 @@ static void freeing_drops_what_runs(void **state)
 {
     (void)state;
     start_watch("");
-    client_call(w.client, &(struct client_request){.verb = CLIENT_GET, .group = "", .version = "v1", .plural = "nodes"}, answered, NULL);
+    client_call(w.client,
+                &(struct client_request){
+                    .verb = CLIENT_GET, .group = "", .version = "v1", .plural = "nodes"},
+                answered, NULL);
     loop_turn(w.loop, 0);
 }
 
@@ -294,8 +356,12 @@ static void freeing_drops_what_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(requests_are_written_as_the_api_wants_them), T(failures_become_errors),           T(watches_follow_lines),
-        T(a_watch_ends_with_its_error),                T(a_watch_may_be_stopped_by_its_event), T(an_event_without_end_is_cut),
+        T(requests_are_written_as_the_api_wants_them),
+        T(failures_become_errors),
+        T(watches_follow_lines),
+        T(a_watch_ends_with_its_error),
+        T(a_watch_may_be_stopped_by_its_event),
+        T(an_event_without_end_is_cut),
         T(freeing_drops_what_runs),
     };
 

@@ -7,10 +7,10 @@
 #include "base/map.h"
 #include "base/vec.h"
 
-#define PAGE           500 /* objects per list request, as client-go's reflector */
+#define PAGE 500 /* objects per list request, as client-go's reflector */
 #define RETRY_FIRST_NS MILLIS(50)
-#define RETRY_MAX_NS   SECONDS(10)
-#define INDEX_VALUES   4
+#define RETRY_MAX_NS SECONDS(10)
+#define INDEX_VALUES 4
 
 struct entry {
     char *key;
@@ -51,7 +51,10 @@ static void go(struct informer *i)
         watch_start(i);
 }
 
-static void on_retry(struct loop_timer *t) { go(container_of(t, struct informer, retry)); }
+static void on_retry(struct loop_timer *t)
+{
+    go(container_of(t, struct informer, retry));
+}
 
 static void retry(struct informer *i)
 {
@@ -155,7 +158,8 @@ static int64_t revision_of(const struct json *object)
     return parse_i64(meta_resource_version(object), 0, INT64_MAX, &revision, &err) ? revision : 0;
 }
 
-static void store_object(struct informer *i, struct str key, const struct json *object, unsigned round)
+static void store_object(struct informer *i, struct str key, const struct json *object,
+                         unsigned round)
 {
     struct entry *e = map_get(&i->entries, key);
     int64_t revision = revision_of(object);
@@ -236,7 +240,8 @@ static void on_list(void *user, const struct client_response *r)
 {
     struct informer *i = user;
     AUTO(arena_done) struct arena a = {0};
-    struct str kind = json_str_at(r->body, "kind"), token = json_str_at(r->body, "metadata/continue");
+    struct str kind = json_str_at(r->body, "kind"),
+               token = json_str_at(r->body, "metadata/continue");
     const struct json *item_kind, *version = json_get(r->body, "apiVersion");
 
     i->list = NULL;
@@ -247,7 +252,7 @@ static void on_list(void *user, const struct client_response *r)
     /* Items of a list do not say what they are. */
     item_kind = str_ends(kind, STR("List")) ? json_new_str(&a, str_take(kind, kind.n - 4)) : NULL;
     i->list_revision = revision_of(r->body);
-    json_each_item (it, json_get(r->body, "items")) {
+    json_each_item(it, json_get(r->body, "items")) {
         const struct json *object = it;
 
         if (!json_get(object, "kind") && item_kind)
@@ -270,7 +275,8 @@ static void add_query(struct buf *b, const char *name, struct str value)
     for (size_t k = 0; k < value.n; k++) {
         unsigned char c = (unsigned char)value.p[k];
 
-        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_' || c == '.')
+        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_'
+            || c == '.')
             buf_addc(b, (char)c);
         else
             buf_addf(b, "%%%c%c", hex[c >> 4], hex[c & 15]);
@@ -288,9 +294,12 @@ static void list_start(struct informer *i, struct str token)
     add_query(&query, "labelSelector", str_of(i->label_selector));
     add_query(&query, "fieldSelector", str_of(i->field_selector));
     i->list = client_call(i->config.client,
-                          &(struct client_request){.verb = CLIENT_LIST, .group = i->config.group,
-                                                   .version = i->config.version, .plural = i->config.plural,
-                                                   .ns = str_of(i->ns), .query = buf_str(&query)},
+                          &(struct client_request){.verb = CLIENT_LIST,
+                                                   .group = i->config.group,
+                                                   .version = i->config.version,
+                                                   .plural = i->config.plural,
+                                                   .ns = str_of(i->ns),
+                                                   .query = buf_str(&query)},
                           on_list, i);
 }
 
@@ -340,18 +349,26 @@ static void on_ended(void *user, const struct error *err)
 
 static void watch_start(struct informer *i)
 {
-    i->watch = client_watch(i->config.client,
-                            &(struct client_watch_request){.group = i->config.group, .version = i->config.version,
-                                                           .plural = i->config.plural, .ns = str_of(i->ns),
-                                                           .label_selector = str_of(i->label_selector),
-                                                           .field_selector = str_of(i->field_selector),
-                                                           .from_revision = i->revision, .event = on_event,
-                                                           .ended = on_ended, .user = i});
+    i->watch =
+        client_watch(i->config.client,
+                     &(struct client_watch_request){.group = i->config.group,
+                                                    .version = i->config.version,
+                                                    .plural = i->config.plural,
+                                                    .ns = str_of(i->ns),
+                                                    .label_selector = str_of(i->label_selector),
+                                                    .field_selector = str_of(i->field_selector),
+                                                    .from_revision = i->revision,
+                                                    .event = on_event,
+                                                    .ended = on_ended,
+                                                    .user = i});
 }
 
 /* Readers */
 
-bool informer_synced(const struct informer *i) { return i->synced; }
+bool informer_synced(const struct informer *i)
+{
+    return i->synced;
+}
 
 const struct json *informer_get(struct informer *i, struct str key, struct arena *a)
 {
@@ -369,7 +386,10 @@ int64_t informer_revision_of(struct informer *i, struct str key)
     return e ? e->revision : 0;
 }
 
-int64_t informer_revision(const struct informer *i) { return i->revision; }
+int64_t informer_revision(const struct informer *i)
+{
+    return i->revision;
+}
 
 void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), void *user)
 {
@@ -382,7 +402,8 @@ void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), v
             return;
 }
 
-void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key), void *user)
+void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key),
+                       void *user)
 {
     struct bucket *b = map_get(&i->buckets, value);
 
@@ -391,4 +412,7 @@ void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *us
             return;
 }
 
-size_t informer_count(const struct informer *i) { return i->entries.n; }
+size_t informer_count(const struct informer *i)
+{
+    return i->entries.n;
+}

@@ -20,8 +20,8 @@ static void changed(void *user, struct str key, const struct json *object, bool 
     struct world *w = user;
     size_t n = strlen(w->trace);
 
-    snprintf(w->trace + n, sizeof w->trace - n, "%c" STR_FMT "=" STR_FMT " ", deleted ? '-' : '+', STR_ARG(key),
-             STR_ARG(json_str_at(object, "data/v")));
+    snprintf(w->trace + n, sizeof w->trace - n, "%c" STR_FMT "=" STR_FMT " ", deleted ? '-' : '+',
+             STR_ARG(key), STR_ARG(json_str_at(object, "data/v")));
 }
 
 static void synced(void *user)
@@ -67,9 +67,14 @@ static int teardown(void **state)
 
 static void start(struct world *w)
 {
-    w->informer = informer_new(&(struct informer_config){.client = w->client, .group = "", .version = "v1",
-                                                         .plural = "configmaps", .changed = changed, .synced = synced,
-                                                         .user = w, .index = index_of});
+    w->informer = informer_new(&(struct informer_config){.client = w->client,
+                                                         .group = "",
+                                                         .version = "v1",
+                                                         .plural = "configmaps",
+                                                         .changed = changed,
+                                                         .synced = synced,
+                                                         .user = w,
+                                                         .index = index_of});
 }
 
 #define A "{\"metadata\":{\"namespace\":\"x\",\"name\":\"a\"},\"data\":{\"v\":\"1\"}}"
@@ -91,7 +96,8 @@ static void lists_then_follows(void **state)
     turns(w);
     assert_string_equal(w->trace, "+x/a=1 synced +x/b=2 +x/a=3 -x/b=2 ");
     assert_int_equal(informer_count(w->informer), 1);
-    assert_string_equal(arena_strdup(&a, json_str_at(informer_get(w->informer, STR("x/a"), &a), "data/v")), "3");
+    assert_string_equal(
+        arena_strdup(&a, json_str_at(informer_get(w->informer, STR("x/a"), &a), "data/v")), "3");
     assert_null(informer_get(w->informer, STR("x/b"), &a));
     assert_int_equal(informer_revision_of(w->informer, STR("x/a")), 3);
     assert_int_equal(informer_revision(w->informer), 4);
@@ -168,8 +174,10 @@ static void index_follows_changes(void **state)
 
 static const struct json *pod(struct arena *a, const char *uid)
 {
-    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Pod"), "metadata",
-                       json_object(a, "namespace", json_new_z(a, "x"), "name", json_new_z(a, "p"), "uid", json_new_z(a, uid), NULL),
+    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Pod"),
+                       "metadata",
+                       json_object(a, "namespace", json_new_z(a, "x"), "name", json_new_z(a, "p"),
+                                   "uid", json_new_z(a, uid), NULL),
                        NULL);
 }
 

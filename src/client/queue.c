@@ -6,7 +6,7 @@
 #include "base/map.h"
 
 #define RETRY_FIRST_NS MILLIS(5)
-#define RETRY_MAX_NS   SECONDS(1000)
+#define RETRY_MAX_NS SECONDS(1000)
 
 /* An item exists while its key waits, is worked on, has a timer, or has failures to remember. */
 struct item {
@@ -30,7 +30,8 @@ struct queue {
     struct loop_defer dispatch;
 };
 
-struct queue *queue_new(struct loop *l, unsigned parallel, void (*work)(void *user, struct str key), void *user)
+struct queue *queue_new(struct loop *l, unsigned parallel, void (*work)(void *user, struct str key),
+                        void *user)
 {
     struct queue *q = NEW(struct queue);
 
@@ -114,9 +115,15 @@ static void make_ready(struct item *it)
         loop_defer(q->loop, &q->dispatch, dispatch);
 }
 
-void queue_add(struct queue *q, struct str key) { make_ready(item_get(q, key)); }
+void queue_add(struct queue *q, struct str key)
+{
+    make_ready(item_get(q, key));
+}
 
-static void on_timer(struct loop_timer *t) { make_ready(container_of(t, struct item, timer)); }
+static void on_timer(struct loop_timer *t)
+{
+    make_ready(container_of(t, struct item, timer));
+}
 
 void queue_add_after(struct queue *q, struct str key, int64_t in_ns)
 {
@@ -175,4 +182,7 @@ void queue_forget(struct queue *q, struct str key)
     item_drop_if_idle(it);
 }
 
-size_t queue_length(const struct queue *q) { return q->n_ready; }
+size_t queue_length(const struct queue *q)
+{
+    return q->n_ready;
+}

@@ -12,8 +12,8 @@
 #include "base/map.h"
 #include "json/patch.h"
 
-#define FLUSH_NS    MILLIS(100)
-#define SAME_NS     SECONDS(600)
+#define FLUSH_NS MILLIS(100)
+#define SAME_NS SECONDS(600)
 #define ENTRIES_MAX 4096 /* remembered events; the least recent one goes first */
 #define MESSAGE_MAX 1024 /* as core/v1 allows */
 
@@ -97,14 +97,16 @@ static const struct json *count_patch(const struct entry *e, struct arena *a)
     char now[TIME_TEXT_LEN + 1];
 
     ident_time(e->last_unix_ns, false, now);
-    return json_object(a, "count", json_new_i64(a, e->count), "lastTimestamp", json_new_z(a, now), NULL);
+    return json_object(a, "count", json_new_i64(a, e->count), "lastTimestamp", json_new_z(a, now),
+                       NULL);
 }
 
 static void entry_write(struct entry *e)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
-    struct client_request request = {.group = "", .version = "v1", .plural = "events", .ns = str_of(e->ns)};
+    struct client_request request = {
+        .group = "", .version = "v1", .plural = "events", .ns = str_of(e->ns)};
     const struct json *object;
 
     e->dirty = false;
@@ -127,7 +129,7 @@ static void on_flush(struct loop_timer *t)
 {
     struct recorder *r = container_of(t, struct recorder, flush);
 
-    list_each (it, &r->used) {
+    list_each(it, &r->used) {
         struct entry *e = list_entry(it, struct entry, used);
 
         if (e->dirty && !e->call)
@@ -135,22 +137,29 @@ static void on_flush(struct loop_timer *t)
     }
 }
 
-static const struct json *event_object(struct recorder *r, struct arena *a, const struct json *about, const char *type,
-                                       const char *reason, struct str message, const struct entry *e)
+static const struct json *event_object(struct recorder *r, struct arena *a,
+                                       const struct json *about, const char *type,
+                                       const char *reason, struct str message,
+                                       const struct entry *e)
 {
     char now[TIME_TEXT_LEN + 1];
 
     ident_time(e->last_unix_ns, false, now);
     return json_object(
         a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Event"), "metadata",
-        json_object(a, "name", json_new_z(a, e->name), "namespace", json_new_z(a, e->ns), NULL), "involvedObject",
-        json_object(a, "kind", json_get(about, "kind"), "namespace", json_at(about, "metadata/namespace"), "name",
-                    json_at(about, "metadata/name"), "uid", json_at(about, "metadata/uid"), "apiVersion",
-                    json_get(about, "apiVersion"), "resourceVersion", json_at(about, "metadata/resourceVersion"), NULL),
+        json_object(a, "name", json_new_z(a, e->name), "namespace", json_new_z(a, e->ns), NULL),
+        "involvedObject",
+        json_object(a, "kind", json_get(about, "kind"), "namespace",
+                    json_at(about, "metadata/namespace"), "name", json_at(about, "metadata/name"),
+                    "uid", json_at(about, "metadata/uid"), "apiVersion",
+                    json_get(about, "apiVersion"), "resourceVersion",
+                    json_at(about, "metadata/resourceVersion"), NULL),
         "reason", json_new_z(a, reason), "message", json_new_str(a, message), "source",
-        json_object(a, "component", json_new_z(a, r->component), "host", json_new_z(a, r->node), NULL), "firstTimestamp",
-        json_new_z(a, now), "lastTimestamp", json_new_z(a, now), "count", json_new_i64(a, 1), "type", json_new_z(a, type),
-        "eventTime", json_null(), "reportingComponent", json_new_z(a, r->component), "reportingInstance",
+        json_object(a, "component", json_new_z(a, r->component), "host", json_new_z(a, r->node),
+                    NULL),
+        "firstTimestamp", json_new_z(a, now), "lastTimestamp", json_new_z(a, now), "count",
+        json_new_i64(a, 1), "type", json_new_z(a, type), "eventTime", json_null(),
+        "reportingComponent", json_new_z(a, r->component), "reportingInstance",
         json_new_z(a, r->node ? r->node : ""), NULL);
 }
 
@@ -166,7 +175,8 @@ static struct entry *entry_new(struct recorder *r, const char *key, const struct
     /* As client-go names them; a random tail keeps two recorders apart. */
     ident_suffix(tail, sizeof tail - 1);
     name = str_take(name, 253 - 22);
-    e->name = xasprintf(STR_FMT ".%016llx%s", STR_ARG(name), (unsigned long long)e->last_unix_ns, tail);
+    e->name =
+        xasprintf(STR_FMT ".%016llx%s", STR_ARG(name), (unsigned long long)e->last_unix_ns, tail);
     e->ns = ns.n ? str_dup(ns) : xstrdup("default");
     map_set(&r->entries, str_of(key), e);
     if (r->entries.n > ENTRIES_MAX) {
@@ -178,8 +188,8 @@ static struct entry *entry_new(struct recorder *r, const char *key, const struct
     return e;
 }
 
-void recorder_event(struct recorder *r, const struct json *about, const char *type, const char *reason, const char *fmt,
-                    ...)
+void recorder_event(struct recorder *r, const struct json *about, const char *type,
+                    const char *reason, const char *fmt, ...)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf message = {0};
@@ -193,7 +203,8 @@ void recorder_event(struct recorder *r, const struct json *about, const char *ty
     va_start(ap, fmt);
     buf_vaddf(&message, fmt, ap);
     va_end(ap);
-    key = arena_printf(&a, STR_FMT "|%s|%s|" STR_FMT, STR_ARG(uid), type, reason, STR_ARG(buf_str(&message)));
+    key = arena_printf(&a, STR_FMT "|%s|%s|" STR_FMT, STR_ARG(uid), type, reason,
+                       STR_ARG(buf_str(&message)));
 
     e = map_get(&r->entries, str_of(key));
     if (e && now - e->last_unix_ns > SAME_NS) {
@@ -206,7 +217,8 @@ void recorder_event(struct recorder *r, const struct json *about, const char *ty
 
         if (text.n > MESSAGE_MAX) {
             text.n = MESSAGE_MAX;
-            while (text.n > 0 && ((unsigned char)text.p[text.n] & 0xc0) == 0x80) /* not within a character */
+            while (text.n > 0
+                   && ((unsigned char)text.p[text.n] & 0xc0) == 0x80) /* not within a character */
                 text.n--;
         }
         e = entry_new(r, key, about);

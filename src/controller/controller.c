@@ -10,7 +10,8 @@
 
 /* Views */
 
-const struct json *object_of(struct controllers *c, enum resource_id r, struct str key, struct arena *a)
+const struct json *object_of(struct controllers *c, enum resource_id r, struct str key,
+                             struct arena *a)
 {
     return c->informers[r] ? informer_get(c->informers[r], key, a) : NULL;
 }
@@ -39,7 +40,8 @@ static bool collect(void *user, struct str key)
     return true;
 }
 
-const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index, struct arena *a)
+const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index,
+                              struct arena *a)
 {
     struct collect x = {.informer = c->informers[r], .a = a};
     const struct json *list;
@@ -111,11 +113,14 @@ static void pod_changed(void *user, struct str key, const struct json *pod, bool
         scheduler_pod_changed(c->scheduler, key, pod, deleted);
     if (!c->config.embedded)
         return;
-    json_each_item (v, json_at(pod, "spec/volumes")) {
+    json_each_item(v, json_at(pod, "spec/volumes")) {
         struct str claim = json_str_at(v, "persistentVolumeClaim/claimName");
 
         if (claim.n)
-            volume_consumed(c, arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)), STR_ARG(claim)), deleted);
+            volume_consumed(
+                c,
+                arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)), STR_ARG(claim)),
+                deleted);
     }
 }
 
@@ -155,8 +160,10 @@ static void volume_changed(void *user, struct str key, const struct json *volume
     (void)key;
     (void)deleted;
     if (name.n)
-        engine_add(&c->volume, str_of(arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(json_str_at(volume, "spec/claimRef/namespace")),
-                                                   STR_ARG(name))));
+        engine_add(&c->volume,
+                   str_of(arena_printf(&a, STR_FMT "/" STR_FMT,
+                                       STR_ARG(json_str_at(volume, "spec/claimRef/namespace")),
+                                       STR_ARG(name))));
 }
 
 static bool add_key(void *user, struct str key)
@@ -205,8 +212,9 @@ static void synced(void *user)
 
     if (!controllers_synced(c))
         return;
-    log_info(NULL, "controllers: %zu virtual machines, %zu instances, %zu pods", informer_count(c->informers[RESOURCE_VM]),
-             informer_count(c->informers[RESOURCE_VMI]), informer_count(c->informers[RESOURCE_POD]));
+    log_info(NULL, "controllers: %zu virtual machines, %zu instances, %zu pods",
+             informer_count(c->informers[RESOURCE_VM]), informer_count(c->informers[RESOURCE_VMI]),
+             informer_count(c->informers[RESOURCE_POD]));
     informer_each(c->informers[RESOURCE_VM], add_key, &c->vm);
     informer_each(c->informers[RESOURCE_VMI], add_key, &c->vmi);
     informer_each(c->informers[RESOURCE_NODE], add_key, &c->node);
@@ -226,7 +234,8 @@ struct controllers *controllers_new(const struct controllers_config *config)
     c->client = config->client;
     c->loop = config->client->loop;
     c->config.launcher_image = c->launcher_image = xstrdup(config->launcher_image);
-    c->config.data_volumes_path = c->data_volumes_path = xstrdup(config->data_volumes_path ? config->data_volumes_path : "");
+    c->config.data_volumes_path = c->data_volumes_path =
+        xstrdup(config->data_volumes_path ? config->data_volumes_path : "");
     c->kv = kv_config_new(NULL);
     c->recorder = recorder_new(c->client, "virtualmachine-controller", NULL);
     c->node_recorder = recorder_new(c->client, "node-controller", NULL);
@@ -242,12 +251,17 @@ struct controllers *controllers_new(const struct controllers_config *config)
 }
 
 static void follow(struct controllers *c, enum resource_id r,
-                   void (*changed)(void *user, struct str key, const struct json *object, bool deleted),
+                   void (*changed)(void *user, struct str key, const struct json *object,
+                                   bool deleted),
                    size_t (*index)(const struct json *object, struct str ret[4]))
 {
-    c->informers[r] = informer_new(&(struct informer_config){.client = c->client, .group = resources[r].group,
-                                                             .version = resources[r].version, .plural = resources[r].plural,
-                                                             .changed = changed, .synced = synced, .user = c,
+    c->informers[r] = informer_new(&(struct informer_config){.client = c->client,
+                                                             .group = resources[r].group,
+                                                             .version = resources[r].version,
+                                                             .plural = resources[r].plural,
+                                                             .changed = changed,
+                                                             .synced = synced,
+                                                             .user = c,
                                                              .index = index});
 }
 

@@ -38,14 +38,19 @@ static void add_node(struct world *w, const char *name, const char *memory)
     char now[TIME_TEXT_LEN + 1];
 
     ident_time(loop_unix_ns(w->loop), false, now);
-    fake_create(w->client, "nodes",
-                arena_printf(&w->a,
-                             "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"%s\",\"labels\":{"
-                             "\"kubernetes.io/arch\":\"amd64\",\"kubevirt.io/schedulable\":\"true\"},\"annotations\":{"
-                             "\"kubevirt.io/heartbeat\":\"%s\"}},\"status\":{\"allocatable\":{\"cpu\":\"4\",\"memory\":\"%s\","
-                             "\"pods\":\"110\",\"ephemeral-storage\":\"100Gi\",\"devices.kubevirt.io/kvm\":\"1000\",\"devices.kubevirt.io/tun\":\"1000\","
-                             "\"devices.kubevirt.io/vhost-net\":\"1000\"}}}",
-                             name, now, memory));
+    fake_create(
+        w->client, "nodes",
+        arena_printf(
+            &w->a,
+            "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"%s\",\"labels\":{"
+            "\"kubernetes.io/arch\":\"amd64\",\"kubevirt.io/"
+            "schedulable\":\"true\"},\"annotations\":{"
+            "\"kubevirt.io/"
+            "heartbeat\":\"%s\"}},\"status\":{\"allocatable\":{\"cpu\":\"4\",\"memory\":\"%s\","
+            "\"pods\":\"110\",\"ephemeral-storage\":\"100Gi\",\"devices.kubevirt.io/"
+            "kvm\":\"1000\",\"devices.kubevirt.io/tun\":\"1000\","
+            "\"devices.kubevirt.io/vhost-net\":\"1000\"}}}",
+            name, now, memory));
 }
 
 static int setup(void **state)
@@ -54,12 +59,17 @@ static int setup(void **state)
 
     w->loop = loop_new_fake();
     w->client = fake_client_new(w->loop);
-    w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .embedded = true, .image_volumes = true,
-                                                                  .launcher_image = "vireo.io/launcher:test",
-                                                                  .data_volumes_path = "/data/volumes"});
-    fake_create(w->client, "storageclasses",
-                "{\"apiVersion\":\"storage.k8s.io/v1\",\"kind\":\"StorageClass\",\"metadata\":{\"name\":\"vireo-local\"},"
-                "\"provisioner\":\"vireo.io/local\",\"volumeBindingMode\":\"WaitForFirstConsumer\"}");
+    w->controllers =
+        controllers_new(&(struct controllers_config){.client = w->client,
+                                                     .embedded = true,
+                                                     .image_volumes = true,
+                                                     .launcher_image = "vireo.io/launcher:test",
+                                                     .data_volumes_path = "/data/volumes"});
+    fake_create(
+        w->client, "storageclasses",
+        "{\"apiVersion\":\"storage.k8s.io/"
+        "v1\",\"kind\":\"StorageClass\",\"metadata\":{\"name\":\"vireo-local\"},"
+        "\"provisioner\":\"vireo.io/local\",\"volumeBindingMode\":\"WaitForFirstConsumer\"}");
     controllers_start(w->controllers);
     settle(w);
     *state = w;
@@ -85,9 +95,12 @@ static void add_vm(struct world *w, const char *strategy, const char *memory, co
 {
     fake_create(w->client, "virtualmachines",
                 arena_printf(&w->a,
-                             "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachine\",\"metadata\":{\"name\":\"vm\","
-                             "\"namespace\":\"x\"%s},\"spec\":{\"runStrategy\":\"%s\",\"template\":{\"metadata\":{\"labels\":{"
-                             "\"app\":\"a\"}},\"spec\":{\"domain\":{\"cpu\":{\"cores\":1},\"devices\":{},\"memory\":{\"guest\":"
+                             "{\"apiVersion\":\"kubevirt.io/"
+                             "v1\",\"kind\":\"VirtualMachine\",\"metadata\":{\"name\":\"vm\","
+                             "\"namespace\":\"x\"%s},\"spec\":{\"runStrategy\":\"%s\",\"template\":"
+                             "{\"metadata\":{\"labels\":{"
+                             "\"app\":\"a\"}},\"spec\":{\"domain\":{\"cpu\":{\"cores\":1},"
+                             "\"devices\":{},\"memory\":{\"guest\":"
                              "\"%s\"}},\"networks\":[{\"name\":\"default\",\"pod\":{}}]%s}}}}",
                              finalizer, strategy, memory, more));
 }
@@ -106,30 +119,35 @@ static const char *text(struct world *w, const char *plural, const char *path)
     return s.p ? arena_strdup(&w->a, s) : "-";
 }
 
-#define VM(path)  text(w, "virtualmachines", path)
+#define VM(path) text(w, "virtualmachines", path)
 #define VMI(path) text(w, "virtualmachineinstances", path)
 
 static void pod_runs(struct world *w)
 {
     fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
-               "{\"status\":{\"phase\":\"Running\",\"containerStatuses\":[{\"name\":\"compute\",\"ready\":true}],\"conditions\":[{"
-               "\"type\":\"Ready\",\"status\":\"True\"},{\"type\":\"PodScheduled\",\"status\":\"True\"}]}}");
+               "{\"status\":{\"phase\":\"Running\",\"containerStatuses\":[{\"name\":\"compute\","
+               "\"ready\":true}],\"conditions\":[{"
+               "\"type\":\"Ready\",\"status\":\"True\"},{\"type\":\"PodScheduled\",\"status\":"
+               "\"True\"}]}}");
     turns(w);
 }
 
 /* As the node agent reports. */
 static void guest(struct world *w, const char *phase)
 {
-    const struct json *list = json_at(get(w, "virtualmachineinstances"), "status/phaseTransitionTimestamps");
+    const struct json *list =
+        json_at(get(w, "virtualmachineinstances"), "status/phaseTransitionTimestamps");
     AUTO_FREE char *times = NULL;
 
     list = json_append(&w->a, list, json_object(&w->a, "phase", json_new_z(&w->a, phase), NULL));
     times = json_text(list);
-    fake_merge(w->client, "virtualmachineinstances", "x/vm",
-               arena_printf(&w->a,
-                            "{\"status\":{\"phase\":\"%s\",\"phaseTransitionTimestamps\":%s,\"conditions\":[{\"type\":\"Ready\","
-                            "\"status\":\"%s\"},{\"type\":\"LiveMigratable\",\"status\":\"True\"}]}}",
-                            phase, times, strcmp(phase, "Running") == 0 ? "True" : "False"));
+    fake_merge(
+        w->client, "virtualmachineinstances", "x/vm",
+        arena_printf(&w->a,
+                     "{\"status\":{\"phase\":\"%s\",\"phaseTransitionTimestamps\":%s,"
+                     "\"conditions\":[{\"type\":\"Ready\","
+                     "\"status\":\"%s\"},{\"type\":\"LiveMigratable\",\"status\":\"True\"}]}}",
+                     phase, times, strcmp(phase, "Running") == 0 ? "True" : "False"));
     turns(w);
 }
 
@@ -159,7 +177,8 @@ static void pod_goes(struct world *w)
 
 static void request(struct world *w, const char *requests)
 {
-    fake_merge(w->client, "virtualmachines", "x/vm", arena_printf(&w->a, "{\"status\":{\"stateChangeRequests\":%s}}", requests));
+    fake_merge(w->client, "virtualmachines", "x/vm",
+               arena_printf(&w->a, "{\"status\":{\"stateChangeRequests\":%s}}", requests));
     turns(w);
 }
 
@@ -204,7 +223,8 @@ static void stopping_deletes_instance_and_pod(void **state)
     fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"runStrategy\":\"Halted\"}}");
     turns(w);
     assert_string_equal(VM("status/printableStatus"), "Stopping");
-    assert_null(json_at(get(w, "pods"), "metadata/deletionTimestamp")); /* the agent shuts the guest down first */
+    assert_null(json_at(get(w, "pods"),
+                        "metadata/deletionTimestamp")); /* the agent shuts the guest down first */
     guest(w, "Succeeded");
     assert_non_null(json_at(get(w, "pods"), "metadata/deletionTimestamp"));
     pod_goes(w);
@@ -223,7 +243,8 @@ static void a_restart_makes_another_instance(void **state)
 
     run_vm(w, "Always");
     uid = VMI("metadata/uid");
-    request(w, arena_printf(&w->a, "[{\"action\":\"Stop\",\"uid\":\"%s\"},{\"action\":\"Start\"}]", uid));
+    request(w, arena_printf(&w->a, "[{\"action\":\"Stop\",\"uid\":\"%s\"},{\"action\":\"Start\"}]",
+                            uid));
     guest(w, "Succeeded");
     pod_goes(w);
     settle(w);
@@ -317,7 +338,9 @@ static void a_start_that_fails_is_tried_ever_later(void **state)
         settle(w);
         assert_null(get(w, "virtualmachineinstances"));
         assert_string_equal(VM("status/printableStatus"), "CrashLoopBackOff");
-        assert_int_equal(json_i64_at(get(w, "virtualmachines"), "status/startFailure/consecutiveFailCount", 0), count);
+        assert_int_equal(
+            json_i64_at(get(w, "virtualmachines"), "status/startFailure/consecutiveFailCount", 0),
+            count);
         loop_fake_advance(w->loop, SECONDS(10 * count * count - 4));
         turns(w);
         assert_null(get(w, "virtualmachineinstances"));
@@ -354,8 +377,9 @@ static void too_big_says_so(void **state)
     settle(w);
     assert_string_equal(VM("status/printableStatus"), "ErrorUnschedulable");
     assert_true(condition_is(get(w, "virtualmachines"), "PodScheduled", "False"));
-    assert_true(str_starts(json_str_at(condition_find(get(w, "virtualmachineinstances"), "PodScheduled"), "message"),
-                           STR("0/1 nodes are available: 1 Insufficient memory. The pod needs ")));
+    assert_true(str_starts(
+        json_str_at(condition_find(get(w, "virtualmachineinstances"), "PodScheduled"), "message"),
+        STR("0/1 nodes are available: 1 Insufficient memory. The pod needs ")));
     fake_log_clear(w->client);
     settle(w);
     assert_string_equal(fake_log(w->client), ""); /* and then keeps quiet */
@@ -367,9 +391,12 @@ static void too_big_says_so(void **state)
 }
 
 #define VOLUME ",\"volumes\":[{\"name\":\"d\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]"
-#define CLAIM(class)                                                                                                     \
-    "{\"apiVersion\":\"v1\",\"kind\":\"PersistentVolumeClaim\",\"metadata\":{\"name\":\"c\",\"namespace\":\"x\"},\"spec\":{"       \
-    "\"accessModes\":[\"ReadWriteOnce\"],\"storageClassName\":\"" class "\",\"resources\":{\"requests\":{\"storage\":\"1Gi\"}}}}"
+#define CLAIM(class)                                                                               \
+    "{\"apiVersion\":\"v1\",\"kind\":\"PersistentVolumeClaim\",\"metadata\":{\"name\":\"c\","      \
+    "\"namespace\":\"x\"},\"spec\":{"                                                              \
+    "\"accessModes\":[\"ReadWriteOnce\"],\"storageClassName\":\"" class "\",\"resources\":{"       \
+                                                                        "\"requests\":{"           \
+                                                                        "\"storage\":\"1Gi\"}}}}"
 
 static void a_claim_is_waited_for_and_bound(void **state)
 {
@@ -384,7 +411,9 @@ static void a_claim_is_waited_for_and_bound(void **state)
     settle(w);
     assert_string_equal(VM("status/printableStatus"), "Starting");
     assert_false(condition_is(get(w, "virtualmachines"), "Synchronized", "False"));
-    assert_true(str_is(json_str_at(fake_get(w->client, "persistentvolumeclaims", "x/c", &w->a), "status/phase"), "Bound"));
+    assert_true(str_is(
+        json_str_at(fake_get(w->client, "persistentvolumeclaims", "x/c", &w->a), "status/phase"),
+        "Bound"));
     assert_int_equal(fake_count(w->client, "persistentvolumes"), 1);
     assert_string_equal(text(w, "pods", "spec/nodeName"), "n1");
     /* In use: stays until the pod has gone. */
@@ -417,7 +446,8 @@ static void a_refused_instance_is_told_and_retried(void **state)
     const struct json *c;
 
     start(w);
-    fake_fail(w->client, "virtualmachineinstances", CLIENT_CREATE, 6, ERROR_FORBIDDEN, "exceeded quota: q");
+    fake_fail(w->client, "virtualmachineinstances", CLIENT_CREATE, 6, ERROR_FORBIDDEN,
+              "exceeded quota: q");
     add_vm(w, "Always", "64Mi", "");
     for (int i = 0; i < 10; i++) { /* 6 × ≥ 5 ms */
         loop_fake_advance(w->loop, MILLIS(5));
@@ -438,18 +468,22 @@ static void an_instance_of_somebody_else_is_in_the_way(void **state)
 
     start(w);
     fake_create(w->client, "virtualmachineinstances",
-                "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"name\":\"vm\","
-                "\"namespace\":\"x\",\"finalizers\":[\"kubevirt.io/foregroundDeleteVirtualMachine\"]},\"spec\":{\"domain\":{"
+                "{\"apiVersion\":\"kubevirt.io/"
+                "v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"name\":\"vm\","
+                "\"namespace\":\"x\",\"finalizers\":[\"kubevirt.io/"
+                "foregroundDeleteVirtualMachine\"]},\"spec\":{\"domain\":{"
                 "\"devices\":{},\"memory\":{\"guest\":\"64Mi\"}}}}");
     add_vm(w, "Always", "64Mi", "");
     settle(w);
-    assert_true(str_is(json_str_at(condition_find(get(w, "virtualmachines"), "Failure"), "reason"), "FailedCreate"));
+    assert_true(str_is(json_str_at(condition_find(get(w, "virtualmachines"), "Failure"), "reason"),
+                       "FailedCreate"));
     assert_string_equal(VMI("status/phase"), "Scheduling"); /* it lives by itself */
     fake_delete(w->client, "virtualmachineinstances", "x/vm");
     turns(w);
     pod_goes(w);
     settle(w);
-    assert_true(meta_controlled_by(get(w, "virtualmachineinstances"), meta_uid(get(w, "virtualmachines"))));
+    assert_true(
+        meta_controlled_by(get(w, "virtualmachineinstances"), meta_uid(get(w, "virtualmachines"))));
     assert_null(condition_find(get(w, "virtualmachines"), "Failure"));
 }
 
@@ -458,11 +492,13 @@ static void a_changed_template_wants_a_restart(void **state)
     struct world *w = *state;
 
     run_vm(w, "Always");
-    fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"template\":{\"spec\":{\"domain\":{\"cpu\":{\"cores\":2}}}}}}");
+    fake_merge(w->client, "virtualmachines", "x/vm",
+               "{\"spec\":{\"template\":{\"spec\":{\"domain\":{\"cpu\":{\"cores\":2}}}}}}");
     settle(w);
     assert_true(condition_is(get(w, "virtualmachines"), "RestartRequired", "True"));
     assert_int_equal(json_i64_at(get(w, "virtualmachines"), "status/desiredGeneration", 0), 2);
-    fake_merge(w->client, "virtualmachines", "x/vm", "{\"spec\":{\"template\":{\"spec\":{\"domain\":{\"cpu\":{\"cores\":1}}}}}}");
+    fake_merge(w->client, "virtualmachines", "x/vm",
+               "{\"spec\":{\"template\":{\"spec\":{\"domain\":{\"cpu\":{\"cores\":1}}}}}}");
     settle(w);
     assert_null(condition_find(get(w, "virtualmachines"), "RestartRequired"));
     assert_string_equal(VMI("metadata/annotations/kubevirt.io~1vm-generation"), "3");
@@ -475,8 +511,9 @@ static void a_silent_node_loses_its_instances(void **state)
     run_vm(w, "Always");
     loop_fake_advance(w->loop, SECONDS(301));
     turns(w);
-    assert_true(str_is(meta_label(fake_get(w->client, "nodes", "n1", &w->a), "kubevirt.io/schedulable"), "false"));
-    assert_string_equal(VMI("status/phase"), "Running"); /* its pod lives */
+    assert_true(str_is(
+        meta_label(fake_get(w->client, "nodes", "n1", &w->a), "kubevirt.io/schedulable"), "false"));
+    assert_string_equal(VMI("status/phase"), "Running");                 /* its pod lives */
     fake_delete(w->client, "pods", fake_only(w->client, "pods", &w->a)); /* as an eviction would */
     loop_fake_advance(w->loop, SECONDS(31));
     turns(w);
@@ -497,8 +534,8 @@ static void nothing_is_lost_when_the_controllers_start_anew(void **state)
     for (int i = 0; i < 60; i++) {
         loop_turn(w->loop, 0);
         controllers_free(w->controllers);
-        w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .embedded = true,
-                                                                      .launcher_image = "vireo.io/launcher:test"});
+        w->controllers = controllers_new(&(struct controllers_config){
+            .client = w->client, .embedded = true, .launcher_image = "vireo.io/launcher:test"});
         controllers_start(w->controllers);
         for (int k = 0; k < i; k++)
             loop_turn(w->loop, 0);
@@ -516,11 +553,15 @@ static void every_write_may_fail_once(void **state)
         const char *plural;
         enum client_verb verb;
     } cases[] = {
-        {"virtualmachines", CLIENT_PATCH_MERGE}, {"controllerrevisions", CLIENT_CREATE},
-        {"virtualmachineinstances", CLIENT_CREATE}, {"virtualmachineinstances", CLIENT_PATCH_MERGE},
-        {"pods", CLIENT_CREATE}, {"events", CLIENT_CREATE},
+        {"virtualmachines", CLIENT_PATCH_MERGE},
+        {"controllerrevisions", CLIENT_CREATE},
+        {"virtualmachineinstances", CLIENT_CREATE},
+        {"virtualmachineinstances", CLIENT_PATCH_MERGE},
+        {"pods", CLIENT_CREATE},
+        {"events", CLIENT_CREATE},
     };
-    static const enum error_kind kinds[] = {ERROR_UNAVAILABLE, ERROR_CONFLICT, ERROR_INTERNAL, ERROR_EXISTS};
+    static const enum error_kind kinds[] = {ERROR_UNAVAILABLE, ERROR_CONFLICT, ERROR_INTERNAL,
+                                            ERROR_EXISTS};
 
     for (size_t i = 0; i < ARRAY_SIZE(cases) * ARRAY_SIZE(kinds); i++) {
         struct world *w;
@@ -529,15 +570,16 @@ static void every_write_may_fail_once(void **state)
             setup(state);
         w = *state;
         start(w);
-        fake_fail(w->client, cases[i / ARRAY_SIZE(kinds)].plural, cases[i / ARRAY_SIZE(kinds)].verb, 1,
-                  kinds[i % ARRAY_SIZE(kinds)], "once");
+        fake_fail(w->client, cases[i / ARRAY_SIZE(kinds)].plural, cases[i / ARRAY_SIZE(kinds)].verb,
+                  1, kinds[i % ARRAY_SIZE(kinds)], "once");
         add_vm(w, "Always", "64Mi", "");
         settle(w);
         assert_int_equal(fake_count(w->client, "pods"), 1);
         assert_int_equal(fake_count(w->client, "controllerrevisions"), 1);
         assert_string_equal(VMI("status/phase"), "Scheduling");
         assert_string_equal(VM("status/printableStatus"), "Starting");
-        assert_true(meta_has_finalizer(get(w, "virtualmachines"), "kubevirt.io/virtualMachineControllerFinalize"));
+        assert_true(meta_has_finalizer(get(w, "virtualmachines"),
+                                       "kubevirt.io/virtualMachineControllerFinalize"));
         if (i + 1 < ARRAY_SIZE(cases) * ARRAY_SIZE(kinds))
             teardown(state);
     }

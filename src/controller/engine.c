@@ -63,7 +63,8 @@ struct failure key_failure(const struct key_state *k, struct arena *a)
 {
     if (!k->failure_reason)
         return (struct failure){NULL, NULL};
-    return (struct failure){arena_strdup(a, str_of(k->failure_reason)), arena_strdup(a, str_of(k->failure_message))};
+    return (struct failure){arena_strdup(a, str_of(k->failure_reason)),
+                            arena_strdup(a, str_of(k->failure_message))};
 }
 
 /* Own writes */
@@ -86,11 +87,14 @@ static bool expectations_met(struct key_state *k)
     return true;
 }
 
-static void expect(struct key_state *k, enum resource_id r, const char *key, int64_t revision, bool gone)
+static void expect(struct key_state *k, enum resource_id r, const char *key, int64_t revision,
+                   bool gone)
 {
     if (!k->engine->c->informers[r])
         return; /* not one that plans look at */
-    vec_push(&k->expected, (struct expectation){.resource = r, .key = xstrdup(key), .revision = revision, .gone = gone});
+    vec_push(&k->expected,
+             (struct expectation){
+                 .resource = r, .key = xstrdup(key), .revision = revision, .gone = gone});
     k->expected_until_ns = loop_now_ns(k->engine->c->loop) + EXPECT_NS;
 }
 
@@ -107,7 +111,8 @@ static int64_t revision_of(const struct json *object)
 static void say(struct job *j, const struct notice *n, const char *text)
 {
     if (n->reason)
-        recorder_event(j->k->engine->recorder, j->plan.about, n->type, n->reason, "%s", n->message ? n->message : text);
+        recorder_event(j->k->engine->recorder, j->plan.about, n->type, n->reason, "%s",
+                       n->message ? n->message : text);
 }
 
 static void job_end(struct job *j)
@@ -119,7 +124,8 @@ static void job_end(struct job *j)
     bool failed = j->failed;
 
     k->job = NULL;
-    if (!failed && k->failure_reason) { /* it has gone well, or is no longer tried: planned once more, without the failure */
+    if (!failed
+        && k->failure_reason) { /* it has gone well, or is no longer tried: planned once more, without the failure */
         failure_clear(k);
         queue_add(e->queue, str_of(key));
     }
@@ -144,8 +150,8 @@ static void job_end(struct job *j)
 /* Races that the next plan settles by looking again; nothing to tell anybody. */
 static bool is_race(enum error_kind kind)
 {
-    return kind == ERROR_CONFLICT || kind == ERROR_NOT_FOUND || kind == ERROR_UNAVAILABLE || kind == ERROR_TIMEOUT
-           || kind == ERROR_TOO_MANY;
+    return kind == ERROR_CONFLICT || kind == ERROR_NOT_FOUND || kind == ERROR_UNAVAILABLE
+           || kind == ERROR_TIMEOUT || kind == ERROR_TOO_MANY;
 }
 
 static void action_failed(struct job *j, const struct action *act, const struct error *err)
@@ -192,7 +198,8 @@ static void on_done(void *user, const struct client_response *r)
         int64_t revision = revision_of(r->body);
 
         if (act->kind == ACTION_DELETE)
-            expect(j->k, act->resource, key, revision > call->held ? revision : call->held + 1, true);
+            expect(j->k, act->resource, key, revision > call->held ? revision : call->held + 1,
+                   true);
         else if (revision > 0) /* the last finalizer's removal ends an object */
             expect(j->k, act->resource, key, revision, act->kind != ACTION_CREATE);
         say(j, &act->done, "");
@@ -204,16 +211,23 @@ static void on_done(void *user, const struct client_response *r)
 static void act_on(struct job *j, size_t i)
 {
     static const enum client_verb verbs[] = {
-        [ACTION_CREATE] = CLIENT_CREATE,       [ACTION_PATCH] = CLIENT_PATCH_MERGE,
-        [ACTION_PATCH_STATUS] = CLIENT_PATCH_MERGE, [ACTION_CONDITION] = CLIENT_PATCH_STRATEGIC,
-        [ACTION_BIND] = CLIENT_CREATE,         [ACTION_DELETE] = CLIENT_DELETE,
+        [ACTION_CREATE] = CLIENT_CREATE,
+        [ACTION_PATCH] = CLIENT_PATCH_MERGE,
+        [ACTION_PATCH_STATUS] = CLIENT_PATCH_MERGE,
+        [ACTION_CONDITION] = CLIENT_PATCH_STRATEGIC,
+        [ACTION_BIND] = CLIENT_CREATE,
+        [ACTION_DELETE] = CLIENT_DELETE,
     };
     struct controllers *c = j->k->engine->c;
     const struct action *act = &j->plan.actions[i];
     const struct resource *r = &resources[act->resource];
     const struct json *object = act->kind == ACTION_CREATE ? act->body : act->object;
-    struct client_request request = {.verb = verbs[act->kind], .group = r->group, .version = r->version, .plural = r->plural,
-                                     .ns = meta_namespace(object), .body = act->body};
+    struct client_request request = {.verb = verbs[act->kind],
+                                     .group = r->group,
+                                     .version = r->version,
+                                     .plural = r->plural,
+                                     .ns = meta_namespace(object),
+                                     .body = act->body};
 
     if (act->kind != ACTION_CREATE)
         request.name = meta_name(object);
@@ -223,7 +237,8 @@ static void act_on(struct job *j, size_t i)
         request.subresource = "binding";
     j->calls[i].job = j;
     if (c->informers[act->resource])
-        j->calls[i].held = informer_revision_of(c->informers[act->resource], str_of(meta_key(object, &j->arena)));
+        j->calls[i].held =
+            informer_revision_of(c->informers[act->resource], str_of(meta_key(object, &j->arena)));
     j->running++;
     j->calls[i].call = client_call(c->client, &request, on_done, &j->calls[i]);
 }
@@ -273,7 +288,8 @@ static void work(void *user, struct str key)
         act_on(j, i);
 }
 
-void engine_init(struct engine *e, struct controllers *c, const char *name, unsigned parallel, struct recorder *r,
+void engine_init(struct engine *e, struct controllers *c, const char *name, unsigned parallel,
+                 struct recorder *r,
                  void (*plan)(struct controllers *c, struct key_state *k, struct plan *p))
 {
     *e = (struct engine){.c = c, .name = name, .recorder = r, .plan = plan};

@@ -29,8 +29,8 @@ struct key_state {
     VEC(struct expectation) expected;
     int64_t expected_until_ns; /* a lost event does not stop a key for ever */
     char *failure_reason, *failure_message;
-    int64_t noticed_ns;        /* for the controller: when it first saw something; 0: not */
-    struct job *job;           /* the actions under way */
+    int64_t noticed_ns; /* for the controller: when it first saw something; 0: not */
+    struct job *job;    /* the actions under way */
 };
 
 /* One kind of key: a queue, and how its plans are made. */
@@ -44,10 +44,14 @@ struct engine {
     void (*plan)(struct controllers *c, struct key_state *k, struct plan *p);
 };
 
-void engine_init(struct engine *e, struct controllers *c, const char *name, unsigned parallel, struct recorder *r,
+void engine_init(struct engine *e, struct controllers *c, const char *name, unsigned parallel,
+                 struct recorder *r,
                  void (*plan)(struct controllers *c, struct key_state *k, struct plan *p));
 void engine_done(struct engine *e);
-static inline void engine_add(struct engine *e, struct str key) { queue_add(e->queue, key); }
+static inline void engine_add(struct engine *e, struct str key)
+{
+    queue_add(e->queue, key);
+}
 struct failure key_failure(const struct key_state *k, struct arena *a);
 
 struct scheduler;
@@ -63,15 +67,18 @@ struct controllers {
     struct scheduler *scheduler; /* NULL: the cluster's own */
     struct kv_config *kv;
     char *kubevirt_key;
-    struct map waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
-    struct map claims_wanted;     /* keys of claims that some pod has named */
+    struct map
+        waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
+    struct map claims_wanted; /* keys of claims that some pod has named */
     bool started;
 };
 
-const struct json *object_of(struct controllers *c, enum resource_id r, struct str key, struct arena *a);
+const struct json *object_of(struct controllers *c, enum resource_id r, struct str key,
+                             struct arena *a);
 bool controllers_synced(const struct controllers *c); /* every informer has its first list */
 /* Every object of a resource into the array; with `index` only those under that index value. */
-const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index, struct arena *a);
+const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index,
+                              struct arena *a);
 
 void vm_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
 void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
@@ -86,6 +93,8 @@ bool volume_is_ours(struct controllers *c, const struct json *claim, struct aren
 struct scheduler *scheduler_new(struct controllers *c);
 void scheduler_free(struct scheduler *s);
 struct engine *scheduler_engine(struct scheduler *s); /* keys: pods */
-void scheduler_pod_changed(struct scheduler *s, struct str key, const struct json *pod, bool deleted);
-void scheduler_node_changed(struct scheduler *s, struct str name, const struct json *node, bool deleted);
+void scheduler_pod_changed(struct scheduler *s, struct str key, const struct json *pod,
+                           bool deleted);
+void scheduler_node_changed(struct scheduler *s, struct str name, const struct json *node,
+                            bool deleted);
 void scheduler_volume_changed(struct scheduler *s); /* a pod that waited for one may go */

@@ -12,7 +12,8 @@ static bool pod_lives(const struct json *pod)
 void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
 {
     struct arena *a = p->a;
-    struct node_view v = {.node = object_of(c, RESOURCE_NODE, str_of(k->key), a), .now_unix_ns = loop_unix_ns(c->loop)};
+    struct node_view v = {.node = object_of(c, RESOURCE_NODE, str_of(k->key), a),
+                          .now_unix_ns = loop_unix_ns(c->loop)};
 
     if (!v.node)
         return;
@@ -21,8 +22,8 @@ void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
         return;
     }
     v.vmis = objects_of(c, RESOURCE_VMI, str_of(k->key), a);
-    json_each_item (vmi, v.vmis)
-        json_each_item (pod, objects_of(c, RESOURCE_POD, meta_uid(vmi), a))
+    json_each_item(vmi, v.vmis)
+        json_each_item(pod, objects_of(c, RESOURCE_POD, meta_uid(vmi), a))
             if (pod_lives(pod))
                 v.live = json_with_str(a, v.live, meta_uid(vmi), json_new_bool(true));
     node_plan(&v, p);

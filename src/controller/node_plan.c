@@ -5,7 +5,7 @@
 #include "loop/loop.h"
 
 #define SILENT_NS SECONDS(300)
-#define AGAIN_NS  SECONDS(30)
+#define AGAIN_NS SECONDS(30)
 
 static void newest(struct str time, int64_t *ret)
 {
@@ -31,10 +31,12 @@ static void give_up(const struct node_view *v, struct plan *p)
 {
     const char *now = time_text(p->a, v->now_unix_ns);
 
-    json_each_item (vmi, v->vmis) {
+    json_each_item(vmi, v->vmis) {
         enum vmi_phase phase = vmi_phase(vmi);
         const struct json *failed;
-        struct condition ready = {.type = "Ready", .status = "False", .reason = "GuestNotRunning",
+        struct condition ready = {.type = "Ready",
+                                  .status = "False",
+                                  .reason = "GuestNotRunning",
                                   .message = "the node of the virtual machine does not respond"};
 
         if (vmi_final(phase) || json_get_str(v->live, meta_uid(vmi)))
@@ -46,9 +48,11 @@ static void give_up(const struct node_view *v, struct plan *p)
         failed = vmi_with_phase(p->a, vmi, "Failed", "NodeUnresponsive", now);
         plan_patch(p, RESOURCE_VMI, vmi, condition_set(p->a, failed, &ready, now), false);
         if (p->n_notices < PLAN_NOTICES)
-            plan_notice(p, "Warning", "NodeUnresponsive",
-                        "the node agent has not been heard of for 5 minutes: virtual machine " STR_FMT "/" STR_FMT " is given up",
-                        STR_ARG(meta_namespace(vmi)), STR_ARG(meta_name(vmi)));
+            plan_notice(
+                p, "Warning", "NodeUnresponsive",
+                "the node agent has not been heard of for 5 minutes: virtual machine " STR_FMT
+                "/" STR_FMT " is given up",
+                STR_ARG(meta_namespace(vmi)), STR_ARG(meta_name(vmi)));
     }
 }
 
@@ -60,7 +64,10 @@ static int64_t left_of(const struct json *node, int64_t now_unix_ns)
     return heard == 0 ? INT64_MAX : heard + SILENT_NS - now_unix_ns;
 }
 
-bool node_silent(const struct json *node, int64_t now_unix_ns) { return left_of(node, now_unix_ns) <= 0; }
+bool node_silent(const struct json *node, int64_t now_unix_ns)
+{
+    return left_of(node, now_unix_ns) <= 0;
+}
 
 void node_plan(const struct node_view *v, struct plan *p)
 {

@@ -5,7 +5,8 @@
 struct node_view {
     const struct json *node; /* NULL: it is gone */
     const struct json *vmis; /* array of those on it */
-    const struct json *live; /* object: UIDs of VMIs that have a pod that neither ended nor is going */
+    const struct json
+        *live; /* object: UIDs of VMIs that have a pod that neither ended nor is going */
     int64_t now_unix_ns;
 };
 void node_plan(const struct node_view *v, struct plan *p);

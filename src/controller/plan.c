@@ -20,8 +20,8 @@ const struct resource resources[RESOURCES] = {
     [RESOURCE_KUBEVIRT] = {"kubevirt.io", "v1", "kubevirts"},
 };
 
-struct action *plan_act(struct plan *p, enum action_kind kind, enum resource_id r, const struct json *object,
-                        const struct json *body)
+struct action *plan_act(struct plan *p, enum action_kind kind, enum resource_id r,
+                        const struct json *object, const struct json *body)
 {
     struct action *act = &p->actions[p->n_actions++];
 
@@ -30,7 +30,8 @@ struct action *plan_act(struct plan *p, enum action_kind kind, enum resource_id 
     return act;
 }
 
-bool plan_patch(struct plan *p, enum resource_id r, const struct json *old, const struct json *new, bool status)
+bool plan_patch(struct plan *p, enum resource_id r, const struct json *old, const struct json *new,
+                bool status)
 {
     const struct json *patch;
 
@@ -41,16 +42,18 @@ bool plan_patch(struct plan *p, enum resource_id r, const struct json *old, cons
     if (json_eq(old, new))
         return false;
     patch = json_merge_diff(p->a, old, new);
-    patch = json_with_at(p->a, patch, "metadata/resourceVersion", json_at(old, "metadata/resourceVersion"));
+    patch = json_with_at(p->a, patch, "metadata/resourceVersion",
+                         json_at(old, "metadata/resourceVersion"));
     plan_act(p, status ? ACTION_PATCH_STATUS : ACTION_PATCH, r, old, patch);
     return true;
 }
 
-struct action *plan_delete(struct plan *p, enum resource_id r, const struct json *object, int64_t seconds)
+struct action *plan_delete(struct plan *p, enum resource_id r, const struct json *object,
+                           int64_t seconds)
 {
     const struct json *options = json_object(
-        p->a, "apiVersion", json_new_z(p->a, "v1"), "kind", json_new_z(p->a, "DeleteOptions"), "gracePeriodSeconds",
-        seconds < 0 ? NULL : json_new_i64(p->a, seconds), "preconditions",
+        p->a, "apiVersion", json_new_z(p->a, "v1"), "kind", json_new_z(p->a, "DeleteOptions"),
+        "gracePeriodSeconds", seconds < 0 ? NULL : json_new_i64(p->a, seconds), "preconditions",
         json_object(p->a, "uid", json_at(object, "metadata/uid"), NULL), "propagationPolicy",
         json_new_z(p->a, "Background"), NULL);
 
@@ -91,8 +94,8 @@ enum vmi_phase vmi_phase(const struct json *vmi)
         const char *name;
         enum vmi_phase phase;
     } phases[] = {
-        {"Pending", VMI_PENDING},     {"Scheduling", VMI_SCHEDULING}, {"Scheduled", VMI_SCHEDULED},
-        {"Running", VMI_RUNNING},     {"Succeeded", VMI_SUCCEEDED},   {"Failed", VMI_FAILED},
+        {"Pending", VMI_PENDING}, {"Scheduling", VMI_SCHEDULING}, {"Scheduled", VMI_SCHEDULED},
+        {"Running", VMI_RUNNING}, {"Succeeded", VMI_SUCCEEDED},   {"Failed", VMI_FAILED},
     };
     struct str phase = json_str_at(vmi, "status/phase");
 
@@ -108,21 +111,22 @@ enum vmi_phase vmi_phase(const struct json *vmi)
 
 bool vmi_was_running(const struct json *vmi)
 {
-    json_each_item (t, json_at(vmi, "status/phaseTransitionTimestamps"))
+    json_each_item(t, json_at(vmi, "status/phaseTransitionTimestamps"))
         if (str_is(json_str_at(t, "phase"), "Running"))
             return true;
     return false;
 }
 
-const struct json *vmi_with_phase(struct arena *a, const struct json *vmi, const char *phase, const char *reason,
-                                  const char *now)
+const struct json *vmi_with_phase(struct arena *a, const struct json *vmi, const char *phase,
+                                  const char *reason, const char *now)
 {
-    const struct json *transition = json_object(a, "phase", json_new_z(a, phase), "phaseTransitionTimestamp",
-                                                json_new_z(a, now), NULL);
+    const struct json *transition = json_object(
+        a, "phase", json_new_z(a, phase), "phaseTransitionTimestamp", json_new_z(a, now), NULL);
 
     vmi = json_with_at(a, vmi, "status/phase", json_new_z(a, phase));
     if (reason)
         vmi = json_with_at(a, vmi, "status/reason", json_new_z(a, reason));
-    return json_with_at(a, vmi, "status/phaseTransitionTimestamps",
-                        json_append(a, json_at(vmi, "status/phaseTransitionTimestamps"), transition));
+    return json_with_at(
+        a, vmi, "status/phaseTransitionTimestamps",
+        json_append(a, json_at(vmi, "status/phaseTransitionTimestamps"), transition));
 }

@@ -58,7 +58,8 @@ static void count(struct scheduler *s, const struct use *u, int64_t sign)
 
         for (size_t k = 0; k < used->n; k++)
             known |= strcmp(used->p[k].name, name) == 0;
-        amounts_add(used, known ? name : arena_strdup(&n->names, str_of(name)), sign * u->amounts.p[i].n);
+        amounts_add(used, known ? name : arena_strdup(&n->names, str_of(name)),
+                    sign * u->amounts.p[i].n);
     }
 }
 
@@ -99,7 +100,8 @@ static bool pod_ended(const struct json *pod)
     return str_is(phase, "Failed") || str_is(phase, "Succeeded");
 }
 
-void scheduler_pod_changed(struct scheduler *s, struct str key, const struct json *pod, bool deleted)
+void scheduler_pod_changed(struct scheduler *s, struct str key, const struct json *pod,
+                           bool deleted)
 {
     struct str node = json_str_at(pod, "spec/nodeName");
     struct use *u = map_get(&s->uses, key);
@@ -124,7 +126,8 @@ void scheduler_pod_changed(struct scheduler *s, struct str key, const struct jso
     occupy(s, key, pod, node);
 }
 
-void scheduler_node_changed(struct scheduler *s, struct str name, const struct json *node, bool deleted)
+void scheduler_node_changed(struct scheduler *s, struct str name, const struct json *node,
+                            bool deleted)
 {
     struct sched_node *n = map_get(&s->nodes, name);
     struct str key;
@@ -147,32 +150,43 @@ void scheduler_node_changed(struct scheduler *s, struct str name, const struct j
     n->candidate.node = json_copy(&n->arena, node);
     n->candidate.has = amounts_of_list(json_at(node, "status/allocatable"), &n->arena);
     if (json_len(json_at(node, "status/allocatable")) && !json_at(node, "status/allocatable/pods"))
-        amounts_add(&n->candidate.has, "pods", INT32_MAX); /* a node that does not say how many takes any number */
+        amounts_add(&n->candidate.has, "pods",
+                    INT32_MAX); /* a node that does not say how many takes any number */
     wake(s);
 }
 
-void scheduler_volume_changed(struct scheduler *s) { wake(s); }
+void scheduler_volume_changed(struct scheduler *s)
+{
+    wake(s);
+}
 
 /* Why a pod has to wait for its claims; NULL: it has not. */
-static const char *claims_missing(struct controllers *c, const struct json *pod, struct arena *a, bool *ret_silent)
+static const char *claims_missing(struct controllers *c, const struct json *pod, struct arena *a,
+                                  bool *ret_silent)
 {
-    json_each_item (v, json_at(pod, "spec/volumes")) {
+    json_each_item(v, json_at(pod, "spec/volumes")) {
         struct str name = json_str_at(v, "persistentVolumeClaim/claimName");
         const struct json *claim;
 
         if (!name.n)
             continue;
         claim = object_of(c, RESOURCE_PVC,
-                          str_of(arena_printf(a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)), STR_ARG(name))), a);
+                          str_of(arena_printf(a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)),
+                                              STR_ARG(name))),
+                          a);
         *ret_silent = false;
         if (!claim)
-            return arena_printf(a, "persistentvolumeclaim \"" STR_FMT "\" not found", STR_ARG(name));
+            return arena_printf(a, "persistentvolumeclaim \"" STR_FMT "\" not found",
+                                STR_ARG(name));
         if (meta_deleting(claim))
-            return arena_printf(a, "persistentvolumeclaim \"" STR_FMT "\" is being deleted", STR_ARG(name));
+            return arena_printf(a, "persistentvolumeclaim \"" STR_FMT "\" is being deleted",
+                                STR_ARG(name));
         if (str_is(json_str_at(claim, "status/phase"), "Bound"))
             continue;
         *ret_silent = volume_is_ours(c, claim, a); /* being bound just now */
-        return arena_printf(a, "pod has unbound PersistentVolumeClaim \"" STR_FMT "\": see its Events", STR_ARG(name));
+        return arena_printf(a,
+                            "pod has unbound PersistentVolumeClaim \"" STR_FMT "\": see its Events",
+                            STR_ARG(name));
     }
     return NULL;
 }
@@ -182,23 +196,28 @@ static void unschedulable(struct plan *p, const struct json *pod, const char *me
     const struct json *old = condition_find(pod, "PodScheduled");
     struct arena *a = p->a;
 
-    if (str_is(json_str_at(old, "reason"), "Unschedulable") && str_is(json_str_at(old, "message"), message))
+    if (str_is(json_str_at(old, "reason"), "Unschedulable")
+        && str_is(json_str_at(old, "message"), message))
         return;
-    plan_act(p, ACTION_CONDITION, RESOURCE_POD, pod,
-             json_object(a, "status",
-                         json_object(a, "conditions",
-                                     json_array(a,
-                                                json_object(a, "type", json_new_z(a, "PodScheduled"), "status",
-                                                            json_new_z(a, "False"), "reason", json_new_z(a, "Unschedulable"),
-                                                            "message", json_new_z(a, message), "lastProbeTime", json_null(),
-                                                            "lastTransitionTime", json_new_z(a, time_text(a, now)), NULL),
-                                                NULL),
-                                     NULL),
-                         NULL));
+    plan_act(
+        p, ACTION_CONDITION, RESOURCE_POD, pod,
+        json_object(a, "status",
+                    json_object(a, "conditions",
+                                json_array(a,
+                                           json_object(a, "type", json_new_z(a, "PodScheduled"),
+                                                       "status", json_new_z(a, "False"), "reason",
+                                                       json_new_z(a, "Unschedulable"), "message",
+                                                       json_new_z(a, message), "lastProbeTime",
+                                                       json_null(), "lastTransitionTime",
+                                                       json_new_z(a, time_text(a, now)), NULL),
+                                           NULL),
+                                NULL),
+                    NULL));
     plan_notice(p, "Warning", "FailedScheduling", "%s", message);
 }
 
-static int choose(struct scheduler *s, const struct json *pod, struct arena *a, const char **ret_node, const char **ret_message)
+static int choose(struct scheduler *s, const struct json *pod, struct arena *a,
+                  const char **ret_node, const char **ret_message)
 {
     struct candidate *list = ARENA_ARRAY(a, struct candidate, s->nodes.n + 1);
     size_t n = 0, at = 0;
@@ -238,16 +257,20 @@ static void make_plan(struct controllers *c, struct key_state *k, struct plan *p
     }
     free(map_del(&s->waiting, key));
     occupy(s, key, pod, str_of(node));
-    act = plan_act(p, ACTION_BIND, RESOURCE_POD, pod,
-                   json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Binding"), "metadata",
-                               json_object(a, "name", json_at(pod, "metadata/name"), "namespace", json_at(pod, "metadata/namespace"),
-                                           "uid", json_at(pod, "metadata/uid"), NULL),
-                               "target",
-                               json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Node"), "name",
-                                           json_new_z(a, node), NULL),
-                               NULL));
-    act->done = (struct notice){"Normal", "Scheduled",
-                                arena_printf(a, "Successfully assigned " STR_FMT " to %s", STR_ARG(key), node)};
+    act =
+        plan_act(p, ACTION_BIND, RESOURCE_POD, pod,
+                 json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Binding"),
+                             "metadata",
+                             json_object(a, "name", json_at(pod, "metadata/name"), "namespace",
+                                         json_at(pod, "metadata/namespace"), "uid",
+                                         json_at(pod, "metadata/uid"), NULL),
+                             "target",
+                             json_object(a, "apiVersion", json_new_z(a, "v1"), "kind",
+                                         json_new_z(a, "Node"), "name", json_new_z(a, node), NULL),
+                             NULL));
+    act->done = (struct notice){
+        "Normal", "Scheduled",
+        arena_printf(a, "Successfully assigned " STR_FMT " to %s", STR_ARG(key), node)};
     act->failed = (struct notice){"Warning", "FailedScheduling", NULL};
 }
 
@@ -262,7 +285,10 @@ struct scheduler *scheduler_new(struct controllers *c)
     return s;
 }
 
-struct engine *scheduler_engine(struct scheduler *s) { return &s->engine; }
+struct engine *scheduler_engine(struct scheduler *s)
+{
+    return &s->engine;
+}
 
 void scheduler_free(struct scheduler *s)
 {

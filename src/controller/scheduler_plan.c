@@ -36,8 +36,9 @@ struct amounts amounts_of_list(const struct json *list, struct arena *a)
 {
     struct amounts x = {0};
 
-    json_each_member (m, list)
-        amounts_add(&x, arena_strdup(a, json_str(&m->key)), amount_of(json_str(&m->key), json_str(&m->value)));
+    json_each_member(m, list)
+        amounts_add(&x, arena_strdup(a, json_str(&m->key)),
+                    amount_of(json_str(&m->key), json_str(&m->value)));
     return x;
 }
 
@@ -47,9 +48,10 @@ static struct amounts amounts_of_container(const struct json *container, struct 
     const struct json *requests = json_at(container, "resources/requests");
     struct amounts x = amounts_of_list(requests, a);
 
-    json_each_member (m, json_at(container, "resources/limits"))
+    json_each_member(m, json_at(container, "resources/limits"))
         if (!json_get_str(requests, json_str(&m->key)))
-            amounts_add(&x, arena_strdup(a, json_str(&m->key)), amount_of(json_str(&m->key), json_str(&m->value)));
+            amounts_add(&x, arena_strdup(a, json_str(&m->key)),
+                        amount_of(json_str(&m->key), json_str(&m->value)));
     return x;
 }
 
@@ -64,18 +66,18 @@ struct amounts amounts_of_pod(const struct json *pod, struct arena *a)
 {
     struct amounts sum = {0}, overhead = amounts_of_list(json_at(pod, "spec/overhead"), a);
 
-    json_each_item (c, json_at(pod, "spec/containers")) {
+    json_each_item(c, json_at(pod, "spec/containers")) {
         struct amounts x = amounts_of_container(c, a);
 
         add_all(&sum, &x);
     }
-    json_each_item (c, json_at(pod, "spec/initContainers"))
+    json_each_item(c, json_at(pod, "spec/initContainers"))
         if (str_is(json_str_at(c, "restartPolicy"), "Always")) {
             struct amounts x = amounts_of_container(c, a);
 
             add_all(&sum, &x);
         }
-    json_each_item (c, json_at(pod, "spec/initContainers")) {
+    json_each_item(c, json_at(pod, "spec/initContainers")) {
         struct amounts x = amounts_of_container(c, a);
 
         for (size_t i = 0; i < x.n; i++)
@@ -105,7 +107,7 @@ static bool tolerates(const struct json *toleration, const struct json *taint)
 
 static bool tolerated(const struct json *pod, const struct json *taint)
 {
-    json_each_item (t, json_at(pod, "spec/tolerations"))
+    json_each_item(t, json_at(pod, "spec/tolerations"))
         if (tolerates(t, taint))
             return true;
     return false;
@@ -113,11 +115,12 @@ static bool tolerated(const struct json *pod, const struct json *taint)
 
 static const char *tainted(const struct json *pod, const struct json *node, struct arena *a)
 {
-    json_each_item (taint, json_at(node, "spec/taints")) {
+    json_each_item(taint, json_at(node, "spec/taints")) {
         struct str effect = json_str_at(taint, "effect");
 
         if ((str_is(effect, "NoSchedule") || str_is(effect, "NoExecute")) && !tolerated(pod, taint))
-            return arena_printf(a, "node(s) had untolerated taint {" STR_FMT ": " STR_FMT "}", STR_ARG(json_str_at(taint, "key")),
+            return arena_printf(a, "node(s) had untolerated taint {" STR_FMT ": " STR_FMT "}",
+                                STR_ARG(json_str_at(taint, "key")),
                                 STR_ARG(json_str_at(taint, "value")));
     }
     return NULL;
@@ -125,8 +128,9 @@ static const char *tainted(const struct json *pod, const struct json *node, stru
 
 static bool requirement(const struct json *e, struct str value, struct arena *a)
 {
-    static const char *const names[] = {[LABEL_IN] = "In",           [LABEL_NOT_IN] = "NotIn", [LABEL_EXISTS] = "Exists",
-                                        [LABEL_ABSENT] = "DoesNotExist", [LABEL_GREATER] = "Gt",   [LABEL_LESS] = "Lt"};
+    static const char *const names[] = {[LABEL_IN] = "In",         [LABEL_NOT_IN] = "NotIn",
+                                        [LABEL_EXISTS] = "Exists", [LABEL_ABSENT] = "DoesNotExist",
+                                        [LABEL_GREATER] = "Gt",    [LABEL_LESS] = "Lt"};
     const struct json *values = json_get(e, "values");
     struct label_requirement r = {.key = json_str_at(e, "key")};
     struct str *texts = ARENA_ARRAY(a, struct str, json_len(values) + 1);
@@ -146,10 +150,10 @@ static bool term_matches(const struct json *term, const struct json *node, struc
 {
     if (!json_len(json_get(term, "matchExpressions")) && !json_len(json_get(term, "matchFields")))
         return false; /* an empty term matches nothing */
-    json_each_item (e, json_get(term, "matchExpressions"))
+    json_each_item(e, json_get(term, "matchExpressions"))
         if (!requirement(e, json_str(json_get_str(meta_labels(node), json_str_at(e, "key"))), a))
             return false;
-    json_each_item (e, json_get(term, "matchFields"))
+    json_each_item(e, json_get(term, "matchFields"))
         if (!str_is(json_str_at(e, "key"), "metadata.name") || !requirement(e, meta_name(node), a))
             return false;
     return true;
@@ -159,14 +163,16 @@ static const char *unselected(const struct json *pod, const struct json *node, s
 {
     static const char why[] = "node(s) didn't match Pod's node affinity/selector";
     const struct json *terms =
-        json_at(pod, "spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
+        json_at(pod, "spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/"
+                     "nodeSelectorTerms");
 
-    json_each_member (m, json_at(pod, "spec/nodeSelector"))
-        if (!str_eq(json_str(json_get_str(meta_labels(node), json_str(&m->key))), json_str(&m->value)))
+    json_each_member(m, json_at(pod, "spec/nodeSelector"))
+        if (!str_eq(json_str(json_get_str(meta_labels(node), json_str(&m->key))),
+                    json_str(&m->value)))
             return why;
     if (!terms)
         return NULL;
-    json_each_item (t, terms)
+    json_each_item(t, terms)
         if (term_matches(t, node, a))
             return NULL;
     return why;
@@ -203,7 +209,8 @@ static void add_reason(struct reasons *r, const char *text)
     }
 }
 
-static bool fits(const struct amounts *want, const struct candidate *c, struct arena *a, struct reasons *r)
+static bool fits(const struct amounts *want, const struct candidate *c, struct arena *a,
+                 struct reasons *r)
 {
     bool all = true;
 
@@ -213,7 +220,8 @@ static bool fits(const struct amounts *want, const struct candidate *c, struct a
         if (x->n <= 0 || x->n + amounts_get(&c->used, x->name) <= amounts_get(&c->has, x->name))
             continue;
         all = false;
-        add_reason(r, strcmp(x->name, "pods") == 0 ? "Too many pods" : arena_printf(a, "Insufficient %s", x->name));
+        add_reason(r, strcmp(x->name, "pods") == 0 ? "Too many pods"
+                                                   : arena_printf(a, "Insufficient %s", x->name));
     }
     return all;
 }
@@ -221,8 +229,10 @@ static bool fits(const struct amounts *want, const struct candidate *c, struct a
 /* The least loaded node: most of its memory left, then fewest pods, then by name, so that the same view gives the same answer. */
 static bool better(const struct candidate *x, const struct candidate *y)
 {
-    double mx = (double)amounts_get(&x->used, "memory") / (double)(amounts_get(&x->has, "memory") + 1);
-    double my = (double)amounts_get(&y->used, "memory") / (double)(amounts_get(&y->has, "memory") + 1);
+    double mx =
+        (double)amounts_get(&x->used, "memory") / (double)(amounts_get(&x->has, "memory") + 1);
+    double my =
+        (double)amounts_get(&y->used, "memory") / (double)(amounts_get(&y->has, "memory") + 1);
     int64_t px = amounts_get(&x->used, "pods"), py = amounts_get(&y->used, "pods");
 
     if (mx < my || mx > my)
@@ -231,7 +241,8 @@ static bool better(const struct candidate *x, const struct candidate *y)
 }
 
 /* What the numbers are: the largest room that any node has for what is short everywhere. */
-static void explain(struct buf *b, const struct amounts *want, const struct candidate *nodes, size_t n)
+static void explain(struct buf *b, const struct amounts *want, const struct candidate *nodes,
+                    size_t n)
 {
     for (size_t i = 0; i < want->n; i++) {
         const char *name = want->p[i].name;
@@ -249,15 +260,17 @@ static void explain(struct buf *b, const struct amounts *want, const struct cand
         if (!most || left >= want->p[i].n || strcmp(name, "pods") == 0)
             continue;
         if (strcmp(name, "memory") == 0)
-            buf_addf(b, " The pod needs %lldMi of memory; node " STR_FMT " has %lldMi left of %lldMi.",
-                     (long long)(want->p[i].n + (1 << 20) - 1) >> 20, STR_ARG(meta_name(most->node)), (long long)left >> 20,
-                     (long long)amounts_get(&most->has, name) >> 20);
+            buf_addf(
+                b, " The pod needs %lldMi of memory; node " STR_FMT " has %lldMi left of %lldMi.",
+                (long long)(want->p[i].n + (1 << 20) - 1) >> 20, STR_ARG(meta_name(most->node)),
+                (long long)left >> 20, (long long)amounts_get(&most->has, name) >> 20);
         else if (strcmp(name, "devices.kubevirt.io/kvm") == 0 && amounts_get(&most->has, name) == 0)
             buf_adds(b, " No node has a /dev/kvm that works: let the KubeVirt object's "
                         "developerConfiguration.useEmulation be unset or true to run without.");
         else
-            buf_addf(b, " The pod needs %lld%s %s; node " STR_FMT " has %lld left of %lld.", (long long)want->p[i].n,
-                     strcmp(name, "cpu") == 0 ? "m of" : "", name, STR_ARG(meta_name(most->node)), (long long)left,
+            buf_addf(b, " The pod needs %lld%s %s; node " STR_FMT " has %lld left of %lld.",
+                     (long long)want->p[i].n, strcmp(name, "cpu") == 0 ? "m of" : "", name,
+                     STR_ARG(meta_name(most->node)), (long long)left,
                      (long long)amounts_get(&most->has, name));
     }
 }
@@ -269,7 +282,8 @@ static int by_text(const void *x, const void *y)
     return strcmp(*a, *b);
 }
 
-int schedule(const struct json *pod, const struct candidate *nodes, size_t n, struct arena *a, const char **ret_message)
+int schedule(const struct json *pod, const struct candidate *nodes, size_t n, struct arena *a,
+             const char **ret_message)
 {
     AUTO(buf_done) struct buf b = {0};
     struct amounts want = amounts_of_pod(pod, a);
@@ -286,7 +300,8 @@ int schedule(const struct json *pod, const struct candidate *nodes, size_t n, st
             why = unselected(pod, nodes[i].node, a);
         if (why)
             add_reason(&reasons, why);
-        else if (fits(&want, &nodes[i], a, &reasons) && (best < 0 || better(&nodes[i], &nodes[best])))
+        else if (fits(&want, &nodes[i], a, &reasons)
+                 && (best < 0 || better(&nodes[i], &nodes[best])))
             best = (int)i;
     }
     if (best >= 0)

@@ -22,4 +22,5 @@ struct candidate {
     struct amounts has, used;
 };
 /* Index of the node, or -1 with *ret_message as kube-scheduler words it, and a sentence more where that helps. */
-int schedule(const struct json *pod, const struct candidate *nodes, size_t n, struct arena *a, const char **ret_message);
+int schedule(const struct json *pod, const struct candidate *nodes, size_t n, struct arena *a,
+             const char **ret_message);

@@ -13,11 +13,16 @@ static const struct json *parse(const char *text, struct arena *a)
     return o;
 }
 
-#define NODE(name, more)                                                                                                  \
-    "{\"metadata\":{\"name\":\"" name "\",\"labels\":{\"zone\":\"a\",\"n\":\"" name "\"}},\"spec\":{" more "},\"status\":{"          \
+#define NODE(name, more)                                                                           \
+    "{\"metadata\":{\"name\":\"" name "\",\"labels\":{\"zone\":\"a\",\"n\":\"" name                \
+    "\"}},\"spec\":{" more "},\"status\":{"                                                        \
     "\"allocatable\":{\"cpu\":\"2\",\"memory\":\"4Gi\",\"pods\":\"10\"}}}"
-#define POD(more)    "{\"spec\":{\"containers\":[{\"resources\":{\"requests\":{\"cpu\":\"500m\",\"memory\":\"1Gi\"}}}]" more "}}"
-#define AFFINE(expr) ",\"affinity\":{\"nodeAffinity\":{\"requiredDuringSchedulingIgnoredDuringExecution\":{\"nodeSelectorTerms\":[" expr "]}}}"
+#define POD(more)                                                                                  \
+    "{\"spec\":{\"containers\":[{\"resources\":{\"requests\":{\"cpu\":\"500m\",\"memory\":"        \
+    "\"1Gi\"}}}]" more "}}"
+#define AFFINE(expr)                                                                               \
+    ",\"affinity\":{\"nodeAffinity\":{\"requiredDuringSchedulingIgnoredDuringExecution\":{"        \
+    "\"nodeSelectorTerms\":[" expr "]}}}"
 
 static void chooses_or_says_why(void **state)
 {
@@ -30,32 +35,57 @@ static void chooses_or_says_why(void **state)
         {POD(""), {NODE("x", "\"unschedulable\":true"), NODE("y", "")}, "y"},
         {POD(""), {NULL}, "no nodes available to schedule pods"},
         {POD(",\"nodeSelector\":{\"n\":\"y\"}"), {NODE("x", ""), NODE("y", "")}, "y"},
-        {POD(",\"nodeSelector\":{\"n\":\"z\"}"), {NODE("x", ""), NODE("y", "\"unschedulable\":true")},
-         "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) were unschedulable."},
-        {POD(""), {NODE("x", "\"taints\":[{\"key\":\"k\",\"value\":\"v\",\"effect\":\"NoSchedule\"}]")},
+        {POD(",\"nodeSelector\":{\"n\":\"z\"}"),
+         {NODE("x", ""), NODE("y", "\"unschedulable\":true")},
+         "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) "
+         "were unschedulable."},
+        {POD(""),
+         {NODE("x", "\"taints\":[{\"key\":\"k\",\"value\":\"v\",\"effect\":\"NoSchedule\"}]")},
          "0/1 nodes are available: 1 node(s) had untolerated taint {k: v}."},
         {POD(",\"tolerations\":[{\"key\":\"k\",\"operator\":\"Exists\"}]"),
-         {NODE("x", "\"taints\":[{\"key\":\"k\",\"value\":\"v\",\"effect\":\"NoSchedule\"}]")}, "x"},
+         {NODE("x", "\"taints\":[{\"key\":\"k\",\"value\":\"v\",\"effect\":\"NoSchedule\"}]")},
+         "x"},
         {POD(",\"tolerations\":[{\"key\":\"k\",\"value\":\"w\"}]"),
-         {NODE("x", "\"taints\":[{\"key\":\"k\",\"value\":\"v\",\"effect\":\"NoExecute\"}]")}, ""},
+         {NODE("x", "\"taints\":[{\"key\":\"k\",\"value\":\"v\",\"effect\":\"NoExecute\"}]")},
+         ""},
         {POD(""), {NODE("x", "\"taints\":[{\"key\":\"k\",\"effect\":\"PreferNoSchedule\"}]")}, "x"},
-        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"n\",\"operator\":\"In\",\"values\":[\"y\"]}]}")),
-         {NODE("x", ""), NODE("y", "")}, "y"},
-        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"gone\",\"operator\":\"Exists\"}]},{\"matchFields\":[{\"key\":"
+        {POD(AFFINE(
+             "{\"matchExpressions\":[{\"key\":\"n\",\"operator\":\"In\",\"values\":[\"y\"]}]}")),
+         {NODE("x", ""), NODE("y", "")},
+         "y"},
+        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"gone\",\"operator\":\"Exists\"}]},{"
+                    "\"matchFields\":[{\"key\":"
                     "\"metadata.name\",\"operator\":\"In\",\"values\":[\"y\"]}]}")),
-         {NODE("x", ""), NODE("y", "")}, "y"},
-        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"n\",\"operator\":\"NotIn\",\"values\":[\"x\"]}]}")), {NODE("x", "")}, ""},
+         {NODE("x", ""), NODE("y", "")},
+         "y"},
+        {POD(AFFINE(
+             "{\"matchExpressions\":[{\"key\":\"n\",\"operator\":\"NotIn\",\"values\":[\"x\"]}]}")),
+         {NODE("x", "")},
+         ""},
         {POD(AFFINE("{}")), {NODE("x", "")}, ""},
-        {"{\"spec\":{\"containers\":[{\"resources\":{\"limits\":{\"memory\":\"8Gi\"}}}]}}", {NODE("x", "")},
-         "0/1 nodes are available: 1 Insufficient memory. The pod needs 8192Mi of memory; node x has 4096Mi left of 4096Mi."},
-        {"{\"spec\":{\"containers\":[{\"resources\":{\"requests\":{\"cpu\":\"3\",\"memory\":\"8Gi\"}}}]}}", {NODE("x", "")},
-         "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. The pod needs 3000m of cpu; node x has 2000 left of "
+        {"{\"spec\":{\"containers\":[{\"resources\":{\"limits\":{\"memory\":\"8Gi\"}}}]}}",
+         {NODE("x", "")},
+         "0/1 nodes are available: 1 Insufficient memory. The pod needs 8192Mi of memory; node x "
+         "has 4096Mi left of 4096Mi."},
+        {"{\"spec\":{\"containers\":[{\"resources\":{\"requests\":{\"cpu\":\"3\",\"memory\":"
+         "\"8Gi\"}}}]}}",
+         {NODE("x", "")},
+         "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. The pod needs 3000m "
+         "of cpu; node x has 2000 left of "
          "2000. The pod needs 8192Mi of memory; node x has 4096Mi left of 4096Mi."},
-        {"{\"spec\":{\"containers\":[{\"resources\":{\"limits\":{\"devices.kubevirt.io/kvm\":\"1\"}}}]}}", {NODE("x", "")},
-         "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm. No node has a /dev/kvm that works: let the KubeVirt "
+        {"{\"spec\":{\"containers\":[{\"resources\":{\"limits\":{\"devices.kubevirt.io/"
+         "kvm\":\"1\"}}}]}}",
+         {NODE("x", "")},
+         "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm. No node has a /dev/kvm "
+         "that works: let the KubeVirt "
          "object's developerConfiguration.useEmulation be unset or true to run without."},
-        {"{\"spec\":{\"containers\":[{}],\"initContainers\":[{\"resources\":{\"requests\":{\"memory\":\"5Gi\"}}}]}}", {NODE("x", "")}, ""},
-        {"{\"spec\":{\"containers\":\"x\",\"tolerations\":5,\"affinity\":[]}}", {NODE("x", "\"taints\":{}")}, "x"},
+        {"{\"spec\":{\"containers\":[{}],\"initContainers\":[{\"resources\":{\"requests\":{"
+         "\"memory\":\"5Gi\"}}}]}}",
+         {NODE("x", "")},
+         ""},
+        {"{\"spec\":{\"containers\":\"x\",\"tolerations\":5,\"affinity\":[]}}",
+         {NODE("x", "\"taints\":{}")},
+         "x"},
     };
 
     (void)state;
@@ -73,7 +103,8 @@ static void chooses_or_says_why(void **state)
         at = schedule(parse(cases[i].pod, &a), nodes, n, &a, &message);
         if (at < 0 && !cases[i].answer[0])
             continue;
-        if (strcmp(at >= 0 ? arena_strdup(&a, meta_name(nodes[at].node)) : message, cases[i].answer) != 0)
+        if (strcmp(at >= 0 ? arena_strdup(&a, meta_name(nodes[at].node)) : message, cases[i].answer)
+            != 0)
             fail_msg("case %zu: %d %s", i, at, at < 0 ? message : "");
     }
 }
@@ -106,7 +137,8 @@ static void what_is_used_counts(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(chooses_or_says_why), cmocka_unit_test(what_is_used_counts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(chooses_or_says_why),
+                                       cmocka_unit_test(what_is_used_counts)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ void vm_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
         return;
     v.vmi = object_of(c, RESOURCE_VMI, str_of(k->key), a);
     v.revisions = objects_of(c, RESOURCE_REVISION, meta_uid(v.vm), a);
-    json_each_item (r, v.revisions)
+    json_each_item(r, v.revisions)
         if (v.vmi && str_eq(meta_name(r), json_str_at(v.vmi, "status/virtualMachineRevisionName")))
             v.revision = r;
     v.now_unix_ns = loop_unix_ns(c->loop);

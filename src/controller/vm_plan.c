@@ -12,7 +12,8 @@
 
 static enum vm_strategy strategy_of(const struct json *vm)
 {
-    static const char *const names[] = {"Always", "RerunOnFailure", "Manual", "Halted", "Once", "WaitAsReceiver"};
+    static const char *const names[] = {"Always", "RerunOnFailure", "Manual",
+                                        "Halted", "Once",           "WaitAsReceiver"};
     struct str name = json_str_at(vm, "spec/runStrategy");
 
     for (size_t i = 0; name.n && i < ARRAY_SIZE(names); i++)
@@ -111,7 +112,8 @@ static bool request_over(const struct json *request, const struct json *vmi, enu
     return true; /* admission lets nothing else through */
 }
 
-static const struct json *trim_requests(struct arena *a, const struct json *vm, const struct json *vmi)
+static const struct json *trim_requests(struct arena *a, const struct json *vm,
+                                        const struct json *vmi)
 {
     const struct json *list = json_at(vm, "status/stateChangeRequests");
 
@@ -124,20 +126,22 @@ static const struct json *trim_requests(struct arena *a, const struct json *vm, 
 
 static enum vm_request request_of(const struct json *vm)
 {
-    struct str action = json_str_at(json_item(json_at(vm, "status/stateChangeRequests"), 0), "action");
+    struct str action =
+        json_str_at(json_item(json_at(vm, "status/stateChangeRequests"), 0), "action");
 
     return str_is(action, "Start") ? VM_START : str_is(action, "Stop") ? VM_STOP : VM_NO_REQUEST;
 }
 
 /* Start failures */
 
-static const struct json *count_start_failure(const struct vm_view *v, struct arena *a, const struct json *vm,
-                                              enum vm_strategy s)
+static const struct json *count_start_failure(const struct vm_view *v, struct arena *a,
+                                              const struct json *vm, enum vm_strategy s)
 {
     const struct json *old = json_at(vm, "status/startFailure"), *failure;
     int64_t count, until;
 
-    if ((s != VM_ALWAYS && s != VM_RERUN_ON_FAILURE && s != VM_ONCE) || (v->vmi && vmi_was_running(v->vmi)))
+    if ((s != VM_ALWAYS && s != VM_RERUN_ON_FAILURE && s != VM_ONCE)
+        || (v->vmi && vmi_was_running(v->vmi)))
         return json_with_at(a, vm, "status/startFailure", NULL);
     /* One that was told to go before it ran has not failed. */
     if (!v->vmi || vmi_phase(v->vmi) != VMI_FAILED || meta_deleting(v->vmi)
@@ -146,7 +150,8 @@ static const struct json *count_start_failure(const struct vm_view *v, struct ar
     count = json_i64_at(old, "consecutiveFailCount", 0) + 1;
     until = v->now_unix_ns + SECONDS(vm_backoff_seconds(count, v->random));
     failure = json_object(a, "consecutiveFailCount", json_new_i64(a, count), "lastFailedVMIUID",
-                          json_new_str(a, meta_uid(v->vmi)), "retryAfterTimestamp", json_new_z(a, time_text(a, until)), NULL);
+                          json_new_str(a, meta_uid(v->vmi)), "retryAfterTimestamp",
+                          json_new_z(a, time_text(a, until)), NULL);
     return json_with_at(a, vm, "status/startFailure", failure);
 }
 
@@ -170,16 +175,17 @@ static bool own_condition(struct str type)
 }
 
 /* An instance's conditions are the VM's, but for those that only a VM has. Without an instance they stay as they were. */
-static const struct json *mirror_conditions(struct arena *a, const struct json *vm, const struct json *vmi)
+static const struct json *mirror_conditions(struct arena *a, const struct json *vm,
+                                            const struct json *vmi)
 {
     const struct json *out = json_array(a, NULL);
 
     if (!vmi)
         return vm;
-    json_each_item (c, json_at(vm, "status/conditions"))
+    json_each_item(c, json_at(vm, "status/conditions"))
         if (own_condition(json_str_at(c, "type")))
             out = json_append(a, out, c);
-    json_each_item (c, json_at(vmi, "status/conditions"))
+    json_each_item(c, json_at(vmi, "status/conditions"))
         if (!own_condition(json_str_at(c, "type")))
             out = json_append(a, out, c);
     return json_with_at(a, vm, "status/conditions", out);
@@ -187,12 +193,14 @@ static const struct json *mirror_conditions(struct arena *a, const struct json *
 
 static bool says_the_same(const struct json *x, const struct json *y)
 {
-    return str_eq(json_str_at(x, "status"), json_str_at(y, "status")) && str_eq(json_str_at(x, "reason"), json_str_at(y, "reason"))
+    return str_eq(json_str_at(x, "status"), json_str_at(y, "status"))
+           && str_eq(json_str_at(x, "reason"), json_str_at(y, "reason"))
            && str_eq(json_str_at(x, "message"), json_str_at(y, "message"));
 }
 
 /* The instance's Ready as it stands; before it has one, what it will say: that saves a write per start. */
-static const struct json *mirror_ready(struct arena *a, const struct json *vm, const struct json *vmi, const char *now)
+static const struct json *mirror_ready(struct arena *a, const struct json *vm,
+                                       const struct json *vmi, const char *now)
 {
     const struct json *ready = condition_find(vmi, "Ready"), *out = json_array(a, NULL), *list;
     struct condition c = {.type = "Ready", .status = "False"};
@@ -210,16 +218,18 @@ static const struct json *mirror_ready(struct arena *a, const struct json *vm, c
         return vm;
     list = json_at(vm, "status/conditions");
     out = json_append(a, out, ready);
-    json_each_item (other, list)
+    json_each_item(other, list)
         if (!str_is(json_str_at(other, "type"), "Ready"))
             out = json_append(a, out, other);
     return json_with_at(a, vm, "status/conditions", out);
 }
 
-static const struct json *restart_required(const struct vm_view *v, struct arena *a, const struct json *vm, const char *now)
+static const struct json *restart_required(const struct vm_view *v, struct arena *a,
+                                           const struct json *vm, const char *now)
 {
     const struct json *started = json_at(v->revision, "data/spec/template/spec");
-    struct condition c = {.type = "RestartRequired", .status = "True",
+    struct condition c = {.type = "RestartRequired",
+                          .status = "True",
                           .message = "a non-live-updatable field was changed in the template spec"};
 
     if (!v->vmi || vmi_final(vmi_phase(v->vmi)))
@@ -231,9 +241,13 @@ static const struct json *restart_required(const struct vm_view *v, struct arena
     return condition_set(a, vm, &c, now);
 }
 
-static const struct json *failure_condition(const struct vm_view *v, struct arena *a, const struct json *vm, const char *now)
+static const struct json *failure_condition(const struct vm_view *v, struct arena *a,
+                                            const struct json *vm, const char *now)
 {
-    struct condition c = {.type = "Failure", .status = "True", .reason = v->failure.reason, .message = v->failure.message};
+    struct condition c = {.type = "Failure",
+                          .status = "True",
+                          .reason = v->failure.reason,
+                          .message = v->failure.message};
 
     return v->failure.reason ? condition_set(a, vm, &c, now) : condition_remove(a, vm, "Failure");
 }
@@ -244,8 +258,8 @@ static const struct json *flag(struct arena *a, const struct json *vm, const cha
 }
 
 /* Everything in status but what the caller has put there: requests, start failure. */
-static const struct json *status_of_vm(const struct vm_view *v, struct arena *a, const struct json *vm, enum vm_strategy s,
-                                       enum vm_step step)
+static const struct json *status_of_vm(const struct vm_view *v, struct arena *a,
+                                       const struct json *vm, enum vm_strategy s, enum vm_step step)
 {
     const char *now = time_text(a, v->now_unix_ns);
     int64_t observed;
@@ -258,7 +272,8 @@ static const struct json *status_of_vm(const struct vm_view *v, struct arena *a,
     if (v->vmi) {
         AUTO(error_clear) struct error err = {0};
 
-        if (parse_i64(meta_annotation(v->vmi, "kubevirt.io/vm-generation"), 0, INT64_MAX, &observed, &err))
+        if (parse_i64(meta_annotation(v->vmi, "kubevirt.io/vm-generation"), 0, INT64_MAX, &observed,
+                      &err))
             vm = json_with_at(a, vm, "status/observedGeneration", json_new_i64(a, observed));
         vm = json_with_at(a, vm, "status/desiredGeneration", json_new_i64(a, meta_generation(vm)));
     }
@@ -266,15 +281,18 @@ static const struct json *status_of_vm(const struct vm_view *v, struct arena *a,
     vm = restart_required(v, a, vm, now);
     vm = failure_condition(v, a, vm, now);
     vm = mirror_conditions(a, vm, v->vmi);
-    return json_with_at(a, vm, "status/printableStatus",
-                        json_new_z(a, kv_printable_status(vm, v->vmi, step == VM_CREATE || step == VM_SPEC_ALWAYS)));
+    return json_with_at(
+        a, vm, "status/printableStatus",
+        json_new_z(a,
+                   kv_printable_status(vm, v->vmi, step == VM_CREATE || step == VM_SPEC_ALWAYS)));
 }
 
 /* Starting */
 
 static const char *revision_name(struct arena *a, const struct json *vm)
 {
-    return arena_printf(a, "revision-start-vm-" STR_FMT "-%lld", STR_ARG(meta_uid(vm)), (long long)meta_generation(vm));
+    return arena_printf(a, "revision-start-vm-" STR_FMT "-%lld", STR_ARG(meta_uid(vm)),
+                        (long long)meta_generation(vm));
 }
 
 static void create_revision(const struct vm_view *v, struct plan *p, const char *name)
@@ -283,19 +301,24 @@ static void create_revision(const struct vm_view *v, struct plan *p, const char 
     bool there = false;
     size_t old = 0;
 
-    json_each_item (r, v->revisions) {
+    json_each_item(r, v->revisions) {
         if (str_is(meta_name(r), name))
             there = true;
-        else if (old++ < 2) /* more than one is left only by a lost delete; the next start takes the rest */
+        else if (
+            old++
+            < 2) /* more than one is left only by a lost delete; the next start takes the rest */
             plan_delete(p, RESOURCE_REVISION, r, -1);
     }
     if (there)
         return;
     plan_act(p, ACTION_CREATE, RESOURCE_REVISION, NULL,
-             json_object(a, "apiVersion", json_new_z(a, "apps/v1"), "kind", json_new_z(a, "ControllerRevision"), "metadata",
-                         json_object(a, "name", json_new_z(a, name), "namespace", json_at(v->vm, "metadata/namespace"),
-                                     "ownerReferences", json_array(a, meta_owner_ref(a, v->vm, true), NULL), NULL),
-                         "data", json_object(a, "spec", json_get(v->vm, "spec"), NULL), "revision", json_new_i64(a, 1), NULL))
+             json_object(a, "apiVersion", json_new_z(a, "apps/v1"), "kind",
+                         json_new_z(a, "ControllerRevision"), "metadata",
+                         json_object(a, "name", json_new_z(a, name), "namespace",
+                                     json_at(v->vm, "metadata/namespace"), "ownerReferences",
+                                     json_array(a, meta_owner_ref(a, v->vm, true), NULL), NULL),
+                         "data", json_object(a, "spec", json_get(v->vm, "spec"), NULL), "revision",
+                         json_new_i64(a, 1), NULL))
         ->failed = (struct notice){"Warning", "FailedCreate", NULL};
 }
 
@@ -312,9 +335,11 @@ static void create_instance(const struct vm_view *v, struct plan *p, const struc
     vmi = json_with_at(a, vmi, "status/virtualMachineRevisionName", json_new_z(a, name));
     create_revision(v, p, name);
     act = plan_act(p, ACTION_CREATE, RESOURCE_VMI, NULL, vmi);
-    act->done = (struct notice){"Normal", "SuccessfulCreate",
-                                arena_printf(a, "Started the virtual machine by creating the new virtual machine instance " STR_FMT,
-                                             STR_ARG(meta_name(vm)))};
+    act->done = (struct notice){
+        "Normal", "SuccessfulCreate",
+        arena_printf(
+            a, "Started the virtual machine by creating the new virtual machine instance " STR_FMT,
+            STR_ARG(meta_name(vm)))};
     act->failed = (struct notice){"Warning", "FailedCreate", NULL};
 }
 
@@ -325,17 +350,21 @@ static void delete_instance(const struct vm_view *v, struct plan *p)
     if (meta_deleting(v->vmi))
         return;
     act = plan_delete(p, RESOURCE_VMI, v->vmi, -1);
-    act->done = (struct notice){"Normal", "SuccessfulDelete",
-                                arena_printf(p->a, "Stopped the virtual machine by deleting the virtual machine instance " STR_FMT,
-                                             STR_ARG(meta_uid(v->vmi)))};
+    act->done = (struct notice){
+        "Normal", "SuccessfulDelete",
+        arena_printf(
+            p->a, "Stopped the virtual machine by deleting the virtual machine instance " STR_FMT,
+            STR_ARG(meta_uid(v->vmi)))};
     act->failed = (struct notice){"Warning", "FailedDelete", NULL};
 }
 
 /* The VM has seen how its instance ended; the instance may go as far as we are concerned. */
 static void release_instance(const struct vm_view *v, struct plan *p)
 {
-    if (v->vmi && meta_deleting(v->vmi) && vmi_final(vmi_phase(v->vmi)) && meta_has_finalizer(v->vmi, FINALIZER_VM))
-        plan_patch(p, RESOURCE_VMI, v->vmi, meta_remove_finalizer(p->a, v->vmi, FINALIZER_VM), false);
+    if (v->vmi && meta_deleting(v->vmi) && vmi_final(vmi_phase(v->vmi))
+        && meta_has_finalizer(v->vmi, FINALIZER_VM))
+        plan_patch(p, RESOURCE_VMI, v->vmi, meta_remove_finalizer(p->a, v->vmi, FINALIZER_VM),
+                   false);
 }
 
 /* A change that needs no restart: the instance is up to date with the new generation. */
@@ -347,7 +376,9 @@ static void bump_generation(const struct vm_view *v, struct plan *p)
         || str_is(meta_annotation(v->vmi, "kubevirt.io/vm-generation"), want)
         || !json_eq(json_at(v->revision, "data/spec/template"), json_at(v->vm, "spec/template")))
         return;
-    plan_patch(p, RESOURCE_VMI, v->vmi, meta_with_annotation(p->a, v->vmi, "kubevirt.io/vm-generation", str_of(want)), false);
+    plan_patch(p, RESOURCE_VMI, v->vmi,
+               meta_with_annotation(p->a, v->vmi, "kubevirt.io/vm-generation", str_of(want)),
+               false);
 }
 
 static void plan_deleting(const struct vm_view *v, struct plan *p)
@@ -370,10 +401,14 @@ static void plan_foreign(const struct vm_view *v, struct plan *p)
 
     alone.vmi = alone.revision = NULL;
     alone.failure = (struct failure){
-        "FailedCreate", arena_printf(p->a, "there is a virtual machine instance " STR_FMT
-                                           " that is not this virtual machine's: delete it, or rename the virtual machine",
-                                     STR_ARG(meta_name(v->vm)))};
-    if (plan_patch(p, RESOURCE_VM, v->vm, status_of_vm(&alone, p->a, v->vm, strategy_of(v->vm), VM_STAY), true))
+        "FailedCreate",
+        arena_printf(
+            p->a,
+            "there is a virtual machine instance " STR_FMT
+            " that is not this virtual machine's: delete it, or rename the virtual machine",
+            STR_ARG(meta_name(v->vm)))};
+    if (plan_patch(p, RESOURCE_VM, v->vm,
+                   status_of_vm(&alone, p->a, v->vm, strategy_of(v->vm), VM_STAY), true))
         plan_notice(p, "Warning", "FailedCreate", "%s", alone.failure.message);
 }
 
@@ -425,8 +460,11 @@ void vm_plan(const struct vm_view *v, struct plan *p)
 
     counted = count_start_failure(v, a, v->vm, strategy);
     vm = trim_requests(a, counted, v->vmi);
-    c = (struct vm_case){.strategy = strategy, .vmi = vmi_phase(v->vmi), .request = request_of(vm),
-                         .same_strategy = str_is(json_str_at(vm, "status/runStrategy"), strategy_name(strategy))};
+    c = (struct vm_case){
+        .strategy = strategy,
+        .vmi = vmi_phase(v->vmi),
+        .request = request_of(vm),
+        .same_strategy = str_is(json_str_at(vm, "status/runStrategy"), strategy_name(strategy))};
     step = vm_step(&c);
 
     left = backoff_left(vm, v->now_unix_ns);
@@ -440,7 +478,8 @@ void vm_plan(const struct vm_view *v, struct plan *p)
     switch (step) {
     case VM_STAY:
         if (v->vmi && !v->revision && !meta_deleting(v->vmi)
-            && str_is(json_str_at(v->vmi, "status/virtualMachineRevisionName"), revision_name(a, v->vm)))
+            && str_is(json_str_at(v->vmi, "status/virtualMachineRevisionName"),
+                      revision_name(a, v->vm)))
             create_revision(v, p, revision_name(a, v->vm)); /* its creation was lost */
         bump_generation(v, p);
         break;
@@ -467,9 +506,11 @@ void vm_plan(const struct vm_view *v, struct plan *p)
         if (p->actions[i].resource == RESOURCE_VM)
             return;
     /* What is under way is told once the instance is there, or going: one write, not two. */
-    if (step == VM_CREATE && !v->failure.reason && !json_len(json_at(v->vm, "status/stateChangeRequests")))
+    if (step == VM_CREATE && !v->failure.reason
+        && !json_len(json_at(v->vm, "status/stateChangeRequests")))
         return;
-    if (step == VM_DELETE && p->n_actions > 0 && p->actions[0].kind == ACTION_DELETE && !v->failure.reason)
+    if (step == VM_DELETE && p->n_actions > 0 && p->actions[0].kind == ACTION_DELETE
+        && !v->failure.reason)
         return;
     plan_patch(p, RESOURCE_VM, v->vm, status_of_vm(v, a, vm, strategy, step), true);
 }

@@ -8,26 +8,38 @@ struct vm_view {
     const struct json *revision;  /* that the VMI was started from, or NULL */
     const struct json *revisions; /* array of the VM's start revisions */
     int64_t now_unix_ns;
-    uint64_t random;              /* for the jitter of the backoff */
+    uint64_t random; /* for the jitter of the backoff */
     struct failure failure;
 };
 void vm_plan(const struct vm_view *v, struct plan *p);
 
 /* The heart of it, for tests: what the strategy wants. */
-enum vm_strategy { VM_ALWAYS, VM_RERUN_ON_FAILURE, VM_MANUAL, VM_HALTED, VM_ONCE, VM_WAIT_AS_RECEIVER };
-enum vm_request { VM_NO_REQUEST, VM_START, VM_STOP }; /* the first request that still means something */
+enum vm_strategy {
+    VM_ALWAYS,
+    VM_RERUN_ON_FAILURE,
+    VM_MANUAL,
+    VM_HALTED,
+    VM_ONCE,
+    VM_WAIT_AS_RECEIVER
+};
+enum vm_request {
+    VM_NO_REQUEST,
+    VM_START,
+    VM_STOP
+}; /* the first request that still means something */
 enum vm_step {
     VM_STAY,
-    VM_CREATE,        /* the instance */
-    VM_DELETE,        /* the instance */
-    VM_PUSH_START,    /* ask for a start, then delete: RerunOnFailure after a failure */
-    VM_SPEC_ALWAYS,   /* a start request changes the strategy */
+    VM_CREATE,      /* the instance */
+    VM_DELETE,      /* the instance */
+    VM_PUSH_START,  /* ask for a start, then delete: RerunOnFailure after a failure */
+    VM_SPEC_ALWAYS, /* a start request changes the strategy */
 };
 struct vm_case {
     enum vm_strategy strategy;
     enum vmi_phase vmi;
     enum vm_request request;
-    bool same_strategy; /* status.runStrategy is the strategy already: RerunOnFailure runs on its own only the first time */
+    bool
+        same_strategy; /* status.runStrategy is the strategy already: RerunOnFailure runs on its own only the first time */
 };
 enum vm_step vm_step(const struct vm_case *c);
 /* 10·n² seconds and up to half as much again, at most 300 s. */

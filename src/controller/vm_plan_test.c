@@ -58,8 +58,8 @@ static void backoff_grows_to_five_minutes(void **state)
         int64_t failures;
         uint64_t random;
         int64_t seconds;
-    } cases[] = {{1, 0, 10}, {1, 5, 15}, {1, 6, 10}, {2, 0, 40}, {2, 20, 60}, {3, 0, 90}, {5, 0, 250}, {5, 125, 300},
-                 {6, 0, 300}, {1000000000000, 7, 300}};
+    } cases[] = {{1, 0, 10}, {1, 5, 15},  {1, 6, 10},    {2, 0, 40},  {2, 20, 60},
+                 {3, 0, 90}, {5, 0, 250}, {5, 125, 300}, {6, 0, 300}, {1000000000000, 7, 300}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
@@ -75,7 +75,8 @@ static char *plan_text(const char *vm, const char *vmi, struct arena *a)
     struct vm_view v = {.now_unix_ns = 1767225600000000000};
     struct plan p = {.a = a};
 
-    if (!json_parse(str_of(vm), a, &v.vm, &err) || (vmi && !json_parse(str_of(vmi), a, &v.vmi, &err)))
+    if (!json_parse(str_of(vm), a, &v.vm, &err)
+        || (vmi && !json_parse(str_of(vmi), a, &v.vmi, &err)))
         fail_msg("%s", error_text(&err));
     vm_plan(&v, &p);
     for (size_t i = 0; i < p.n_actions; i++) {
@@ -83,7 +84,9 @@ static char *plan_text(const char *vm, const char *vmi, struct arena *a)
 
         buf_addf(&b, "%s %s", kinds[act->kind], resources[act->resource].plural);
         if (act->kind == ACTION_PATCH_STATUS)
-            buf_addf(&b, " " STR_FMT, STR_ARG(json_str_at(json_merge_patch(a, v.vm, act->body), "status/printableStatus")));
+            buf_addf(&b, " " STR_FMT,
+                     STR_ARG(json_str_at(json_merge_patch(a, v.vm, act->body),
+                                         "status/printableStatus")));
         buf_adds(&b, "; ");
     }
     if (p.again_ns)
@@ -91,10 +94,14 @@ static char *plan_text(const char *vm, const char *vmi, struct arena *a)
     return arena_strdup(a, b.n ? buf_str(&b) : STR(""));
 }
 
-#define META   "\"metadata\":{\"name\":\"v\",\"namespace\":\"n\",\"uid\":\"1\",\"resourceVersion\":\"5\",\"generation\":1"
-#define FINAL  ",\"finalizers\":[\"kubevirt.io/virtualMachineControllerFinalize\"]"
+#define META                                                                                       \
+    "\"metadata\":{\"name\":\"v\",\"namespace\":\"n\",\"uid\":\"1\",\"resourceVersion\":\"5\","    \
+    "\"generation\":1"
+#define FINAL ",\"finalizers\":[\"kubevirt.io/virtualMachineControllerFinalize\"]"
 #define SPEC(s) "\"spec\":{" s ",\"template\":{\"spec\":{}}}"
-#define OURS   META ",\"ownerReferences\":[{\"uid\":\"1\",\"controller\":true}],\"annotations\":{\"kubevirt.io/vm-generation\":\"1\"}"
+#define OURS                                                                                       \
+    META ",\"ownerReferences\":[{\"uid\":\"1\",\"controller\":true}],\"annotations\":{\"kubevirt." \
+         "io/vm-generation\":\"1\"}"
 
 static void plans(void **state)
 {
@@ -104,34 +111,49 @@ static void plans(void **state)
         /* running: true and false */
         {"{" META "}," SPEC("\"running\":true") "}", NULL,
          "patch virtualmachines; create controllerrevisions; create virtualmachineinstances; "},
-        {"{" META FINAL "}," SPEC("\"running\":false") "}", NULL, "status virtualmachines Stopped; "},
+        {"{" META FINAL "}," SPEC("\"running\":false") "}", NULL,
+         "status virtualmachines Stopped; "},
         /* a backoff that has 30 s to go */
-        {"{" META FINAL "}," SPEC("\"runStrategy\":\"Always\"") ",\"status\":{\"startFailure\":{\"consecutiveFailCount\":2,"
-         "\"retryAfterTimestamp\":\"2026-01-01T00:00:30Z\"}}}", NULL, "status virtualmachines CrashLoopBackOff; again 30s"},
+        {"{" META FINAL "}," SPEC(
+             "\"runStrategy\":\"Always\"") ",\"status\":{\"startFailure\":{"
+                                           "\"consecutiveFailCount\":2,"
+                                           "\"retryAfterTimestamp\":\"2026-01-01T00:00:30Z\"}}}",
+         NULL, "status virtualmachines CrashLoopBackOff; again 30s"},
         /* a failure is written down before its instance goes */
-        {"{" META FINAL "}," SPEC("\"runStrategy\":\"Always\"") "}", "{" OURS "},\"status\":{\"phase\":\"Failed\"}}",
-         "status virtualmachines CrashLoopBackOff; "},
-        {"{" META FINAL "}," SPEC("\"runStrategy\":\"Always\"") ",\"status\":{\"startFailure\":{\"consecutiveFailCount\":1,"
-         "\"lastFailedVMIUID\":\"1\",\"retryAfterTimestamp\":\"2026-01-01T00:00:30Z\"}}}",
+        {"{" META FINAL "}," SPEC("\"runStrategy\":\"Always\"") "}",
          "{" OURS "},\"status\":{\"phase\":\"Failed\"}}",
-         "delete virtualmachineinstances; "},
+         "status virtualmachines CrashLoopBackOff; "},
+        {"{" META FINAL "}," SPEC(
+             "\"runStrategy\":\"Always\"") ",\"status\":{\"startFailure\":{"
+                                           "\"consecutiveFailCount\":1,"
+                                           "\"lastFailedVMIUID\":\"1\",\"retryAfterTimestamp\":"
+                                           "\"2026-01-01T00:00:30Z\"}}}",
+         "{" OURS "},\"status\":{\"phase\":\"Failed\"}}", "delete virtualmachineinstances; "},
         /* deleting: the instance, then our finalizer */
-        {"{" META FINAL ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"}," SPEC("\"running\":true") "}",
+        {"{" META FINAL
+         ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"}," SPEC("\"running\":true") "}",
          "{" OURS "},\"status\":{\"phase\":\"Running\"}}",
          "delete virtualmachineinstances; status virtualmachines Terminating; "},
-        {"{" META FINAL ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"}," SPEC("\"running\":true") "}", NULL,
-         "patch virtualmachines; "},
+        {"{" META FINAL
+         ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"}," SPEC("\"running\":true") "}",
+         NULL, "patch virtualmachines; "},
         /* kubectl delete --cascade=orphan */
-        {"{" META ",\"finalizers\":[\"kubevirt.io/virtualMachineControllerFinalize\",\"orphan\"],\"deletionTimestamp\":"
+        {"{" META ",\"finalizers\":[\"kubevirt.io/"
+                  "virtualMachineControllerFinalize\",\"orphan\"],\"deletionTimestamp\":"
          "\"2026-01-01T00:00:00Z\"}," SPEC("\"running\":true") "}",
          "{" OURS "},\"status\":{\"phase\":\"Running\"}}", "patch virtualmachines; "},
         /* a stop for an instance that is not there any more */
-        {"{" META FINAL "}," SPEC("\"runStrategy\":\"Manual\"") ",\"status\":{\"stateChangeRequests\":[{\"action\":\"Stop\","
-         "\"uid\":\"9\"},{\"action\":\"Start\"}]}}", NULL,
-         "create controllerrevisions; create virtualmachineinstances; status virtualmachines Starting; "},
+        {"{" META FINAL
+         "}," SPEC("\"runStrategy\":\"Manual\"") ",\"status\":{\"stateChangeRequests\":[{"
+                                                 "\"action\":\"Stop\","
+                                                 "\"uid\":\"9\"},{\"action\":\"Start\"}]}}",
+         NULL,
+         "create controllerrevisions; create virtualmachineinstances; status virtualmachines "
+         "Starting; "},
         /* nonsense that admission would have refused */
-        {"{" META FINAL "},\"spec\":7,\"status\":{\"stateChangeRequests\":{\"a\":1},\"conditions\":\"no\"}}", "{" OURS "}}",
-         "delete virtualmachineinstances; "},
+        {"{" META FINAL
+         "},\"spec\":7,\"status\":{\"stateChangeRequests\":{\"a\":1},\"conditions\":\"no\"}}",
+         "{" OURS "}}", "delete virtualmachineinstances; "},
     };
 
     (void)state;
@@ -161,8 +183,11 @@ static size_t read_recording(struct arena *a, struct buf *text, struct recorded 
     size_t n = 0;
 
     buf_init(text, LIMIT_BUF_DEFAULT);
-    if (!data || !file_read(AT_FDCWD, arena_printf(a, "%s/kubevirt-live/vm-life.jsonl", data), text, &err)) {
-        print_message("skipped: no recordings: %s\n", data ? error_text(&err) : "VIREO_DATA is not set");
+    if (!data
+        || !file_read(AT_FDCWD, arena_printf(a, "%s/kubevirt-live/vm-life.jsonl", data), text,
+                      &err)) {
+        print_message("skipped: no recordings: %s\n",
+                      data ? error_text(&err) : "VIREO_DATA is not set");
         return 0;
     }
     rest = buf_str(text);
@@ -193,7 +218,8 @@ static struct str said_by_plan(const struct recorded *r, struct arena *a)
     vm_plan(&v, &p);
     for (size_t i = 0; i < p.n_actions; i++)
         if (p.actions[i].kind == ACTION_PATCH_STATUS)
-            return json_str_at(json_merge_patch(a, r->vm, p.actions[i].body), "status/printableStatus");
+            return json_str_at(json_merge_patch(a, r->vm, p.actions[i].body),
+                               "status/printableStatus");
     return json_str_at(r->vm, "status/printableStatus");
 }
 
@@ -212,7 +238,8 @@ static void as_upstream_says(void **state)
         bool found = false;
         size_t ahead = 0;
 
-        if (all[i].is_vm || !all[i].vm || !all[i].vmi || json_len(json_at(all[i].vm, "metadata/finalizers")) == 0)
+        if (all[i].is_vm || !all[i].vm || !all[i].vmi
+            || json_len(json_at(all[i].vm, "metadata/finalizers")) == 0)
             continue;
         said = said_by_plan(&all[i], &a);
         /* It may have been said before: one write of theirs can tell of two states. */
@@ -225,8 +252,8 @@ static void as_upstream_says(void **state)
         }
         looked_at++;
         if (!found && ahead == 3)
-            fail_msg("record %zu: we say '" STR_FMT "' of a VM whose instance is " STR_FMT, i, STR_ARG(said),
-                     STR_ARG(json_str_at(all[i].vmi, "status/phase")));
+            fail_msg("record %zu: we say '" STR_FMT "' of a VM whose instance is " STR_FMT, i,
+                     STR_ARG(said), STR_ARG(json_str_at(all[i].vmi, "status/phase")));
     }
     assert_true(looked_at > 20);
 }

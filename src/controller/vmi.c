@@ -9,14 +9,16 @@ static const struct json *claims_of(struct controllers *c, const struct json *vm
 {
     const struct json *claims = NULL;
 
-    json_each_item (volume, json_at(vmi, "spec/volumes")) {
+    json_each_item(volume, json_at(vmi, "spec/volumes")) {
         struct str name = vmi_volume_claim(volume);
         const struct json *claim;
 
         if (!name.n)
             continue;
         claim = object_of(c, RESOURCE_PVC,
-                          str_of(arena_printf(a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(vmi)), STR_ARG(name))), a);
+                          str_of(arena_printf(a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(vmi)),
+                                              STR_ARG(name))),
+                          a);
         if (claim)
             claims = json_with_str(a, claims, name, claim);
     }
@@ -32,7 +34,8 @@ static bool offers_kvm(void *user, struct str key)
 {
     struct offer *o = user;
     AUTO(arena_done) struct arena a = {0};
-    struct str n = json_str_at(object_of(o->c, RESOURCE_NODE, key, &a), "status/allocatable/devices.kubevirt.io~1kvm");
+    struct str n = json_str_at(object_of(o->c, RESOURCE_NODE, key, &a),
+                               "status/allocatable/devices.kubevirt.io~1kvm");
 
     o->kvm = n.n && !str_is(n, "0");
     return !o->kvm;
@@ -62,7 +65,9 @@ static bool vm_alive(struct controllers *c, const struct json *vmi, struct arena
     if (!str_is(json_str_at(owner, "kind"), "VirtualMachine"))
         return false;
     vm = object_of(c, RESOURCE_VM,
-                   str_of(arena_printf(a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(vmi)), STR_ARG(json_str_at(owner, "name")))), a);
+                   str_of(arena_printf(a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(vmi)),
+                                       STR_ARG(json_str_at(owner, "name")))),
+                   a);
     return vm && str_eq(meta_uid(vm), json_str_at(owner, "uid"));
 }
 
@@ -72,7 +77,7 @@ static void note_waiting(struct controllers *c, const struct key_state *k, const
     bool waits = false;
 
     if (v->vmi && vmi_phase(v->vmi) == VMI_PENDING && !meta_deleting(v->vmi))
-        json_each_item (volume, json_at(v->vmi, "spec/volumes")) {
+        json_each_item(volume, json_at(v->vmi, "spec/volumes")) {
             struct str name = vmi_volume_claim(volume);
 
             waits |= name.n && !json_get_str(v->claims, name);
@@ -96,13 +101,15 @@ void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
         return;
     }
     v.pods = objects_of(c, RESOURCE_POD, meta_uid(v.vmi), a);
-    if (json_len(json_at(v.vmi, "spec/volumes")) && (phase == VMI_PENDING || phase == VMI_SCHEDULING))
+    if (json_len(json_at(v.vmi, "spec/volumes"))
+        && (phase == VMI_PENDING || phase == VMI_SCHEDULING))
         v.claims = claims_of(c, v.vmi, a);
     v.vm_alive = vm_alive(c, v.vmi, a);
     v.now_unix_ns = loop_unix_ns(c->loop);
     v.failure = key_failure(k, a);
     v.config = c->kv;
-    v.pod = (struct kv_pod_options){.launcher_image = c->launcher_image, .image_volumes = c->config.image_volumes};
+    v.pod = (struct kv_pod_options){.launcher_image = c->launcher_image,
+                                    .image_volumes = c->config.image_volumes};
     if (phase == VMI_PENDING && json_len(v.pods) == 0)
         v.pod.kvm = wants_kvm(c);
 

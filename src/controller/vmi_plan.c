@@ -33,7 +33,7 @@ const struct json *vmi_pod(const struct vmi_view *v)
 {
     const struct json *best = NULL;
 
-    json_each_item (pod, v->pods)
+    json_each_item(pod, v->pods)
         if (!best || (pod_ended(best) && !pod_ended(pod)))
             best = pod;
     return best;
@@ -49,7 +49,8 @@ bool vmi_pod_lost(const struct vmi_view *v)
 
 /* Conditions */
 
-static const struct json *ready(const struct vmi_view *v, struct arena *a, const struct json *vmi, const char *now)
+static const struct json *ready(const struct vmi_view *v, struct arena *a, const struct json *vmi,
+                                const char *now)
 {
     const struct json *pod = vmi_pod(v);
     struct condition c = {.type = "Ready", .status = "False", .probe_time = now};
@@ -66,35 +67,40 @@ static const struct json *ready(const struct vmi_view *v, struct arena *a, const
 }
 
 /* A running guest is ready as far as its pod is: probes are the pod's. The agent has said that the guest runs. */
-static const struct json *ready_as_pod(const struct vmi_view *v, struct arena *a, const struct json *vmi, const char *now)
+static const struct json *ready_as_pod(const struct vmi_view *v, struct arena *a,
+                                       const struct json *vmi, const char *now)
 {
     const struct json *from = condition_find(vmi_pod(v), "Ready");
     struct condition c = {.type = "Ready"};
 
     /* A pod on its way out is not unready: what ends is the guest, and the agent says so. */
-    if (!from || !condition_find(vmi, "Ready") || meta_deleting(vmi_pod(v)) || pod_ended(vmi_pod(v)))
+    if (!from || !condition_find(vmi, "Ready") || meta_deleting(vmi_pod(v))
+        || pod_ended(vmi_pod(v)))
         return vmi;
     if (str_is(json_str_at(from, "status"), "True") && condition_is(vmi, "Ready", "True"))
         return vmi;
     c.status = arena_strdup(a, json_str_at(from, "status"));
     if (!str_is(json_str_at(from, "status"), "True")) {
         /* Never the agent's own word, by which it knows what it may take back. */
-        c.reason = json_str_at(from, "reason").n ? arena_strdup(a, json_str_at(from, "reason")) : "ContainersNotReady";
+        c.reason = json_str_at(from, "reason").n ? arena_strdup(a, json_str_at(from, "reason"))
+                                                 : "ContainersNotReady";
         c.message = arena_strdup(a, json_str_at(from, "message"));
     }
     return condition_set(a, vmi, &c, now);
 }
 
-static const struct json *not_synchronized(struct arena *a, const struct json *vmi, const char *reason, const char *message,
-                                           const char *now)
+static const struct json *not_synchronized(struct arena *a, const struct json *vmi,
+                                           const char *reason, const char *message, const char *now)
 {
-    struct condition c = {.type = "Synchronized", .status = "False", .reason = reason, .message = message};
+    struct condition c = {
+        .type = "Synchronized", .status = "False", .reason = reason, .message = message};
 
     return condition_set(a, vmi, &c, now);
 }
 
 /* Only as False, and only for what the pod tells about its scheduling. */
-static const struct json *scheduled(struct arena *a, const struct json *vmi, const struct json *pod, const char *now)
+static const struct json *scheduled(struct arena *a, const struct json *vmi, const struct json *pod,
+                                    const char *now)
 {
     const struct json *from = condition_find(pod, "PodScheduled");
     struct condition c = {.type = "PodScheduled", .status = "False"};
@@ -112,32 +118,37 @@ static const struct json *waiting(const struct json *pod)
     static const char *const lists[] = {"status/initContainerStatuses", "status/containerStatuses"};
 
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
-        json_each_item (s, json_at(pod, lists[i])) {
+        json_each_item(s, json_at(pod, lists[i])) {
             const struct json *w = json_at(s, "state/waiting");
             struct str reason = json_str_at(w, "reason");
 
-            if (reason.n && !str_is(reason, "ContainerCreating") && !str_is(reason, "PodInitializing"))
+            if (reason.n && !str_is(reason, "ContainerCreating")
+                && !str_is(reason, "PodInitializing"))
                 return w;
         }
     return NULL;
 }
 
-static const struct json *synchronized(struct arena *a, const struct json *vmi, const struct json *pod, const char *now)
+static const struct json *synchronized(struct arena *a, const struct json *vmi,
+                                       const struct json *pod, const char *now)
 {
     const struct json *w = waiting(pod);
 
     if (!w)
         return condition_remove(a, vmi, "Synchronized");
-    return not_synchronized(a, vmi, arena_strdup(a, json_str_at(w, "reason")), arena_strdup(a, json_str_at(w, "message")), now);
+    return not_synchronized(a, vmi, arena_strdup(a, json_str_at(w, "reason")),
+                            arena_strdup(a, json_str_at(w, "message")), now);
 }
 
 /* What is known of volumes and interfaces when the pod is there; the agent fills in the rest. */
 
 static const struct json *claim_info(struct arena *a, const struct json *claim)
 {
-    return json_object(a, "accessModes", json_at(claim, "spec/accessModes"), "capacity", json_at(claim, "status/capacity"),
-                       "claimName", json_at(claim, "metadata/name"), "filesystemOverhead", json_new_z(a, "0"), "requests",
-                       json_at(claim, "spec/resources/requests"), "volumeMode", json_at(claim, "spec/volumeMode"), NULL);
+    return json_object(a, "accessModes", json_at(claim, "spec/accessModes"), "capacity",
+                       json_at(claim, "status/capacity"), "claimName",
+                       json_at(claim, "metadata/name"), "filesystemOverhead", json_new_z(a, "0"),
+                       "requests", json_at(claim, "spec/resources/requests"), "volumeMode",
+                       json_at(claim, "spec/volumeMode"), NULL);
 }
 
 static int by_name(const void *x, const void *y)
@@ -149,17 +160,20 @@ static int by_name(const void *x, const void *y)
 
 static const struct json *volume_status(const struct vmi_view *v, struct arena *a)
 {
-    const struct json *volumes = json_at(v->vmi, "spec/volumes"), **items = ARENA_ARRAY(a, const struct json *, json_len(volumes) + 1);
+    const struct json *volumes = json_at(v->vmi, "spec/volumes"),
+                      **items = ARENA_ARRAY(a, const struct json *, json_len(volumes) + 1);
     size_t n = 0;
 
     if (!json_len(volumes))
         return NULL;
-    json_each_item (volume, volumes) {
+    json_each_item(volume, volumes) {
         const struct json *claim = json_get_str(v->claims, vmi_volume_claim(volume));
 
-        items[n++] = json_object(a, "name", json_get(volume, "name"), "target", json_new_z(a, ""), "phase",
-                                 claim && !str_is(json_str_at(claim, "status/phase"), "Bound") ? json_new_z(a, "Pending") : NULL,
-                                 "persistentVolumeClaimInfo", claim ? claim_info(a, claim) : NULL, NULL);
+        items[n++] = json_object(
+            a, "name", json_get(volume, "name"), "target", json_new_z(a, ""), "phase",
+            claim && !str_is(json_str_at(claim, "status/phase"), "Bound") ? json_new_z(a, "Pending")
+                                                                          : NULL,
+            "persistentVolumeClaimInfo", claim ? claim_info(a, claim) : NULL, NULL);
     }
     qsort(items, n, sizeof *items, by_name);
     return json_array_n(a, items, n);
@@ -169,18 +183,22 @@ static const struct json *interfaces(const struct json *vmi, struct arena *a)
 {
     const struct json *out = NULL;
 
-    json_each_item (net, json_at(vmi, "spec/networks"))
+    json_each_item(net, json_at(vmi, "spec/networks"))
         if (json_get(net, "pod"))
-            out = json_append(a, out, json_object(a, "name", json_get(net, "name"), "podInterfaceName", json_new_z(a, "eth0"), NULL));
+            out = json_append(a, out,
+                              json_object(a, "name", json_get(net, "name"), "podInterfaceName",
+                                          json_new_z(a, "eth0"), NULL));
     return out;
 }
 
-static const struct json *active_pods(const struct json *vmi, const struct json *pod, struct arena *a)
+static const struct json *active_pods(const struct json *vmi, const struct json *pod,
+                                      struct arena *a)
 {
     struct str node = json_str_at(pod, "spec/nodeName");
 
     return json_with_at(a, vmi, "status/activePods",
-                        json_with_str(a, json_at(vmi, "status/activePods"), meta_uid(pod), json_new_str(a, node.p ? node : STR(""))));
+                        json_with_str(a, json_at(vmi, "status/activePods"), meta_uid(pod),
+                                      json_new_str(a, node.p ? node : STR(""))));
 }
 
 /* Steps */
@@ -190,7 +208,8 @@ static bool put(const struct vmi_view *v, struct plan *p, const struct json *new
     return plan_patch(p, RESOURCE_VMI, v->vmi, new, false);
 }
 
-static void fail(const struct vmi_view *v, struct plan *p, const char *reason, const char *message, const char *now)
+static void fail(const struct vmi_view *v, struct plan *p, const char *reason, const char *message,
+                 const char *now)
 {
     const struct json *vmi = vmi_with_phase(p->a, v->vmi, "Failed", reason, now);
 
@@ -202,7 +221,7 @@ static void fail(const struct vmi_view *v, struct plan *p, const char *reason, c
 /* The first claim that does not exist; absent when all do. */
 static struct str missing_claim(const struct vmi_view *v)
 {
-    json_each_item (volume, json_at(v->vmi, "spec/volumes")) {
+    json_each_item(volume, json_at(v->vmi, "spec/volumes")) {
         struct str name = vmi_volume_claim(volume);
 
         if (name.n && !json_get_str(v->claims, name))
@@ -227,26 +246,33 @@ static void plan_pending(const struct vmi_view *v, struct plan *p, const char *n
         return;
     }
     if (claim.n) {
-        const char *message = arena_printf(a, "didn't find PVC " STR_FMT "/" STR_FMT ": create it, or correct the volume's claimName",
+        const char *message = arena_printf(a,
+                                           "didn't find PVC " STR_FMT "/" STR_FMT
+                                           ": create it, or correct the volume's claimName",
                                            STR_ARG(meta_namespace(vmi)), STR_ARG(claim));
 
-        if (put(v, p, ready(v, a, not_synchronized(a, vmi, "FailedPvcNotFound", message, now), now)))
+        if (put(v, p,
+                ready(v, a, not_synchronized(a, vmi, "FailedPvcNotFound", message, now), now)))
             plan_notice(p, "Warning", "FailedPvcNotFound", "%s", message);
         return;
     }
-    act = plan_act(p, ACTION_CREATE, RESOURCE_POD, NULL, kv_launcher_pod(vmi, v->config, &v->pod, a));
-    act->done = (struct notice){"Normal", "SuccessfulCreate",
-                                arena_printf(a, "Created virtual machine pod " STR_FMT, STR_ARG(meta_name(act->body)))};
+    act =
+        plan_act(p, ACTION_CREATE, RESOURCE_POD, NULL, kv_launcher_pod(vmi, v->config, &v->pod, a));
+    act->done = (struct notice){
+        "Normal", "SuccessfulCreate",
+        arena_printf(a, "Created virtual machine pod " STR_FMT, STR_ARG(meta_name(act->body)))};
     act->failed = (struct notice){"Warning", "FailedCreate", NULL};
     if (v->failure.reason)
-        put(v, p, ready(v, a, not_synchronized(a, vmi, v->failure.reason, v->failure.message, now), now));
+        put(v, p,
+            ready(v, a, not_synchronized(a, vmi, v->failure.reason, v->failure.message, now), now));
 }
 
 static bool containers_ready(const struct json *pod)
 {
-    if (!str_is(json_str_at(pod, "status/phase"), "Running") || !json_len(json_at(pod, "status/containerStatuses")))
+    if (!str_is(json_str_at(pod, "status/phase"), "Running")
+        || !json_len(json_at(pod, "status/containerStatuses")))
         return false;
-    json_each_item (s, json_at(pod, "status/containerStatuses"))
+    json_each_item(s, json_at(pod, "status/containerStatuses"))
         if (!json_bool_at(s, "ready", false))
             return false;
     return true;
@@ -261,7 +287,10 @@ static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char
     if (!pod || pod_ended(pod)) {
         struct str why = json_str_at(pod, "status/message");
 
-        fail(v, p, NULL, why.n ? arena_strdup(a, why) : "the virtual machine's pod ended before the guest could start", now);
+        fail(v, p, NULL,
+             why.n ? arena_strdup(a, why)
+                   : "the virtual machine's pod ended before the guest could start",
+             now);
         return;
     }
     vmi = scheduled(a, synchronized(a, vmi, pod, now), pod, now);
@@ -303,12 +332,13 @@ static bool delete_pods(const struct vmi_view *v, struct plan *p)
 {
     bool any = false;
 
-    json_each_item (pod, v->pods) {
+    json_each_item(pod, v->pods) {
         any = true;
         if (meta_deleting(pod) || p->n_actions >= PLAN_ACTIONS - 2)
             continue;
         plan_delete(p, RESOURCE_POD, pod, -1)->done = (struct notice){
-            "Normal", "SuccessfulDelete", arena_printf(p->a, "Deleted virtual machine pod " STR_FMT, STR_ARG(meta_name(pod)))};
+            "Normal", "SuccessfulDelete",
+            arena_printf(p->a, "Deleted virtual machine pod " STR_FMT, STR_ARG(meta_name(pod)))};
     }
     return any;
 }

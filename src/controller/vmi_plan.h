@@ -6,11 +6,12 @@
 
 struct vmi_view {
     const struct json *vmi;
-    const struct json *pods;   /* array of the pods that it controls */
-    const struct json *claims; /* {name: PersistentVolumeClaim} of those its volumes name that exist */
-    bool vm_alive;             /* the VirtualMachine that controls it exists */
+    const struct json *pods; /* array of the pods that it controls */
+    const struct json
+        *claims;   /* {name: PersistentVolumeClaim} of those its volumes name that exist */
+    bool vm_alive; /* the VirtualMachine that controls it exists */
     int64_t now_unix_ns;
-    int64_t pod_gone_ns;       /* how long its pod is known to have vanished or ended; 0: it has not */
+    int64_t pod_gone_ns; /* how long its pod is known to have vanished or ended; 0: it has not */
     struct failure failure;
     const struct kv_config *config;
     struct kv_pod_options pod;

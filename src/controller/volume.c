@@ -57,7 +57,7 @@ static bool uses(void *user, struct str key)
     phase = json_str_at(pod, "status/phase");
     if (str_is(phase, "Failed") || str_is(phase, "Succeeded"))
         return true;
-    json_each_item (v, json_at(pod, "spec/volumes"))
+    json_each_item(v, json_at(pod, "spec/volumes"))
         if (str_eq(json_str_at(v, "persistentVolumeClaim/claimName"), meta_name(f->claim)))
             f->found = true;
     return !f->found;
@@ -82,7 +82,8 @@ void volume_consumed(struct controllers *c, const char *key, bool gone)
 void volume_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
 {
     struct arena *a = p->a;
-    struct volume_view v = {.claim = object_of(c, RESOURCE_PVC, str_of(k->key), a), .path = c->data_volumes_path};
+    struct volume_view v = {.claim = object_of(c, RESOURCE_PVC, str_of(k->key), a),
+                            .path = c->data_volumes_path};
 
     if (!v.claim)
         return;

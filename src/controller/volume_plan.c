@@ -6,19 +6,23 @@ const char *volume_name(const struct json *claim, struct arena *a)
 {
     struct str name = json_str_at(claim, "spec/volumeName");
 
-    return name.n ? arena_strdup(a, name) : arena_printf(a, "pvc-" STR_FMT, STR_ARG(meta_uid(claim)));
+    return name.n ? arena_strdup(a, name)
+                  : arena_printf(a, "pvc-" STR_FMT, STR_ARG(meta_uid(claim)));
 }
 
 bool volume_class_ours(const struct json *class)
 {
-    return str_is(meta_name(class), LOCAL_CLASS) || str_is(json_str_at(class, "provisioner"), LOCAL_PROVISIONER);
+    return str_is(meta_name(class), LOCAL_CLASS)
+           || str_is(json_str_at(class, "provisioner"), LOCAL_PROVISIONER);
 }
 
 static const struct json *claim_ref(const struct json *claim, struct arena *a)
 {
-    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "PersistentVolumeClaim"), "namespace",
-                       json_at(claim, "metadata/namespace"), "name", json_at(claim, "metadata/name"), "uid",
-                       json_at(claim, "metadata/uid"), "resourceVersion", json_at(claim, "metadata/resourceVersion"), NULL);
+    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind",
+                       json_new_z(a, "PersistentVolumeClaim"), "namespace",
+                       json_at(claim, "metadata/namespace"), "name",
+                       json_at(claim, "metadata/name"), "uid", json_at(claim, "metadata/uid"),
+                       "resourceVersion", json_at(claim, "metadata/resourceVersion"), NULL);
 }
 
 static const struct json *new_volume(const struct volume_view *v, const char *name, struct arena *a)
@@ -29,16 +33,21 @@ static const struct json *new_volume(const struct volume_view *v, const char *na
     return json_object(
         a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "PersistentVolume"), "metadata",
         json_object(a, "name", json_new_z(a, name), "annotations",
-                    json_object(a, "pv.kubernetes.io/provisioned-by", json_new_z(a, LOCAL_PROVISIONER), NULL), NULL),
-        "spec",
-        json_object(a, "capacity",
-                    json_object(a, "storage", json_at(v->claim, "spec/resources/requests/storage"), NULL), "accessModes",
-                    json_at(v->claim, "spec/accessModes"), "persistentVolumeReclaimPolicy",
-                    reclaim.n ? json_new_str(a, reclaim) : json_new_z(a, "Delete"), "storageClassName",
-                    json_at(v->class, "metadata/name"), "volumeMode", mode ? mode : json_new_z(a, "Filesystem"), "claimRef",
-                    claim_ref(v->claim, a), "hostPath",
-                    json_object(a, "path", json_new_f(a, "%s/%s", v->path, name), "type", json_new_z(a, "DirectoryOrCreate"), NULL),
+                    json_object(a, "pv.kubernetes.io/provisioned-by",
+                                json_new_z(a, LOCAL_PROVISIONER), NULL),
                     NULL),
+        "spec",
+        json_object(
+            a, "capacity",
+            json_object(a, "storage", json_at(v->claim, "spec/resources/requests/storage"), NULL),
+            "accessModes", json_at(v->claim, "spec/accessModes"), "persistentVolumeReclaimPolicy",
+            reclaim.n ? json_new_str(a, reclaim) : json_new_z(a, "Delete"), "storageClassName",
+            json_at(v->class, "metadata/name"), "volumeMode",
+            mode ? mode : json_new_z(a, "Filesystem"), "claimRef", claim_ref(v->claim, a),
+            "hostPath",
+            json_object(a, "path", json_new_f(a, "%s/%s", v->path, name), "type",
+                        json_new_z(a, "DirectoryOrCreate"), NULL),
+            NULL),
         NULL);
 }
 
@@ -49,7 +58,8 @@ static void plan_deleting(const struct volume_view *v, struct plan *p)
     if (v->volume && !meta_deleting(v->volume)
         && !str_is(json_str_at(v->volume, "spec/persistentVolumeReclaimPolicy"), "Retain"))
         plan_delete(p, RESOURCE_PV, v->volume, -1);
-    plan_patch(p, RESOURCE_PVC, v->claim, meta_remove_finalizer(p->a, v->claim, FINALIZER_CLAIM), false);
+    plan_patch(p, RESOURCE_PVC, v->claim, meta_remove_finalizer(p->a, v->claim, FINALIZER_CLAIM),
+               false);
 }
 
 /* What nobody here will ever bind says so, and what to do. */
@@ -64,13 +74,17 @@ static void plan_foreign(const struct volume_view *v, struct plan *p)
                     STR_ARG(meta_name(v->class)), STR_ARG(json_str_at(v->class, "provisioner")));
     else if (name.p && !name.n)
         plan_notice(p, "Warning", "FailedBinding",
-                    "storageClassName \"\" asks for a volume made by hand, and those are not bound here: use storageClassName " LOCAL_CLASS);
+                    "storageClassName \"\" asks for a volume made by hand, and those are not bound "
+                    "here: use storageClassName " LOCAL_CLASS);
     else if (name.n)
         plan_notice(p, "Warning", "ProvisioningFailed",
-                    "storageclass.storage.k8s.io \"" STR_FMT "\" not found: use storageClassName " LOCAL_CLASS, STR_ARG(name));
+                    "storageclass.storage.k8s.io \"" STR_FMT
+                    "\" not found: use storageClassName " LOCAL_CLASS,
+                    STR_ARG(name));
     else
         plan_notice(p, "Warning", "FailedBinding",
-                    "no storage class is set and there is no default one: use storageClassName " LOCAL_CLASS);
+                    "no storage class is set and there is no default one: use "
+                    "storageClassName " LOCAL_CLASS);
 }
 
 static void plan_bind(const struct volume_view *v, struct plan *p)
@@ -82,12 +96,14 @@ static void plan_bind(const struct volume_view *v, struct plan *p)
 
     if (str_is(json_str_at(claim, "spec/volumeMode"), "Block")) {
         plan_notice(p, "Warning", "ProvisioningFailed",
-                    "volumes of StorageClass " LOCAL_CLASS " are directories: use volumeMode Filesystem");
+                    "volumes of StorageClass " LOCAL_CLASS
+                    " are directories: use volumeMode Filesystem");
         return;
     }
     if (!v->volume) {
         act = plan_act(p, ACTION_CREATE, RESOURCE_PV, NULL, new_volume(v, name, a));
-        act->done = (struct notice){"Normal", "ProvisioningSucceeded", arena_printf(a, "Successfully provisioned volume %s", name)};
+        act->done = (struct notice){"Normal", "ProvisioningSucceeded",
+                                    arena_printf(a, "Successfully provisioned volume %s", name)};
         act->failed = (struct notice){"Warning", "ProvisioningFailed", NULL};
     }
     claim = json_with_at(a, claim, "spec/volumeName", json_new_z(a, name));
@@ -123,7 +139,9 @@ void volume_plan(const struct volume_view *v, struct plan *p)
     }
     if (str_is(phase, "Bound") || str_is(phase, "Lost")) {
         if (str_is(phase, "Bound") && !v->volume)
-            plan_patch(p, RESOURCE_PVC, v->claim, json_with_at(p->a, v->claim, "status/phase", json_new_z(p->a, "Lost")), true);
+            plan_patch(p, RESOURCE_PVC, v->claim,
+                       json_with_at(p->a, v->claim, "status/phase", json_new_z(p->a, "Lost")),
+                       true);
         return;
     }
     if (v->volume && json_str_at(v->claim, "spec/volumeName").n
@@ -138,5 +156,6 @@ void volume_plan(const struct volume_view *v, struct plan *p)
     if (v->wanted || !later)
         plan_bind(v, p);
     else if (!phase.n)
-        plan_patch(p, RESOURCE_PVC, v->claim, json_with_at(p->a, v->claim, "status/phase", json_new_z(p->a, "Pending")), true);
+        plan_patch(p, RESOURCE_PVC, v->claim,
+                   json_with_at(p->a, v->claim, "status/phase", json_new_z(p->a, "Pending")), true);
 }

@@ -2,17 +2,19 @@
 #pragma once
 #include "controller/plan.h"
 
-#define LOCAL_CLASS       "vireo-local"
+#define LOCAL_CLASS "vireo-local"
 #define LOCAL_PROVISIONER "vireo.io/local"
-#define FINALIZER_CLAIM   "kubernetes.io/pvc-protection"
+#define FINALIZER_CLAIM "kubernetes.io/pvc-protection"
 
 struct volume_view {
     const struct json *claim;
-    const struct json *class;  /* that it names, or the default one if it names none; NULL: there is none */
+    const struct json
+        *class; /* that it names, or the default one if it names none; NULL: there is none */
     const struct json *volume; /* its PersistentVolume, or NULL */
     bool wanted;               /* some pod has named it */
-    bool used;                 /* some pod that has not ended names it; only asked for claims that are being deleted */
-    const char *path;          /* where volumes lie */
+    bool
+        used; /* some pod that has not ended names it; only asked for claims that are being deleted */
+    const char *path; /* where volumes lie */
 };
 void volume_plan(const struct volume_view *v, struct plan *p);
 
