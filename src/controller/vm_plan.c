@@ -432,6 +432,24 @@ static void spec_always(const struct vm_view *v, struct plan *p)
     plan_patch(p, RESOURCE_VM, v->vm, vm, false);
 }
 
+/* Why the VM does not run, as an Event on the VM itself: users look there first, not at its instance or pod. */
+static void tell_trouble(struct plan *p, const struct json *old, const struct json *new)
+{
+    static const char *const types[] = {"PodScheduled", "Synchronized"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        const struct json *c = condition_find(new, types[i]);
+        struct str message = json_str_at(c, "message"), reason = json_str_at(c, "reason");
+
+        if (!str_is(json_str_at(c, "status"), "False") || !message.n
+            || str_eq(message, json_str_at(condition_find(old, types[i]), "message")))
+            continue;
+        /* The agent's reason is a sentence (upstream's); an Event's is a word. */
+        plan_notice(p, "Warning", str_has(reason, ' ') || !reason.n ? "SyncFailed" : arena_strdup(p->a, reason), STR_FMT,
+                    STR_ARG(message));
+    }
+}
+
 void vm_plan(const struct vm_view *v, struct plan *p)
 {
     struct arena *a = p->a;
@@ -512,5 +530,7 @@ void vm_plan(const struct vm_view *v, struct plan *p)
     if (step == VM_DELETE && p->n_actions > 0 && p->actions[0].kind == ACTION_DELETE
         && !v->failure.reason)
         return;
-    plan_patch(p, RESOURCE_VM, v->vm, status_of_vm(v, a, vm, strategy, step), true);
+    vm = status_of_vm(v, a, vm, strategy, step);
+    if (plan_patch(p, RESOURCE_VM, v->vm, vm, true))
+        tell_trouble(p, v->vm, vm);
 }
