@@ -1,0 +1,222 @@
+"""Kill -9 anything; restart, reboot and force-delete: nothing is lost, nothing runs twice."""
+import contextlib
+import json
+import os
+import tempfile
+import time
+
+import cases_guest
+import harness
+from cases import collector, linux_vm, null_vm
+from cases_guest import one, shell
+from harness import ROOT, Failure, Skip, check, run, until
+
+case, CASES = collector()
+
+
+def uptime(t):
+    """Of guest one, by a console opened now: so the console is reachable, too."""
+    def probe():
+        with contextlib.suppress(Failure, OSError):
+            with shell(t, "one", 30) as c:
+                return float(c.run("cut -d' ' -f1 /proc/uptime"))
+    return until(40, "guest one answers on its console", probe, every=0.5)
+
+
+def goes_on(t, what, act):
+    """The guest's and every object's identity before and after."""
+    one(t)
+    s = t.server
+    before, begun = uptime(t), time.monotonic()
+    vmi, vm = s.get("vmi", "one"), s.get("vm", "one")
+    qemu = s.qemu(s.pod_of("one")["metadata"]["uid"])
+    s.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "witness"}, "data": {"at": str(begun)}})
+    act(s)
+    s.wait_ready()
+    check(s.get("configmap", "witness")["data"]["at"] == str(begun), "what was written just before is lost")
+    check(s.get("vm", "one")["metadata"]["uid"] == vm["metadata"]["uid"], "another VM object")
+    after = uptime(t)
+    check(after >= before + (time.monotonic() - begun) * 0.5, "the guest's uptime went from %.0f to %.0f s" % (before, after))
+    check(s.qemu(s.pod_of("one")["metadata"]["uid"]) == qemu, "another QEMU after %s" % what)
+    now = s.get("vmi", "one")
+    check(now["metadata"]["uid"] == vmi["metadata"]["uid"] and now["status"]["phase"] == "Running", "the instance changed",
+          s.describe("vmi", "one"))
+    # And it is governed, not only left alone.
+    s.subresource("vmi", "one", "pause")
+    s.wait_status("one", "Paused", 20)
+    s.subresource("vmi", "one", "unpause")
+    s.wait_status("one", "Running", 20)
+    s.delete("configmap", "witness")
+
+
+def killed_child(verb):
+    def act(s):
+        pid = until(5, verb + " runs", lambda: s.child(verb))
+        harness.kill(pid)
+        until(10, verb + " runs anew", lambda: s.child(verb) not in (None, pid))
+    return act
+
+
+@case
+def the_control_process_killed_nothing_is_lost_and_guests_go_on(t):
+    goes_on(t, "kill -9 of control", killed_child("control"))
+
+
+@case
+def the_node_process_killed_guests_go_on_and_are_governed_again(t):
+    goes_on(t, "kill -9 of node", killed_child("node"))
+
+
+@case
+def the_supervisor_killed_guests_go_on_and_the_next_serve_adopts_them(t):
+    def act(s):
+        control, node = s.child("control"), s.child("node")
+        s.kill()
+        until(5, "its processes end with it", lambda: not harness.alive(control) and not harness.alive(node))
+        s.start()
+    goes_on(t, "kill -9 of the supervisor", act)
+
+
+@case
+def vireo_stop_and_serve_is_an_upgrade_that_guests_do_not_notice(t):
+    def act(s):
+        s.stop(all_machines=False)
+        check(s.qemu(), "vireo stop without --all ended VMs")
+        s.start()
+    goes_on(t, "stop and serve", act)
+
+
+@case
+def watches_and_writes_survive_twenty_kills_of_the_control_process(t):
+    s = t.server
+    s.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "counter"}, "data": {"n": "0"}})
+    for n in range(1, 21 if os.environ.get("VIREO_SOAK") else 6):
+        s.patch("configmap", "counter", {"data": {"n": str(n)}})
+        harness.kill(until(15, "control runs", lambda: s.child("control")))
+        s.wait_ready()
+        check(s.get("configmap", "counter")["data"]["n"] == str(n), "an acknowledged write is lost")
+    s.delete("configmap", "counter")
+
+
+@case
+def a_killed_launcher_ends_its_VM_Failed_and_never_leaves_two(t):
+    s = t.server
+    s.apply(null_vm("headless"))
+    uid = s.wait_phase("headless")["metadata"]["uid"]
+    pod = s.pod_of("headless")["metadata"]["uid"]
+    qemu = s.qemu(pod)
+    for pid in s.launchers(pod):
+        harness.kill(pid)
+    until(10, "its QEMU ends, too", lambda: not any(harness.alive(p) for p in qemu))
+    s.wait_phase("headless", uid_not=uid)
+    check(len([p for p in s.get("pod")["items"] if p["metadata"]["name"].startswith("virt-launcher-headless")
+               and p["status"]["phase"] == "Running"]) == 1, "two launcher pods run")
+    s.delete("vm", "headless")
+
+
+@case
+def delete_pod_force_never_makes_a_VM_run_twice(t):
+    s = t.server
+    s.apply(null_vm("forced", terminationGracePeriodSeconds=5))
+    vmi = s.wait_phase("forced")
+    pod = s.pod_of("forced")
+    old = s.qemu(pod["metadata"]["uid"])
+    s.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
+    end, most = time.monotonic() + 60, 0
+    back = None
+    mine = {pod["metadata"]["uid"]}
+    while time.monotonic() < end and not back:
+        for p in s.get("pod")["items"]:
+            if p["metadata"]["name"].startswith("virt-launcher-forced"):
+                mine.add(p["metadata"]["uid"])
+        running = [q for u in mine for q in s.qemu(u)]
+        most = max(most, len(running))
+        now = s.get("vmi", "forced")
+        if now and now["metadata"]["uid"] != vmi["metadata"]["uid"] and now.get("status", {}).get("phase") == "Running":
+            back = now
+        time.sleep(0.05)
+    check(most == 1, "%d QEMUs of one VM at a time" % most)
+    check(back, "the VM did not come back", s.describe("vm", "forced"))
+    check(not any(harness.alive(p) for p in old), "the old QEMU lives")
+    s.delete("vm", "forced")
+
+
+@case
+def a_claim_of_one_writer_is_not_given_to_two_VMs_at_once(t):
+    s = t.server
+    claim = json.loads(json.dumps(cases_guest.CLAIM))
+    claim["metadata"]["name"] = "single"
+    volume = {"disks": [{"name": "d", "disk": {"bus": "virtio"}}]}, [{"name": "d", "persistentVolumeClaim": {"claimName": "single"}}]
+    vms = []
+    for name in ("writer-a", "writer-b"):
+        vm = null_vm(name)
+        vm["spec"]["template"]["spec"]["domain"]["devices"] = volume[0]
+        vm["spec"]["template"]["spec"]["volumes"] = volume[1]
+        vms.append(vm)
+    s.apply(claim, vms[0])
+    s.wait_phase("writer-a")
+    s.apply(vms[1])
+    time.sleep(4)
+    both = [n for n in ("writer-a", "writer-b") if s.phase(n) == "Running"]
+    # One machine: ReadWriteOnce lets two pods of a node share it, as upstream; then QEMU's image lock must hold.
+    check(both == ["writer-a"], "two VMs write one disk", s.describe("vmi", "writer-b"))
+    events = [e["message"] for n in ["writer-b"] + [p["metadata"]["name"] for p in s.get("pod")["items"]] for e in s.events(n) if e["type"] == "Warning"]
+    check(events, "no Event says why the second does not start", s.describe("vmi", "writer-b"))
+    s.delete("vm", "writer-a")
+    s.wait_phase("writer-b", seconds=90)
+    s.delete("vm", "writer-b")
+    s.delete("pvc", "single")
+
+
+@case
+def after_a_reboot_of_the_host_old_instances_end_run_strategies_act_and_claims_are_kept(t):
+    """Another boot id, all processes gone, bridge, table and cgroups gone: what a host's reboot leaves is the directory."""
+    boots = []
+    for n in range(2):
+        f = tempfile.NamedTemporaryFile("w", prefix="vireo-e2e-boot-", delete=False)
+        f.write("%08d-0000-4000-8000-000000000000\n" % (n + 1))
+        f.close()
+        boots.append(f.name)
+    with t.own_server("reboot", unshared=True) as s:
+        s.start(boot_id=boots[0])
+        s.apply(cases_guest.CLAIM, linux_vm("always", volumes=[("keep", {"persistentVolumeClaim": {"claimName": "keep"}})]),
+                null_vm("once", strategy="Once"), null_vm("manual", strategy="Manual"), null_vm("rerun", strategy="RerunOnFailure"))
+        s.subresource("vm", "manual", "start")
+        uids = {n: s.wait_phase(n)["metadata"]["uid"] for n in ("always", "once", "manual", "rerun")}
+        with s.console("always") as c:
+            c.login()
+            c.run("mke2fs /dev/vda >/dev/null 2>&1; mount /dev/vda /mnt && echo kept >/mnt/f && sync && umount /mnt && sync")
+        # The power goes.
+        for pid in s.qemu() + s.launchers():
+            harness.kill(pid)
+        s.kill()
+        for pid in harness.pids():
+            if s.name in harness.proc_text(pid, "cgroup"):
+                harness.kill(pid)
+        time.sleep(0.5)
+        run(["ip", "link", "del", s.bridge])
+        for family in ("inet", "ip"):
+            run(["nft", "delete", "table", family, s.bridge])
+        s.start(boot_id=boots[1])
+        s.wait_phase("always", seconds=60, uid_not=uids["always"])
+        s.wait_phase("rerun", seconds=60, uid_not=uids["rerun"])
+        for name in ("once", "manual"):
+            s.wait_phase(name, "Failed", 30)
+            check(s.get("vmi", name)["metadata"]["uid"] == uids[name], name + " ran again")
+        with s.console("always") as c:
+            c.login(120)
+            check(c.run("mount /dev/vda /mnt && cat /mnt/f") == "kept", "the file is lost")
+    for name in boots:
+        os.unlink(name)
+
+
+@case
+def the_systemd_unit_does_not_touch_VMs_on_restart(t):
+    path = ROOT + "/deploy/vireo.service"
+    if not os.path.exists(path):
+        raise Skip("no deploy/vireo.service")
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    check("KillMode=process" in text or "KillMode=mixed" in text and False, "the unit's KillMode ends VMs with the server", text)
+    if not os.path.isdir("/run/systemd/system"):
+        raise Skip("KillMode=process is there; systemd does not run here to try it")
