@@ -74,6 +74,21 @@ static char *read_message(int pod_dirfd, bool failed)
     return failed ? log_tail(pod_dirfd, LOG_TAIL_BYTES) : NULL;
 }
 
+/* Its own log goes with the pod, and a VM that is to run gets a new pod at once. */
+static void log_end(const struct pod *p)
+{
+    const struct record *rec = &p->rec;
+    struct str text = str_trim(str_of(rec->message)), before, line;
+
+    if (!str_rcut(text, '\n', &before, &line))
+        line = text;
+    if (rec->exit_code == 0)
+        log_info(pod_tag(p), "ended");
+    else
+        log_warning(pod_tag(p), "ended, exit code %d (%s)%s" STR_FMT, rec->exit_code, rec->reason, line.n ? ": " : "",
+                    STR_ARG(line));
+}
+
 static void finish(struct pod *p, const int *wait_status)
 {
     AUTO(error_clear) struct error err = {0};
@@ -109,7 +124,7 @@ static void finish(struct pod *p, const int *wait_status)
     }
     if (open && !record_write(dirfd, rec, false, &err))
         log_error(pod_tag(p), "%s", error_text(&err));
-    log_info(pod_tag(p), "ended, exit code %d (%s)", rec->exit_code, rec->reason);
+    log_end(p);
     pod_publish(p, PUBLISH_ENDED);
     pod_wake_waiting(p->r);
     pod_release(p);
@@ -246,7 +261,11 @@ static bool crun_start(struct pod *p, struct error *err)
     spec.fds = (const struct child_fd[]){{out, 1}, {out, 2}};
     spec.n_fds = 2;
     hide_unified(p->r, &spec);
-    return child_start(p->r->loop, &p->crun, &spec, crun_ended, err);
+    if (child_start(p->r->loop, &p->crun, &spec, crun_ended, err))
+        return true;
+    if (err->kind == ERROR_NOT_FOUND)
+        return error_set(err, ERROR_UNAVAILABLE, "crun is missing, install it (Debian's package is crun)");
+    return false;
 }
 
 void pod_crun_run(struct pod *p)
