@@ -185,7 +185,7 @@ def learn(want, got, revisions):
 
 BEFORE = {
     '02-4': lambda port: make(port, 'configmaps', 'list-9', {'labels': {'set': 'l'}}),
-    '15-3': lambda port: time.sleep(0.5),
+    '15-4': lambda port: time.sleep(0.5),
     '10-2': lambda port: time.sleep(0.3),
     '10-27': lambda port: time.sleep(1),
 }
