@@ -10,8 +10,8 @@
 #include "base/cleanup.h"
 
 #define MAX_VCPUS 512 /* upstream's bound for ceilings that it makes up */
-#define GIB       (1LL << 30)
-#define MIB       (1LL << 20)
+#define GIB (1LL << 30)
+#define MIB (1LL << 20)
 
 struct edit { /* a spec in the making */
     struct arena *a;
@@ -20,7 +20,10 @@ struct edit { /* a spec in the making */
 };
 
 /* JSON's null is Go's nil. */
-static bool absent(const struct json *v) { return !v || v->type == JSON_NULL; }
+static bool absent(const struct json *v)
+{
+    return !v || v->type == JSON_NULL;
+}
 
 static bool empty(const struct json *v)
 {
@@ -62,17 +65,30 @@ static void fill(struct edit *e, const char *path, const struct json *value)
         put(e, path, value);
 }
 
-static void fill_z(struct edit *e, const char *path, const char *text) { fill(e, path, json_new_z(e->a, text)); }
-static void fill_str(struct edit *e, const char *path, struct str s) { fill(e, path, json_new_str(e->a, s)); }
+static void fill_z(struct edit *e, const char *path, const char *text)
+{
+    fill(e, path, json_new_z(e->a, text));
+}
+static void fill_str(struct edit *e, const char *path, struct str s)
+{
+    fill(e, path, json_new_str(e->a, s));
+}
 
 /* The same in every item of a list. */
-static void fill_item(struct edit *e, const char *list, size_t i, const char *path, const struct json *value)
+static void fill_item(struct edit *e, const char *list, size_t i, const char *path,
+                      const struct json *value)
 {
     fill(e, arena_printf(e->a, "%s/%zu/%s", list, i, path), value);
 }
 
-static bool is_amd64(const struct edit *e) { return str_is(json_str_at(e->v, "architecture"), "amd64"); }
-static bool is_arm64(const struct edit *e) { return str_is(json_str_at(e->v, "architecture"), "arm64"); }
+static bool is_amd64(const struct edit *e)
+{
+    return str_is(json_str_at(e->v, "architecture"), "amd64");
+}
+static bool is_arm64(const struct edit *e)
+{
+    return str_is(json_str_at(e->v, "architecture"), "arm64");
+}
 
 static struct quantity quantity_at(const struct json *v, const char *path)
 {
@@ -102,7 +118,8 @@ static void requests(struct edit *e)
 {
     struct quantity limit = quantity_at(e->v, "domain/resources/limits/cpu");
 
-    if (!quantity_is_zero(limit) && quantity_is_zero(quantity_at(e->v, "domain/resources/requests/cpu")))
+    if (!quantity_is_zero(limit)
+        && quantity_is_zero(quantity_at(e->v, "domain/resources/requests/cpu")))
         put(e, "domain/resources/requests/cpu", json_at(e->v, "domain/resources/limits/cpu"));
     if (e->c->cpu_request.n && !str_is(e->c->cpu_request, "100m")
         && !json_bool_at(e->v, "domain/cpu/dedicatedCpuPlacement", false))
@@ -111,7 +128,8 @@ static void requests(struct edit *e)
 
 static void guest_memory(struct edit *e)
 {
-    static const char *const from[] = {"domain/resources/requests/memory", "domain/resources/limits/memory",
+    static const char *const from[] = {"domain/resources/requests/memory",
+                                       "domain/resources/limits/memory",
                                        "domain/memory/hugepages/pageSize"};
 
     if (!absent(json_at(e->v, "domain/memory/guest")))
@@ -129,7 +147,8 @@ static void topology(struct edit *e)
     const struct json *cpu = json_at(e->v, "domain/cpu"), *from;
     int64_t sockets = 1;
 
-    if (json_i64_at(cpu, "cores", 0) || json_i64_at(cpu, "sockets", 0) || json_i64_at(cpu, "threads", 0))
+    if (json_i64_at(cpu, "cores", 0) || json_i64_at(cpu, "sockets", 0)
+        || json_i64_at(cpu, "threads", 0))
         return;
     from = json_at(e->v, "domain/resources/limits/cpu");
     if (absent(from))
@@ -166,11 +185,13 @@ static void pull_policies(struct edit *e)
     size_t n = json_len(json_get(e->v, "volumes"));
 
     for (size_t i = 0; i < n; i++) {
-        const struct json *disk = json_get(json_item(json_get(e->v, "volumes"), i), "containerDisk");
+        const struct json *disk =
+            json_get(json_item(json_get(e->v, "volumes"), i), "containerDisk");
 
         if (json_is(disk, JSON_OBJECT))
             fill_item(e, "volumes", i, "containerDisk/imagePullPolicy",
-                      json_new_z(e->a, moving_tag(json_str_at(disk, "image")) ? "Always" : "IfNotPresent"));
+                      json_new_z(e->a, moving_tag(json_str_at(disk, "image")) ? "Always"
+                                                                              : "IfNotPresent"));
     }
 }
 
@@ -183,9 +204,14 @@ static void pod_interface(struct edit *e)
         || !json_bool_at(e->v, "domain/devices/autoattachPodInterface", true))
         return;
     put(e, "domain/devices/interfaces",
-        json_array(a, json_object(a, "name", json_new_z(a, "default"), binding, json_object(a, NULL), NULL), NULL));
+        json_array(
+            a,
+            json_object(a, "name", json_new_z(a, "default"), binding, json_object(a, NULL), NULL),
+            NULL));
     put(e, "networks",
-        json_array(a, json_object(a, "name", json_new_z(a, "default"), "pod", json_object(a, NULL), NULL), NULL));
+        json_array(
+            a, json_object(a, "name", json_new_z(a, "default"), "pod", json_object(a, NULL), NULL),
+            NULL));
 }
 
 static bool listed(const struct json *list, struct str name)
@@ -204,14 +230,14 @@ static void volume_disks(struct edit *e)
 
     if (!absent(disks) && !json_is(disks, JSON_ARRAY))
         return;
-    json_each_item(volume, json_get(e->v, "volumes"))
-    {
+    json_each_item(volume, json_get(e->v, "volumes")) {
         const struct json *name = json_get(volume, "name");
 
-        if (!json_is(name, JSON_STRING) || json_get(volume, "memoryDump") || listed(disks, json_str(name))
-            || listed(filesystems, json_str(name)))
+        if (!json_is(name, JSON_STRING) || json_get(volume, "memoryDump")
+            || listed(disks, json_str(name)) || listed(filesystems, json_str(name)))
             continue;
-        disks = json_append(e->a, disks ? disks : json_array(e->a, NULL), json_object(e->a, "name", name, NULL));
+        disks = json_append(e->a, disks ? disks : json_array(e->a, NULL),
+                            json_object(e->a, "name", name, NULL));
         any = true;
     }
     if (any)
@@ -231,7 +257,8 @@ static void spec_defaults(struct edit *e)
     volume_disks(e);
 }
 
-const struct json *kv_spec_default(const struct json *spec, const struct kv_config *c, struct arena *a)
+const struct json *kv_spec_default(const struct json *spec, const struct kv_config *c,
+                                   struct arena *a)
 {
     struct edit e = {.a = a, .c = c, .v = spec};
 
@@ -244,9 +271,9 @@ const struct json *kv_spec_default(const struct json *spec, const struct kv_conf
 static void switches(struct edit *e)
 {
     static const char *const features[] = {"apic", "smm", "pvspinlock"};
-    static const char *const hyperv[] = {"relaxed", "vapic",     "spinlocks",       "vpindex",  "runtime", "synic", "synictimer",
-                                         "reset",   "vendorid",  "frequencies",     "tlbflush", "ipi",     "evmcs",
-                                         "reenlightenment"};
+    static const char *const hyperv[] = {
+        "relaxed", "vapic",    "spinlocks",   "vpindex",  "runtime", "synic", "synictimer",
+        "reset",   "vendorid", "frequencies", "tlbflush", "ipi",     "evmcs", "reenlightenment"};
     static const char *const timers[] = {"hpet", "kvm", "pit", "rtc", "hyperv"};
     const struct json *on = json_new_bool(true);
 
@@ -312,25 +339,31 @@ static void probe(struct edit *e, const char *name)
     static const struct {
         const char *field;
         int value;
-    } table[] = {{"timeoutSeconds", 1}, {"periodSeconds", 10}, {"successThreshold", 1}, {"failureThreshold", 3}};
+    } table[] = {{"timeoutSeconds", 1},
+                 {"periodSeconds", 10},
+                 {"successThreshold", 1},
+                 {"failureThreshold", 3}};
 
     if (!json_is(json_get(e->v, name), JSON_OBJECT))
         return;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         if (json_i64_at(json_get(e->v, name), table[i].field, 0) == 0)
-            put(e, arena_printf(e->a, "%s/%s", name, table[i].field), json_new_i64(e->a, table[i].value));
+            put(e, arena_printf(e->a, "%s/%s", name, table[i].field),
+                json_new_i64(e->a, table[i].value));
 }
 
 /* --- what depends on other fields ----------------------------------------------------------------------------------------- */
 
 static bool enlightened(const struct edit *e, const char *name)
 {
-    return json_bool_at(json_at(e->v, "domain/features/hyperv"), arena_printf(e->a, "%s/enabled", name), false);
+    return json_bool_at(json_at(e->v, "domain/features/hyperv"),
+                        arena_printf(e->a, "%s/enabled", name), false);
 }
 
 static void require_vmx(struct edit *e)
 {
-    const struct json *features = json_at(e->v, "domain/cpu/features"), *require = json_new_z(e->a, "require");
+    const struct json *features = json_at(e->v, "domain/cpu/features"),
+                      *require = json_new_z(e->a, "require");
     size_t n = json_len(features);
 
     if (!absent(features) && !json_is(features, JSON_ARRAY))
@@ -351,11 +384,16 @@ static void hyperv_dependencies(struct edit *e)
 {
     static const struct {
         const char *feature, *needs;
-    } table[] = {{"synictimer", "synic"}, {"synic", "vpindex"}, {"ipi", "vpindex"}, {"tlbflush", "vpindex"}, {"evmcs", "vapic"}};
+    } table[] = {{"synictimer", "synic"},
+                 {"synic", "vpindex"},
+                 {"ipi", "vpindex"},
+                 {"tlbflush", "vpindex"},
+                 {"evmcs", "vapic"}};
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         if (enlightened(e, table[i].feature))
-            fill(e, arena_printf(e->a, "domain/features/hyperv/%s/enabled", table[i].needs), json_new_bool(true));
+            fill(e, arena_printf(e->a, "domain/features/hyperv/%s/enabled", table[i].needs),
+                 json_new_bool(true));
     if (enlightened(e, "evmcs"))
         require_vmx(e);
 }
@@ -397,8 +435,8 @@ static void max_sockets(struct edit *e)
     int64_t sockets = json_i64_at(cpu, "sockets", 0), cores = json_i64_at(cpu, "cores", 1);
     int64_t threads = json_i64_at(cpu, "threads", 1), max = e->c->max_cpu_sockets;
 
-    if (json_i64_at(cpu, "maxSockets", 0) || sockets < 0 || sockets > UINT32_MAX || cores < 0 || cores > UINT32_MAX
-        || threads < 0 || threads > UINT32_MAX)
+    if (json_i64_at(cpu, "maxSockets", 0) || sockets < 0 || sockets > UINT32_MAX || cores < 0
+        || cores > UINT32_MAX || threads < 0 || threads > UINT32_MAX)
         return;
     if (max > 0) {
         max = sockets > max ? sockets : max;
@@ -420,7 +458,8 @@ static void max_guest(struct edit *e)
 
     if (!absent(json_at(e->v, "domain/memory/maxGuest")) || !is_amd64(e))
         return;
-    if (json_is(json_at(e->v, "domain/cpu/realtime"), JSON_OBJECT) || json_at(e->v, "domain/cpu/numa/guestMappingPassthrough")
+    if (json_is(json_at(e->v, "domain/cpu/realtime"), JSON_OBJECT)
+        || json_at(e->v, "domain/cpu/numa/guestMappingPassthrough")
         || json_at(e->v, "domain/launchSecurity"))
         return;
     guest = quantity_value(quantity_at(e->v, "domain/memory/guest"));
@@ -477,28 +516,35 @@ static const struct json *new_uuid(const struct kv_random *r, struct arena *a)
 static const struct json *first_status(const struct json *vmi, const struct edit *e)
 {
     struct arena *a = e->a;
-    const struct json *cpu = json_at(e->v, "domain/cpu"), *guest = json_at(e->v, "domain/memory/guest");
-    const struct json *phase = json_new_z(a, "Pending"), *created = json_at(vmi, "metadata/creationTimestamp");
+    const struct json *cpu = json_at(e->v, "domain/cpu"),
+                      *guest = json_at(e->v, "domain/memory/guest");
+    const struct json *phase = json_new_z(a, "Pending"),
+                      *created = json_at(vmi, "metadata/creationTimestamp");
     const struct json *memory = NULL, *since = NULL;
 
     if (!absent(guest))
-        memory = json_object(a, "guestAtBoot", guest, "guestCurrent", guest, "guestRequested", guest, NULL);
+        memory = json_object(a, "guestAtBoot", guest, "guestCurrent", guest, "guestRequested",
+                             guest, NULL);
     if (!empty(created))
-        since = json_array(a, json_object(a, "phase", phase, "phaseTransitionTimestamp", created, NULL), NULL);
-    return json_object(a, "currentCPUTopology",
-                       json_object(a, "cores", json_get(cpu, "cores"), "sockets", json_get(cpu, "sockets"), "threads",
-                                   json_get(cpu, "threads"), NULL),
-                       "guestOSInfo", json_object(a, NULL), "memory", memory, "phase", phase, "phaseTransitionTimestamps",
-                       since, "runtimeUser", json_new_i64(a, kv_gate(e->c, "Root") ? 0 : KV_UID),
-                       "virtualMachineRevisionName", json_at(vmi, "status/virtualMachineRevisionName"), NULL);
+        since = json_array(
+            a, json_object(a, "phase", phase, "phaseTransitionTimestamp", created, NULL), NULL);
+    return json_object(
+        a, "currentCPUTopology",
+        json_object(a, "cores", json_get(cpu, "cores"), "sockets", json_get(cpu, "sockets"),
+                    "threads", json_get(cpu, "threads"), NULL),
+        "guestOSInfo", json_object(a, NULL), "memory", memory, "phase", phase,
+        "phaseTransitionTimestamps", since, "runtimeUser",
+        json_new_i64(a, kv_gate(e->c, "Root") ? 0 : KV_UID), "virtualMachineRevisionName",
+        json_at(vmi, "status/virtualMachineRevisionName"), NULL);
 }
 
 #define PCI_TOPOLOGY "kubevirt.io~1pci-topology-version"
 
-const struct json *kv_vmi_default(const struct json *vmi, const struct kv_config *c, const struct kv_random *r,
-                                  struct arena *a)
+const struct json *kv_vmi_default(const struct json *vmi, const struct kv_config *c,
+                                  const struct kv_random *r, struct arena *a)
 {
-    struct edit e = {.a = a, .c = c, .v = json_get(vmi, "spec")}, whole = {.a = a, .c = c, .v = vmi};
+    struct edit e = {.a = a, .c = c, .v = json_get(vmi, "spec")},
+                whole = {.a = a, .c = c, .v = vmi};
 
     if (!json_is(e.v, JSON_OBJECT) || !json_is(json_get(e.v, "domain"), JSON_OBJECT))
         return vmi;
@@ -523,8 +569,8 @@ const struct json *kv_vmi_default(const struct json *vmi, const struct kv_config
     return meta_add_finalizer(a, whole.v, "kubevirt.io/foregroundDeleteVirtualMachine");
 }
 
-const struct json *kv_vm_default(const struct json *vm, const struct kv_config *c, const struct kv_random *r,
-                                 struct arena *a)
+const struct json *kv_vm_default(const struct json *vm, const struct kv_config *c,
+                                 const struct kv_random *r, struct arena *a)
 {
     struct edit e = {.a = a, .c = c, .v = vm};
     const struct json *type;

@@ -9,16 +9,17 @@ struct rules {
     struct arena *a;
     const struct kv_config *c;
     struct schema_causes *ret;
-    const char *at;            /* path of the VMI's spec: "spec", "spec.template.spec" */
+    const char *at; /* path of the VMI's spec: "spec", "spec.template.spec" */
     const struct json *spec, *domain, *devices;
-    bool vm;                   /* a VM's template, else a VMI */
+    bool vm; /* a VM's template, else a VMI */
 };
 
 /* A path below the spec: at(r, "volumes[%zu]", i). */
 const char *rules_at(const struct rules *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void rules_invalid(struct rules *r, const char *field, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void rules_required(struct rules *r, const char *field, const char *fmt, ...) PRINTF_LIKE(3, 4);
-void rules_not_supported(struct rules *r, const char *field, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void rules_not_supported(struct rules *r, const char *field, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
 
 /* Present and not null. */
 static inline bool kv_has(const struct json *v, const char *key)
@@ -41,12 +42,13 @@ bool kv_read_quantity(const struct json *v, struct quantity *ret);
 const char *kv_disk_target(const struct json *disk);
 struct str kv_disk_bus(const struct json *disk);
 bool kv_pod_network(const struct json *spec); /* it has one */
-bool kv_pci_address(struct str s); /* "0000:81:01.0" */
+bool kv_pci_address(struct str s);            /* "0000:81:01.0" */
 
 extern const char *const kv_volume_sources[];
 
 /* Each checks its part of the spec. */
-void rules_domain(struct rules *r);   /* kv_validate_domain.c: processors, memory, machine, firmware, features */
+void rules_domain(
+    struct rules *r); /* kv_validate_domain.c: processors, memory, machine, firmware, features */
 void rules_devices(struct rules *r);  /* kv_validate_devices.c: what is no disk and no interface */
 void rules_spec(struct rules *r);     /* kv_validate_spec.c: the rest of the spec */
 void rules_disks(struct rules *r);    /* kv_validate_disks.c: volumes and disks */

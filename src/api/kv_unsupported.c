@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 
 enum when {
-    WHEN_SET,   /* present; lists: not empty */
+    WHEN_SET, /* present; lists: not empty */
     WHEN_TRUE,
     WHEN_FALSE,
     WHEN_ON,    /* a switch {"enabled": …} that is not off */
@@ -22,47 +22,61 @@ struct refusal {
     const char *value;
 };
 
-#define NO_AGENT     "nothing runs commands or sets credentials through the guest agent yet"
-#define NO_PASSING   "devices of the host are not passed through yet"
-#define NO_PINNING   "vCPUs are not pinned to host CPUs yet"
-#define NO_HOTPLUG   "volumes are not plugged in and out of a running machine yet; leave hotpluggable out"
-#define NO_CDI       "there are no DataVolumes here yet; make a PersistentVolumeClaim and use volumes of that kind"
-#define NO_PULL      "registries are used without credentials of a Secret yet"
-#define NO_PROBES    "nothing runs probes yet"
-#define NO_VIRTIOFS  "filesystems are not shared by virtiofs yet; use a disk"
-#define NO_STATE     "there is no storage for the machine's state yet"
-#define NO_TAGS      "the config drive does not list devices yet"
-#define NO_BINDING   "use masquerade: {} or bridge: {}"
-#define NO_ENCLAVES  "confidential machines are not started yet"
+#define NAME_TAKEN "the launcher pod has a volume of that name; choose another"
+#define NO_AGENT "nothing runs commands or sets credentials through the guest agent yet"
+#define NO_PASSING "devices of the host are not passed through yet"
+#define NO_PINNING "vCPUs are not pinned to host CPUs yet"
+#define NO_HOTPLUG                                                                                 \
+    "volumes are not plugged in and out of a running machine yet; leave hotpluggable out"
+#define NO_CDI                                                                                     \
+    "there are no DataVolumes here yet; make a PersistentVolumeClaim and use volumes of that kind"
+#define NO_PULL "registries are used without credentials of a Secret yet"
+#define NO_PROBES "nothing runs probes yet"
+#define NO_VIRTIOFS "filesystems are not shared by virtiofs yet; use a disk"
+#define NO_STATE "there is no storage for the machine's state yet"
+#define NO_TAGS "the config drive does not list devices yet"
+#define NO_BINDING "use masquerade: {} or bridge: {}"
+#define NO_ENCLAVES "confidential machines are not started yet"
 
 static const struct refusal refusals[] = {
     {"accessCredentials/*/userPassword", WHEN_SET, NO_AGENT, NULL},
     {"accessCredentials/*/sshPublicKey/propagationMethod/qemuGuestAgent", WHEN_SET, NO_AGENT, NULL},
-    {"affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution", WHEN_SET, "the scheduler does not look at other pods yet",
-     NULL},
+    {"affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution", WHEN_SET,
+     "the scheduler does not look at other pods yet", NULL},
     {"affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution", WHEN_SET,
      "the scheduler does not look at other pods yet", NULL},
     {"livenessProbe", WHEN_SET, NO_PROBES, NULL},
     {"readinessProbe", WHEN_SET, NO_PROBES, NULL},
-    {"networks/*/multus", WHEN_SET, "there is only the pod network here: give the network pod: {}", NULL},
+    {"networks/*/multus", WHEN_SET, "there is only the pod network here: give the network pod: {}",
+     NULL},
     {"resourceClaims", WHEN_SET, "resources are not allocated dynamically here", NULL},
-    {"schedulerName", WHEN_OTHER, "there is only that scheduler here: default-scheduler", "default-scheduler"},
+    {"schedulerName", WHEN_OTHER, "there is only that scheduler here: default-scheduler",
+     "default-scheduler"},
     {"utilityVolumes", WHEN_SET, NO_HOTPLUG, NULL},
 
     {"volumes/*/containerDisk/imagePullSecret", WHEN_SET, NO_PULL, NULL},
     {"volumes/*/containerPath", WHEN_SET, NO_VIRTIOFS, NULL},
     {"volumes/*/dataVolume", WHEN_SET, NO_CDI, NULL},
     {"volumes/*/downwardAPI", WHEN_SET, "the launcher pod does not mount it yet", NULL},
-    {"volumes/*/downwardMetrics", WHEN_SET, "metrics of the host are not offered to guests yet", NULL},
-    {"volumes/*/hostDisk", WHEN_SET, "disks at paths of the node are not mounted yet; use a PersistentVolumeClaim", NULL},
+    {"volumes/*/downwardMetrics", WHEN_SET, "metrics of the host are not offered to guests yet",
+     NULL},
+    {"volumes/*/hostDisk", WHEN_SET,
+     "disks at paths of the node are not mounted yet; use a PersistentVolumeClaim", NULL},
     {"volumes/*/memoryDump", WHEN_SET, "memory is not dumped yet", NULL},
     {"volumes/*/persistentVolumeClaim/hotpluggable", WHEN_TRUE, NO_HOTPLUG, NULL},
+    {"volumes/*/name", WHEN_TEXT, NAME_TAKEN, "ephemeral-disks"},
+    {"volumes/*/name", WHEN_TEXT, NAME_TAKEN, "kernel-boot"},
+    {"volumes/*/name", WHEN_TEXT, NAME_TAKEN, "private"},
+    {"volumes/*/name", WHEN_TEXT, NAME_TAKEN, "public"},
+    {"volumes/*/name", WHEN_TEXT, NAME_TAKEN, "sockets"},
     {"volumes/*/serviceAccount", WHEN_SET, "the launcher pod does not mount it yet", NULL},
 
     {"domain/clock/timer/hpet/tickPolicy", WHEN_SET, "QEMU has no such setting", NULL},
-    {"domain/clock/timer/pit/present", WHEN_FALSE, "the driver does not take that timer away yet", NULL},
+    {"domain/clock/timer/pit/present", WHEN_FALSE, "the driver does not take that timer away yet",
+     NULL},
     {"domain/clock/timer/pit/tickPolicy", WHEN_TEXT, "QEMU knows delay and discard", "catchup"},
-    {"domain/clock/timer/rtc/present", WHEN_FALSE, "the driver does not take that timer away yet", NULL},
+    {"domain/clock/timer/rtc/present", WHEN_FALSE, "the driver does not take that timer away yet",
+     NULL},
     {"domain/cpu/dedicatedCpuPlacement", WHEN_TRUE, NO_PINNING, NULL},
     {"domain/cpu/isolateEmulatorThread", WHEN_TRUE, NO_PINNING, NULL},
     {"domain/cpu/numa", WHEN_SET, NO_PINNING, NULL},
@@ -71,20 +85,24 @@ static const struct refusal refusals[] = {
     {"domain/firmware/acpi", WHEN_SET, "tables from Secrets are not loaded yet", NULL},
     {"domain/firmware/bootloader/efi/persistent", WHEN_TRUE, NO_STATE, NULL},
     {"domain/firmware/kernelBoot/container/imagePullSecret", WHEN_SET, NO_PULL, NULL},
-    {"domain/ioThreadsPolicy", WHEN_TEXT, "it needs a newer QEMU; use shared or auto", "supplementalPool"},
+    {"domain/ioThreadsPolicy", WHEN_TEXT, "it needs a newer QEMU; use shared or auto",
+     "supplementalPool"},
     {"domain/launchSecurity", WHEN_SET, NO_ENCLAVES, NULL},
     {"domain/memory/hugepages", WHEN_SET, "the node offers no huge pages yet", NULL},
     {"domain/memory/reservedOverhead/memLock", WHEN_TEXT, "memory is not locked yet", "Required"},
 
     {"domain/devices/autoattachVSOCK", WHEN_TRUE, "the driver has no VSOCK device yet", NULL},
     {"domain/devices/clientPassthrough", WHEN_SET, "USB redirection is not offered yet", NULL},
-    {"domain/devices/disks/*/blockSize/matchVolume", WHEN_ON, "the driver does not ask volumes for their block size yet; use custom",
-     NULL},
+    {"domain/devices/disks/*/blockSize/matchVolume", WHEN_ON,
+     "the driver does not ask volumes for their block size yet; use custom", NULL},
     {"domain/devices/disks/*/cdrom/tray", WHEN_TEXT, "trays are closed at start", "open"},
-    {"domain/devices/disks/*/changedBlockTracking", WHEN_TRUE, "changed blocks are not tracked yet", NULL},
-    {"domain/devices/disks/*/lun/reservation", WHEN_TRUE, "persistent reservations are not passed through yet", NULL},
+    {"domain/devices/disks/*/changedBlockTracking", WHEN_TRUE, "changed blocks are not tracked yet",
+     NULL},
+    {"domain/devices/disks/*/lun/reservation", WHEN_TRUE,
+     "persistent reservations are not passed through yet", NULL},
     {"domain/devices/disks/*/tag", WHEN_SET, NO_TAGS, NULL},
-    {"domain/devices/downwardMetrics", WHEN_SET, "metrics of the host are not offered to guests yet", NULL},
+    {"domain/devices/downwardMetrics", WHEN_SET,
+     "metrics of the host are not offered to guests yet", NULL},
     {"domain/devices/filesystems", WHEN_SET, NO_VIRTIOFS, NULL},
     {"domain/devices/gpus", WHEN_SET, NO_PASSING, NULL},
     {"domain/devices/hostDevices", WHEN_SET, NO_PASSING, NULL},
@@ -102,7 +120,8 @@ static bool applies(const struct refusal *f, const struct json *v)
 
     switch (f->when) {
     case WHEN_SET:
-        return v->type != JSON_NULL && !(json_is(v, JSON_ARRAY) && v->n == 0) && !(json_is(v, JSON_STRING) && v->n == 0);
+        return v->type != JSON_NULL && !(json_is(v, JSON_ARRAY) && v->n == 0)
+               && !(json_is(v, JSON_STRING) && v->n == 0);
     case WHEN_TRUE:
         return json_is(v, JSON_TRUE);
     case WHEN_FALSE:
@@ -141,8 +160,10 @@ static void descend(struct walk *w, const struct json *v, struct str rest)
         return;
     if (!str_next(&rest, '/', &part)) {
         if (applies(w->refusal, v))
-            schema_cause_add(w->ret, w->a, "FieldValueNotSupported", arena_strdup(w->a, buf_str(&w->at)),
-                             STR_FMT " is not supported by this release: %s", STR_ARG(buf_str(&w->at)), w->refusal->reason);
+            schema_cause_add(w->ret, w->a, "FieldValueNotSupported",
+                             arena_strdup(w->a, buf_str(&w->at)),
+                             STR_FMT " is not supported by this release: %s",
+                             STR_ARG(buf_str(&w->at)), w->refusal->reason);
         return;
     }
     if (!str_is(part, "*")) {
@@ -158,8 +179,8 @@ static void descend(struct walk *w, const struct json *v, struct str rest)
     }
 }
 
-static void refuse(const struct json *root, const char *path, const struct refusal *table, size_t n, struct arena *a,
-                   struct schema_causes *ret)
+static void refuse(const struct json *root, const char *path, const struct refusal *table, size_t n,
+                   struct arena *a, struct schema_causes *ret)
 {
     struct walk w = {.a = a, .ret = ret};
 
@@ -173,35 +194,41 @@ static void refuse(const struct json *root, const char *path, const struct refus
 }
 
 /* Only the root bus can be addressed: behind ports, addresses are the driver's business. */
-static void refuse_addresses(const struct json *spec, const char *path, struct arena *a, struct schema_causes *ret)
+static void refuse_addresses(const struct json *spec, const char *path, struct arena *a,
+                             struct schema_causes *ret)
 {
     static const struct {
         const char *list, *field, *dots;
-    } table[] = {{"disks", "disk/pciAddress", "disk.pciAddress"}, {"interfaces", "pciAddress", "pciAddress"}};
+    } table[] = {{"disks", "disk/pciAddress", "disk.pciAddress"},
+                 {"interfaces", "pciAddress", "pciAddress"}};
 
     for (size_t k = 0; k < ARRAY_SIZE(table); k++) {
         size_t i = 0;
 
         json_each_item(device, json_get(json_at(spec, "domain/devices"), table[k].list)) {
             struct str address = json_str_at(device, table[k].field);
-            const char *field = arena_printf(a, "%s.domain.devices.%s[%zu].%s", path, table[k].list, i++, table[k].dots);
+            const char *field = arena_printf(a, "%s.domain.devices.%s[%zu].%s", path, table[k].list,
+                                             i++, table[k].dots);
 
             if (address.n && !str_starts(address, STR("0000:00:")))
                 schema_cause_add(ret, a, "FieldValueNotSupported", field,
-                                 "%s is not supported by this release: only addresses on the root bus (0000:00:) can be chosen", field);
+                                 "%s is not supported by this release: only addresses on the root "
+                                 "bus (0000:00:) can be chosen",
+                                 field);
         }
     }
 }
 
-void kv_unsupported(const struct json *vmi_spec, const char *path, const struct kv_config *c, struct arena *a,
-                    struct schema_causes *ret)
+void kv_unsupported(const struct json *vmi_spec, const char *path, const struct kv_config *c,
+                    struct arena *a, struct schema_causes *ret)
 {
     struct str architecture = json_str_at(vmi_spec, "architecture");
 
     if (architecture.n && !str_eq(architecture, c->architecture)) {
         const char *field = arena_printf(a, "%s.architecture", path);
 
-        schema_cause_add(ret, a, "FieldValueNotSupported", field, "%s is not supported by this release: machines here are " STR_FMT, field,
+        schema_cause_add(ret, a, "FieldValueNotSupported", field,
+                         "%s is not supported by this release: machines here are " STR_FMT, field,
                          STR_ARG(c->architecture));
     }
     refuse(vmi_spec, path, refusals, ARRAY_SIZE(refusals), a, ret);
@@ -211,10 +238,13 @@ void kv_unsupported(const struct json *vmi_spec, const char *path, const struct 
 void kv_vm_unsupported(const struct json *vm, struct arena *a, struct schema_causes *ret)
 {
     static const struct refusal table[] = {
-        {"instancetype", WHEN_SET, "instance types are not applied yet; give cpu and memory in the template", NULL},
-        {"preference", WHEN_SET, "preferences are not applied yet; write what they would set in the template", NULL},
+        {"instancetype", WHEN_SET,
+         "instance types are not applied yet; give cpu and memory in the template", NULL},
+        {"preference", WHEN_SET,
+         "preferences are not applied yet; write what they would set in the template", NULL},
         {"dataVolumeTemplates", WHEN_SET, NO_CDI, NULL},
-        {"updateVolumesStrategy", WHEN_TEXT, "volumes are not copied while a machine runs yet", "Migration"},
+        {"updateVolumesStrategy", WHEN_TEXT, "volumes are not copied while a machine runs yet",
+         "Migration"},
         {"runStrategy", WHEN_TEXT, "there is no live migration yet", "WaitAsReceiver"},
     };
 

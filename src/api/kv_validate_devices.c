@@ -10,9 +10,11 @@ static void check_inputs(struct rules *r)
         const char *at = rules_at(r, "domain.devices.inputs[%zu]", i++);
 
         if (bus.n && !str_is(bus, "virtio") && !str_is(bus, "usb"))
-            rules_invalid(r, arena_printf(r->a, "%s.bus", at), "Input device can have only virtio or usb bus.");
+            rules_invalid(r, arena_printf(r->a, "%s.bus", at),
+                          "Input device can have only virtio or usb bus.");
         if (!str_is(type, "tablet"))
-            rules_invalid(r, arena_printf(r->a, "%s.type", at), "Input device can have only tablet type.");
+            rules_invalid(r, arena_printf(r->a, "%s.type", at),
+                          "Input device can have only tablet type.");
     }
 }
 
@@ -37,15 +39,22 @@ static void check_video(struct rules *r)
 {
     static const char *const amd64[] = {"vga", "cirrus", "virtio", "ramfb", "bochs", NULL};
     static const char *const arm64[] = {"virtio", "ramfb", NULL}, *const s390x[] = {"virtio", NULL};
-    struct str arch = json_str_at(r->spec, "architecture"), type = json_str_at(r->devices, "video/type");
+    struct str arch = json_str_at(r->spec, "architecture"),
+               type = json_str_at(r->devices, "video/type");
 
     if (!kv_has(r->devices, "video"))
         return;
     if (!kv_gate(r->c, "VideoConfig"))
-        rules_invalid(r, rules_at(r, "domain.devices.video"),
-                      "Video configuration is specified but the VideoConfig feature gate is not enabled");
-    else if (type.n && !kv_one_of(type, str_is(arch, "arm64") ? arm64 : str_is(arch, "s390x") ? s390x : amd64))
-        rules_not_supported(r, rules_at(r, "domain.devices.video.type"), "video model '" STR_FMT "' is not supported on " STR_FMT " architecture",
+        rules_invalid(
+            r, rules_at(r, "domain.devices.video"),
+            "Video configuration is specified but the VideoConfig feature gate is not enabled");
+    else if (type.n
+             && !kv_one_of(type, str_is(arch, "arm64")   ? arm64
+                                 : str_is(arch, "s390x") ? s390x
+                                                         : amd64))
+        rules_not_supported(r, rules_at(r, "domain.devices.video.type"),
+                            "video model '" STR_FMT "' is not supported on " STR_FMT
+                            " architecture",
                             STR_ARG(type), STR_ARG(arch));
 }
 
@@ -53,7 +62,8 @@ static void check_watchdog(struct rules *r)
 {
     static const char *const actions[] = {"reset", "poweroff", "shutdown", NULL};
     const struct json *watchdog = json_get(r->devices, "watchdog");
-    struct str arch = json_str_at(r->spec, "architecture"), action = json_str_at(watchdog, "i6300esb/action");
+    struct str arch = json_str_at(r->spec, "architecture"),
+               action = json_str_at(watchdog, "i6300esb/action");
     const char *field = rules_at(r, "domain.devices.watchdog");
 
     if (!kv_has(r->devices, "watchdog"))
@@ -65,7 +75,8 @@ static void check_watchdog(struct rules *r)
     else if (str_is(arch, "arm64"))
         rules_not_supported(r, field, "Arm64 not support Watchdog device");
     if (action.n && !kv_one_of(action, actions))
-        rules_invalid(r, rules_at(r, "domain.devices.watchdog.i6300esb.action"), "%s has invalid value '" STR_FMT "'",
+        rules_invalid(r, rules_at(r, "domain.devices.watchdog.i6300esb.action"),
+                      "%s has invalid value '" STR_FMT "'",
                       rules_at(r, "domain.devices.watchdog.i6300esb.action"), STR_ARG(action));
 }
 
@@ -77,13 +88,15 @@ static void check_panic(struct rules *r)
     if (json_len(json_get(r->devices, "panicDevices")) == 0)
         return;
     if (!kv_gate(r->c, "PanicDevices"))
-        rules_invalid(r, rules_at(r, "domain.devices.panicDevices"), "Panic Devices feature gate is not enabled in kubevirt-config");
+        rules_invalid(r, rules_at(r, "domain.devices.panicDevices"),
+                      "Panic Devices feature gate is not enabled in kubevirt-config");
     json_each_item(device, json_get(r->devices, "panicDevices")) {
         struct str model = json_str_at(device, "model");
         const char *field = rules_at(r, "domain.devices.panicDevices[%zu].model", i++);
 
         if (model.n && !kv_one_of(model, models))
-            rules_invalid(r, field, "%s is set with an unrecognized option: " STR_FMT, field, STR_ARG(model));
+            rules_invalid(r, field, "%s is set with an unrecognized option: " STR_FMT, field,
+                          STR_ARG(model));
     }
 }
 
@@ -95,10 +108,13 @@ void rules_devices(struct rules *r)
     check_watchdog(r);
     check_panic(r);
     if (json_len(json_get(r->devices, "hostDevices")) && !kv_gate(r->c, "HostDevices"))
-        rules_invalid(r, rules_at(r, "domain.devices.hostDevices"), "Host Devices feature gate is not enabled in kubevirt-config");
+        rules_invalid(r, rules_at(r, "domain.devices.hostDevices"),
+                      "Host Devices feature gate is not enabled in kubevirt-config");
     if (kv_has(r->devices, "downwardMetrics") && !kv_gate(r->c, "DownwardMetrics"))
         rules_invalid(r, rules_at(r, "domain.devices.downwardMetrics"),
-                      "downwardMetrics virtio serial is not allowed: DownwardMetrics feature gate is not enabled");
+                      "downwardMetrics virtio serial is not allowed: DownwardMetrics feature gate "
+                      "is not enabled");
     if (json_bool_at(r->devices, "autoattachVSOCK", false) && !kv_gate(r->c, "VSOCK"))
-        rules_invalid(r, rules_at(r, "domain.devices.autoattachVSOCK"), "VSOCK feature gate is not enabled in kubevirt-config");
+        rules_invalid(r, rules_at(r, "domain.devices.autoattachVSOCK"),
+                      "VSOCK feature gate is not enabled in kubevirt-config");
 }

@@ -4,14 +4,15 @@
 #pragma once
 
 #define GATES(list) "{\"developerConfiguration\":{\"featureGates\":[" list "]}}"
-#define GATE(name)  "\"" #name "\""
+#define GATE(name) "\"" #name "\""
 
 /* one more byte than may be */
-#define X64       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-#define X256      X64 X64 X64 X64
-#define LONG_257  X256 "x"
+#define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X256 X64 X64 X64 X64
+#define LONG_257 X256 "x"
 #define LONG_2049 X256 X256 X256 X256 X256 X256 X256 X256 "x"
 
+/* clang-format off */
 static const struct row vmi_rows[] = {
     /* good */
     {NULL, "{}", ""},
@@ -590,6 +591,9 @@ static const struct row vmi_rows[] = {
      "I metadata.annotations.hooks.kubevirt.io/hookSidecars: sidecar feature gate is not enabled in kubevirt-co"
      "nfig, invalid entry metadata.annotations.hooks.kubevirt.io/hookSidecars"},
     /* what this release cannot do */
+    {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"private\",\"emptyDisk\":{\"capacity\":\"1Gi\"}}]}}",
+     "N spec.volumes[0].name: spec.volumes[0].name is not supported by this release: the launcher pod has a volume of that name; "
+     "choose another"},
     {NULL,
      "{\"spec\":{\"accessCredentials\":[{\"userPassword\":{\"source\":{\"secret\":{\"secretName\":\"s\"}},\"propagationMethod\""
      ":{\"qemuGuestAgent\":{}}}}]}}",

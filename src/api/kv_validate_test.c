@@ -51,18 +51,31 @@ static const char *lines(const struct schema_causes *causes, struct arena *a)
     for (size_t i = 0; i < causes->n; i++) {
         const char *reason = causes->p[i].reason;
 
-        buf_addf(&b, "%s%c %s: %s", i ? "\n" : "", strcmp(reason, "FieldValueNotSupported") == 0 ? 'N' : reason[strlen("FieldValue")],
+        buf_addf(&b, "%s%c %s: %s", i ? "\n" : "",
+                 strcmp(reason, "FieldValueNotSupported") == 0 ? 'N' : reason[strlen("FieldValue")],
                  causes->p[i].field, causes->p[i].message);
     }
     return b.n ? arena_strdup(a, buf_str(&b)) : "";
 }
 
+/* What is said of types is not ours; but defaults have to leave a good object good. */
+static void check_schema(const char *plural, const struct json *o, struct arena *a,
+                         struct schema_causes *causes)
+{
+    const struct kind_info *k = schema_kind_find(STR("kubevirt.io"), str_of(plural));
+
+    if (json_get(o, "kind"))
+        schema_validate(k->type, o, a, causes);
+}
+
 /* As the API server does: defaults, rules, and with good rules what is not supported. */
-static const char *judge_vmi(const struct json *vmi, const struct kv_config *c, bool by_platform, struct arena *a)
+static const char *judge_vmi(const struct json *vmi, const struct kv_config *c, bool by_platform,
+                             struct arena *a)
 {
     struct schema_causes causes = {0};
 
     vmi = kv_vmi_default(vmi, c, &randomness, a);
+    check_schema("virtualmachineinstances", vmi, a, &causes);
     kv_vmi_validate(vmi, NULL, c, by_platform, a, &causes);
     if (causes.n == 0)
         kv_unsupported(json_get(vmi, "spec"), "spec", c, a, &causes);
@@ -74,6 +87,7 @@ static const char *judge_vm(const struct json *vm, const struct kv_config *c, st
     struct schema_causes causes = {0};
 
     vm = kv_vm_default(vm, c, &randomness, a);
+    check_schema("virtualmachines", vm, a, &causes);
     kv_vm_validate(vm, NULL, c, a, &causes);
     if (causes.n == 0)
         kv_unsupported(json_at(vm, "spec/template/spec"), "spec.template.spec", c, a, &causes);
@@ -81,7 +95,7 @@ static const char *judge_vm(const struct json *vm, const struct kv_config *c, st
 }
 
 struct row {
-    const char *config; /* spec.configuration, or NULL */
+    const char *config;   /* spec.configuration, or NULL */
     const char *fragment; /* what differs from a good object */
     const char *want;
 };
@@ -94,7 +108,8 @@ static const struct json *merged(struct arena *a, const struct json *base, const
     if (!json_is(base, JSON_OBJECT) || !json_is(over, JSON_OBJECT))
         return over;
     json_each_member(m, over)
-        base = json_with_str(a, base, json_str(&m->key), merged(a, json_get_str(base, json_str(&m->key)), &m->value));
+        base = json_with_str(a, base, json_str(&m->key),
+                             merged(a, json_get_str(base, json_str(&m->key)), &m->value));
     return base;
 }
 
@@ -114,9 +129,12 @@ static void test_vmi_rows(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(vmi_rows); i++) {
         AUTO(arena_done) struct arena a = {0};
         struct kv_config *c = config_of(vmi_rows[i].config, &a);
-        const struct json *base = parse(&a, STR("{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\"}}}}"));
+        const struct json *base =
+            parse(&a, STR("{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\"}}}}"));
 
-        bad += mismatch(&vmi_rows[i], judge_vmi(merged(&a, base, parse(&a, str_of(vmi_rows[i].fragment))), c, false, &a));
+        bad += mismatch(
+            &vmi_rows[i],
+            judge_vmi(merged(&a, base, parse(&a, str_of(vmi_rows[i].fragment))), c, false, &a));
         kv_config_free(c);
     }
     assert_int_equal(bad, 0);
@@ -143,13 +161,20 @@ static void test_update(void **state)
         const char *old, *new, *user, *platform;
     } table[] = {
         {"{\"spec\":{\"a\":1}}", "{\"spec\":{\"a\":1},\"status\":{}}", "", ""},
-        {"{\"spec\":{\"a\":1}}", "{\"spec\":{\"a\":2}}", "N spec: update of VMI object is restricted", ""},
-        {"{\"metadata\":{\"labels\":{\"x\":\"1\"}}}", "{\"metadata\":{\"labels\":{\"x\":\"2\",\"kubevirt.io/nodeName\":\"n\"}}}",
-         "N metadata.labels: modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited", ""},
-        {"{\"spec\":{\"domain\":{\"cpu\":{\"maxSockets\":4}}}}", "{\"spec\":{\"domain\":{\"cpu\":{\"maxSockets\":8}}}}",
-         "N spec: update of VMI object is restricted", "N spec.domain.cpu.maxSockets: CPU topology maxSockets changed"},
-        {"{\"spec\":{\"domain\":{\"memory\":{\"maxGuest\":\"4Gi\"}}}}", "{\"spec\":{\"domain\":{\"memory\":{}}}}",
-         "N spec: update of VMI object is restricted", "N spec.domain.memory.maxGuest: Memory maxGuest changed"},
+        {"{\"spec\":{\"a\":1}}", "{\"spec\":{\"a\":2}}",
+         "N spec: update of VMI object is restricted", ""},
+        {"{\"metadata\":{\"labels\":{\"x\":\"1\"}}}",
+         "{\"metadata\":{\"labels\":{\"x\":\"2\",\"kubevirt.io/nodeName\":\"n\"}}}",
+         "N metadata.labels: modification of the following reserved kubevirt.io/ labels on a VMI "
+         "object is prohibited",
+         ""},
+        {"{\"spec\":{\"domain\":{\"cpu\":{\"maxSockets\":4}}}}",
+         "{\"spec\":{\"domain\":{\"cpu\":{\"maxSockets\":8}}}}",
+         "N spec: update of VMI object is restricted",
+         "N spec.domain.cpu.maxSockets: CPU topology maxSockets changed"},
+        {"{\"spec\":{\"domain\":{\"memory\":{\"maxGuest\":\"4Gi\"}}}}",
+         "{\"spec\":{\"domain\":{\"memory\":{}}}}", "N spec: update of VMI object is restricted",
+         "N spec.domain.memory.maxGuest: Memory maxGuest changed"},
     };
 
     (void)state;
@@ -159,7 +184,8 @@ static void test_update(void **state)
             struct kv_config *c = config_of(NULL, &a);
             struct schema_causes causes = {0};
 
-            kv_vmi_validate(parse(&a, str_of(table[i].new)), parse(&a, str_of(table[i].old)), c, platform, &a, &causes);
+            kv_vmi_validate(parse(&a, str_of(table[i].new)), parse(&a, str_of(table[i].old)), c,
+                            platform, &a, &causes);
             assert_string_equal(lines(&causes, &a), platform ? table[i].platform : table[i].user);
             kv_config_free(c);
         }
@@ -171,29 +197,67 @@ static void test_platform(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
     struct kv_config *c = config_of(NULL, &a);
-    const struct json *vmi = parse(&a, STR("{\"metadata\":{\"labels\":{\"kubevirt.io/nodeName\":\"n\"}},\"spec\":{\"domain\":"
-                                           "{\"memory\":{\"guest\":\"1Gi\"}}}}"));
+    const struct json *vmi = parse(
+        &a, STR("{\"metadata\":{\"labels\":{\"kubevirt.io/nodeName\":\"n\"}},\"spec\":{\"domain\":"
+                "{\"memory\":{\"guest\":\"1Gi\"}}}}"));
 
     (void)state;
     assert_string_equal(judge_vmi(vmi, c, true, &a), "");
     assert_string_equal(judge_vmi(vmi, c, false, &a),
-                        "N metadata.labels: creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited");
+                        "N metadata.labels: creation of the following reserved kubevirt.io/ labels "
+                        "on a VMI object is prohibited");
     kv_config_free(c);
 }
 
 /* Whatever stands where, the rules come to an end; that types are wrong is said by others. */
 static void test_wrong_types(void **state)
 {
-    static const char *const values[] = {"null", "true", "7", "\"x\"", "[]", "{}", "[null,1,\"a\",[],{}]", "{\"name\":5,\"disk\":[]}"};
+    static const char *const values[] = {"null",
+                                         "true",
+                                         "7",
+                                         "\"x\"",
+                                         "[]",
+                                         "{}",
+                                         "[null,1,\"a\",[],{}]",
+                                         "{\"name\":5,\"disk\":[]}"};
     static const char *const paths[] = {
-        "spec", "spec/domain", "spec/domain/cpu", "spec/domain/cpu/features", "spec/domain/memory", "spec/domain/memory/guest",
-        "spec/domain/memory/hugepages", "spec/domain/resources", "spec/domain/resources/requests", "spec/domain/devices",
-        "spec/domain/devices/disks", "spec/domain/devices/interfaces", "spec/domain/devices/inputs", "spec/domain/devices/watchdog",
-        "spec/domain/devices/sound", "spec/domain/devices/video", "spec/domain/devices/filesystems", "spec/domain/firmware",
-        "spec/domain/firmware/bootloader", "spec/domain/firmware/kernelBoot", "spec/domain/features", "spec/domain/features/hyperv",
-        "spec/domain/clock", "spec/domain/machine", "spec/domain/launchSecurity", "spec/networks", "spec/volumes", "spec/accessCredentials",
-        "spec/livenessProbe", "spec/dnsConfig", "spec/dnsConfig/searches", "spec/architecture", "spec/hostname", "metadata", "metadata/labels",
-        "metadata/annotations", "status",
+        "spec",
+        "spec/domain",
+        "spec/domain/cpu",
+        "spec/domain/cpu/features",
+        "spec/domain/memory",
+        "spec/domain/memory/guest",
+        "spec/domain/memory/hugepages",
+        "spec/domain/resources",
+        "spec/domain/resources/requests",
+        "spec/domain/devices",
+        "spec/domain/devices/disks",
+        "spec/domain/devices/interfaces",
+        "spec/domain/devices/inputs",
+        "spec/domain/devices/watchdog",
+        "spec/domain/devices/sound",
+        "spec/domain/devices/video",
+        "spec/domain/devices/filesystems",
+        "spec/domain/firmware",
+        "spec/domain/firmware/bootloader",
+        "spec/domain/firmware/kernelBoot",
+        "spec/domain/features",
+        "spec/domain/features/hyperv",
+        "spec/domain/clock",
+        "spec/domain/machine",
+        "spec/domain/launchSecurity",
+        "spec/networks",
+        "spec/volumes",
+        "spec/accessCredentials",
+        "spec/livenessProbe",
+        "spec/dnsConfig",
+        "spec/dnsConfig/searches",
+        "spec/architecture",
+        "spec/hostname",
+        "metadata",
+        "metadata/labels",
+        "metadata/annotations",
+        "status",
     };
 
     (void)state;
@@ -201,11 +265,16 @@ static void test_wrong_types(void **state)
         for (size_t v = 0; v < ARRAY_SIZE(values); v++) {
             AUTO(arena_done) struct arena a = {0};
             struct kv_config *c = config_of(NULL, &a);
-            const struct json *vmi = json_with_at(&a, parse(&a, STR("{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"1Gi\"}}}}")), paths[p],
-                                                  parse(&a, str_of(values[v]))), *vm;
+            const struct json
+                *vmi = json_with_at(
+                    &a, parse(&a, STR("{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"1Gi\"}}}}")),
+                    paths[p], parse(&a, str_of(values[v]))),
+                *vm;
 
             (void)judge_vmi(vmi, c, false, &a);
-            vm = json_object(&a, "spec", json_object(&a, "running", json_new_bool(true), "template", vmi, NULL), NULL);
+            vm = json_object(&a, "spec",
+                             json_object(&a, "running", json_new_bool(true), "template", vmi, NULL),
+                             NULL);
             (void)judge_vm(vm, c, &a);
             kv_config_free(c);
         }
@@ -231,7 +300,8 @@ static void assert_admitted(const struct json *o, const char *where, struct aren
 
 static void test_recordings(void **state)
 {
-    static const char *const files[] = {"sample-virtualmachines.json", "sample-virtualmachineinstances.json", "vm-life.jsonl"};
+    static const char *const files[] = {"sample-virtualmachines.json",
+                                        "sample-virtualmachineinstances.json", "vm-life.jsonl"};
     const char *data = getenv("VIREO_DATA") ? getenv("VIREO_DATA") : data_arg;
     unsigned n = 0;
 
@@ -243,7 +313,9 @@ static void test_recordings(void **state)
         struct str rest, line;
 
         buf_init(&text, 64u << 20);
-        if (!file_read(AT_FDCWD, arena_printf(&a, "%s/kubevirt-live/%s", data ? data : ".", files[i]), &text, &err)) {
+        if (!file_read(AT_FDCWD,
+                       arena_printf(&a, "%s/kubevirt-live/%s", data ? data : ".", files[i]), &text,
+                       &err)) {
             print_message("skipped: %s\n", error_text(&err));
             skip();
         }
@@ -302,8 +374,9 @@ static void test_examples(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vmi_rows),   cmocka_unit_test(test_vm_rows),     cmocka_unit_test(test_update),
-        cmocka_unit_test(test_platform),   cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_recordings),
+        cmocka_unit_test(test_vmi_rows),    cmocka_unit_test(test_vm_rows),
+        cmocka_unit_test(test_update),      cmocka_unit_test(test_platform),
+        cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_recordings),
         cmocka_unit_test(test_examples),
     };
 

@@ -109,14 +109,16 @@ bool kv_read_quantity(const struct json *v, struct quantity *ret)
 
 /* ---- labels and annotations ----------------------------------------------------------------------------------------------- */
 
-static const char *const reserved_labels[] = {"kubevirt.io/created-by",    "kubevirt.io/migrationJobUID",
-                                              "kubevirt.io/nodeName",      "kubevirt.io/migrationTargetNodeName",
-                                              "kubevirt.io/schedulable",   "kubevirt.io/install-strategy"};
+static const char *const reserved_labels[] = {
+    "kubevirt.io/created-by",  "kubevirt.io/migrationJobUID",
+    "kubevirt.io/nodeName",    "kubevirt.io/migrationTargetNodeName",
+    "kubevirt.io/schedulable", "kubevirt.io/install-strategy"};
 
 static const struct {
     const char *annotation, *gate, *word;
-} gated_annotations[] = {{"kubevirt.io/ignitiondata", "ExperimentalIgnitionSupport", "ExperimentalIgnitionSupport"},
-                         {"hooks.kubevirt.io/hookSidecars", "Sidecar", "sidecar"}};
+} gated_annotations[] = {
+    {"kubevirt.io/ignitiondata", "ExperimentalIgnitionSupport", "ExperimentalIgnitionSupport"},
+    {"hooks.kubevirt.io/hookSidecars", "Sidecar", "sidecar"}};
 
 static void check_annotations(struct rules *r, const struct json *annotations, const char *path)
 {
@@ -126,8 +128,9 @@ static void check_annotations(struct rules *r, const struct json *annotations, c
         if (!json_get(annotations, gated_annotations[i].annotation))
             continue;
         if (!kv_gate(r->c, gated_annotations[i].gate))
-            rules_invalid(r, field, "%s feature gate is not enabled in kubevirt-config, invalid entry %s", gated_annotations[i].word,
-                          field);
+            rules_invalid(r, field,
+                          "%s feature gate is not enabled in kubevirt-config, invalid entry %s",
+                          gated_annotations[i].word, field);
         else
             rules_not_supported(r, field, "%s is not supported by this release", field);
     }
@@ -144,7 +147,8 @@ static bool any_reserved(const struct json *labels)
 static bool reserved_changed(const struct json *now, const struct json *before)
 {
     for (size_t i = 0; i < ARRAY_SIZE(reserved_labels); i++) {
-        const struct json *a = json_get(now, reserved_labels[i]), *b = json_get(before, reserved_labels[i]);
+        const struct json *a = json_get(now, reserved_labels[i]),
+                          *b = json_get(before, reserved_labels[i]);
 
         if ((a || b) && !(a && b && json_eq(a, b)))
             return true;
@@ -172,14 +176,16 @@ static bool same(const struct json *a, const struct json *b, const char *path)
     return a && b ? json_eq(a, b) : !a && !b;
 }
 
-static void check_vmi_update(struct rules *r, const struct json *vmi, const struct json *old, bool by_platform)
+static void check_vmi_update(struct rules *r, const struct json *vmi, const struct json *old,
+                             bool by_platform)
 {
     if (!by_platform) {
         if (!same(vmi, old, "spec"))
             rules_not_supported(r, "spec", "update of VMI object is restricted");
         if (reserved_changed(json_at(vmi, "metadata/labels"), json_at(old, "metadata/labels")))
             rules_not_supported(r, "metadata.labels",
-                                "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited");
+                                "modification of the following reserved kubevirt.io/ labels on a "
+                                "VMI object is prohibited");
         return;
     }
     if (!same(vmi, old, "spec/domain/cpu/maxSockets"))
@@ -188,8 +194,8 @@ static void check_vmi_update(struct rules *r, const struct json *vmi, const stru
         rules_not_supported(r, "spec.domain.memory.maxGuest", "Memory maxGuest changed");
 }
 
-void kv_vmi_validate(const struct json *vmi, const struct json *old, const struct kv_config *c, bool by_platform,
-                     struct arena *a, struct schema_causes *ret)
+void kv_vmi_validate(const struct json *vmi, const struct json *old, const struct kv_config *c,
+                     bool by_platform, struct arena *a, struct schema_causes *ret)
 {
     struct rules r = {.a = a, .c = c, .ret = ret, .at = "spec", .spec = json_get(vmi, "spec")};
 
@@ -200,38 +206,45 @@ void kv_vmi_validate(const struct json *vmi, const struct json *old, const struc
     check_spec(&r);
     check_annotations(&r, json_at(vmi, "metadata/annotations"), "metadata.annotations");
     if (!by_platform && any_reserved(json_at(vmi, "metadata/labels")))
-        rules_not_supported(&r, "metadata.labels",
-                            "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited");
+        rules_not_supported(
+            &r, "metadata.labels",
+            "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited");
 }
 
 /* ---- VirtualMachine ------------------------------------------------------------------------------------------------------- */
 
 static void check_strategy(struct rules *r, const struct json *spec)
 {
-    static const char *const known[] = {"Always", "Halted", "Manual", "Once", "RerunOnFailure", NULL};
+    static const char *const known[] = {"Always", "Halted",         "Manual",
+                                        "Once",   "RerunOnFailure", NULL};
     bool running = kv_has(spec, "running"), has_strategy = kv_has(spec, "runStrategy");
     struct str strategy = json_str_at(spec, "runStrategy");
 
     if (running && has_strategy)
         rules_invalid(r, "spec.running",
-                      "Running and RunStrategy are mutually exclusive. Note that Running is deprecated, please use RunStrategy "
+                      "Running and RunStrategy are mutually exclusive. Note that Running is "
+                      "deprecated, please use RunStrategy "
                       "instead");
     if (!running && !has_strategy)
         rules_invalid(r, "spec.runStrategy", "RunStrategy must be specified");
     if (!has_strategy || kv_one_of(strategy, known))
         return;
     if (!str_is(strategy, "WaitAsReceiver"))
-        rules_invalid(r, "spec.runStrategy", "Invalid RunStrategy (" STR_FMT ")", STR_ARG(strategy));
-    else if (!kv_gate(r->c, "DecentralizedLiveMigration"))
-        rules_invalid(r, "spec.runStrategy",
-                      "Invalid RunStrategy (" STR_FMT "), DecentralizedLiveMigration feature gate is not enabled in kubevirt resource",
+        rules_invalid(r, "spec.runStrategy", "Invalid RunStrategy (" STR_FMT ")",
                       STR_ARG(strategy));
+    else if (!kv_gate(r->c, "DecentralizedLiveMigration"))
+        rules_invalid(
+            r, "spec.runStrategy",
+            "Invalid RunStrategy (" STR_FMT
+            "), DecentralizedLiveMigration feature gate is not enabled in kubevirt resource",
+            STR_ARG(strategy));
 }
 
-void kv_vm_validate(const struct json *vm, const struct json *old, const struct kv_config *c, struct arena *a,
-                    struct schema_causes *ret)
+void kv_vm_validate(const struct json *vm, const struct json *old, const struct kv_config *c,
+                    struct arena *a, struct schema_causes *ret)
 {
-    const struct json *spec = json_get(vm, "spec"), *template = json_get(spec, "template"), *vmi_spec;
+    const struct json *spec = json_get(vm, "spec"), *template = json_get(spec, "template"),
+                      *vmi_spec;
     struct rules r = {.a = a, .c = c, .ret = ret, .at = "spec.template.spec", .vm = true};
 
     (void)old;
@@ -246,7 +259,8 @@ void kv_vm_validate(const struct json *vm, const struct json *old, const struct 
         r.spec = kv_spec_default(vmi_spec, c, a);
         check_spec(&r);
     }
-    check_annotations(&r, json_at(template, "metadata/annotations"), "spec.template.metadata.annotations");
+    check_annotations(&r, json_at(template, "metadata/annotations"),
+                      "spec.template.metadata.annotations");
     if (ret->n == 0)
         kv_vm_unsupported(vm, a, ret);
 }
