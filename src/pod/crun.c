@@ -39,7 +39,7 @@ static void write_record(struct pod *p)
     AUTO(error_clear) struct error err = {0};
     AUTO_CLOSE int dirfd = -1;
 
-    if (!pod_open_dir(p, false, &dirfd, &err) || !record_write(dirfd, &p->rec, false, &err))
+    if (!pod_open_dir(p, false, &dirfd, &err) || !record_write(dirfd, &p->rec, &err))
         log_error(pod_tag(p), "%s", error_text(&err));
 }
 
@@ -122,7 +122,7 @@ static void finish(struct pod *p, const int *wait_status)
         free(rec->message);
         rec->message = xstrdup("the host was restarted while the pod ran");
     }
-    if (open && !record_write(dirfd, rec, false, &err))
+    if (open && !record_write(dirfd, rec, &err))
         log_error(pod_tag(p), "%s", error_text(&err));
     log_end(p);
     pod_publish(p, PUBLISH_ENDED);

@@ -1,5 +1,7 @@
 /* pod/internal - the runtime's state, shared by its files. */
 #pragma once
+#include <pthread.h>
+
 #include "api/schema.h"
 #include "base/map.h"
 #include "base/vec.h"
@@ -45,9 +47,9 @@ struct record { /* owns its texts */
     char *reason, *message; /* of the end; may be NULL */
 };
 void record_done(struct record *r);
-/* durable: flushed to disk. What only says more about processes of this boot needs no flush: they do not survive what
- * unflushed data does not survive. */
-MUST_CHECK bool record_write(int pod_dirfd, const struct record *r, bool durable, struct error *err);
+/* Atomic, not flushed: prepare.c flushes the first one. What is said later is about processes of this boot, and they do not
+ * survive what unflushed data does not survive. */
+MUST_CHECK bool record_write(int pod_dirfd, const struct record *r, struct error *err);
 MUST_CHECK bool record_read(int pod_dirfd, struct record *ret, struct error *err);
 
 /* ---- process.c: processes and cgroups of the kernel ---- */
@@ -125,6 +127,8 @@ struct pod {
     enum pod_publish publish; /* what is to be told next */
     bool status_busy, delete_busy;
     bool net_busy;     /* network_pod_add or _del under way: nothing may be undone before it has ended */
+    bool flush_busy;   /* the same for the record's way to the disk */
+    pthread_t flusher; /* valid while flush_busy */
     char *waiting_reason, *waiting_message;
     int64_t delete_grace_ns, delete_at_unix_ns;
     unsigned failures;

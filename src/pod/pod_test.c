@@ -393,7 +393,7 @@ static void test_reboot(void **state)
         process_signal(p->pidfd, SIGKILL);
         snprintf(p->rec.boot_id, sizeof p->rec.boot_id, "another");
         assert_true(pod_open_dir(p, false, &dirfd, &err));
-        assert_true(record_write(dirfd, &p->rec, true, &err));
+        assert_true(record_write(dirfd, &p->rec, &err));
         close(dirfd);
     }
     restart(f);
@@ -488,7 +488,7 @@ static void test_unclear_start(void **state)
     old_pid = pid = p->rec.pid;
     p->rec.phase = RECORD_PREPARED;
     assert_true(pod_open_dir(p, false, &dirfd, &err));
-    assert_true(record_write(dirfd, &p->rec, true, &err));
+    assert_true(record_write(dirfd, &p->rec, &err));
     close(dirfd);
     fake_merge_status(f, "b", "{\"status\":{\"phase\":\"Pending\"}}");
     pod_runtime_free(f->runtime);

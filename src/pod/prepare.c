@@ -1,9 +1,11 @@
 /* One attempt to start a pod: what the API knows of its volumes, images and the network are asked for at once; the sandbox is
- * recorded on disk before anything of it exists; when all have answered, the files are laid out and crun is started. */
+ * recorded before anything of it exists, and on disk before the container starts; when all have answered, the files are laid out and crun is started. */
 #include "pod/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -291,6 +293,88 @@ static void network_done(void *user, const struct network_pod *net, const struct
     answered(w);
 }
 
+/* A flush waits for whatever else the disk has to do, seconds at times: it has a thread of its own, beside which the network is
+ * made. Only the container waits for it. */
+struct flush {
+    struct op *op;
+    struct loop *loop;
+    int dirfd, pods_fd, errnum;
+};
+
+static void flush_free(struct flush *f)
+{
+    fd_close(&f->dirfd);
+    fd_close(&f->pods_fd);
+    free(f);
+}
+
+static void flushed(void *take_arg)
+{
+    struct flush *f = take_arg;
+    void *arg;
+    struct pod *p = op_end(f->op, &arg);
+    struct work *w = arg;
+
+    if (p) {
+        pthread_join(p->flusher, NULL);
+        p->flush_busy = false;
+        pod_step_soon(p);
+        if (f->errnum) {
+            AUTO(error_clear) struct error err = {0};
+
+            error_errno(&err, f->errnum, "flush " RECORD_NAME);
+            fail_later(w, "FailedCreatePodSandBox", "ContainerCreating", &err);
+        }
+        answered(w);
+    }
+    flush_free(f);
+}
+
+static void flush_dropped(void *take_arg)
+{
+    struct flush *f = take_arg;
+
+    op_end(f->op, NULL);
+    flush_free(f);
+}
+
+static void *flush_run(void *arg)
+{
+    struct flush *f = arg;
+    int fd = openat(f->dirfd, RECORD_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0 || fsync(fd) < 0 || fsync(f->dirfd) < 0 || fsync(f->pods_fd) < 0)
+        f->errnum = errno;
+    fd_close(&fd);
+    loop_post(f->loop, flushed, flush_dropped, f);
+    return NULL;
+}
+
+static bool flush_start(struct work *w, int dirfd, struct error *err)
+{
+    struct pod *p = w->p;
+    struct flush *f = NEW(struct flush);
+    sigset_t all, before;
+    int errnum;
+
+    f->loop = p->r->loop;
+    f->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
+    f->pods_fd = fcntl(p->r->pods_fd, F_DUPFD_CLOEXEC, 3);
+    f->op = op_new(p, w);
+    p->flush_busy = true;
+    w->pending++;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    errnum = pthread_create(&p->flusher, NULL, flush_run, f);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!errnum)
+        return true;
+    p->flush_busy = false;
+    w->pending--;
+    flush_dropped(f);
+    return error_errno(err, errnum, "start a thread");
+}
+
 static bool record(struct work *w, struct error *err)
 {
     struct pod *p = w->p;
@@ -304,9 +388,11 @@ static bool record(struct work *w, struct error *err)
     p->rec.pid = 0;
     p->rec.created_ns = loop_unix_ns(p->r->loop);
     memcpy(p->rec.boot_id, p->r->boot_id, sizeof p->rec.boot_id);
-    if (!record_write(dirfd, &p->rec, true, err))
+    if (!record_write(dirfd, &p->rec, err))
         return false;
     p->has_record = true;
+    if (!flush_start(w, dirfd, err))
+        return false;
     return file_make_dirs(p->r->dirfd, "run/netns", 0711, &netns_dir, err)
            && file_open_beneath(netns_dir, p->rec.uid, O_RDONLY | O_CREAT | O_NOFOLLOW, 0444, &netns, err);
 }

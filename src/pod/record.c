@@ -51,7 +51,7 @@ static bool replace(int dirfd, struct str text, struct error *err)
     return true;
 }
 
-bool record_write(int pod_dirfd, const struct record *r, bool durable, struct error *err)
+bool record_write(int pod_dirfd, const struct record *r, struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf b = {0};
@@ -66,7 +66,7 @@ bool record_write(int pod_dirfd, const struct record *r, bool durable, struct er
                                "finishedNs", json_new_i64(&a, r->finished_ns), "exitCode", json_new_i64(&a, r->exit_code),
                                "signal", json_new_i64(&a, r->signal), "reason", json_new_z(&a, r->reason), "message",
                                json_new_z(&a, r->message), NULL));
-    if (!(durable ? file_write(pod_dirfd, RECORD_NAME, buf_str(&b), 0600, err) : replace(pod_dirfd, buf_str(&b), err)))
+    if (!replace(pod_dirfd, buf_str(&b), err))
         return error_wrap(err, "sandbox record of pod %s/%s", r->ns, r->name);
     return true;
 }

@@ -135,6 +135,8 @@ static void pod_free(void *value)
 {
     struct pod *p = value;
 
+    if (p->flush_busy)
+        pthread_join(p->flusher, NULL); /* it posts to a loop that may end after us */
     pod_prepare_cancel(p);
     ops_abandon(p);
     loop_defer_cancel(&p->step);
@@ -236,7 +238,7 @@ static void begin(struct pod *p)
 
 static void step_idle(struct pod *p)
 {
-    if (p->net_busy)
+    if (p->net_busy || p->flush_busy)
         return;
     if (unwanted(p) || p->api_final) {
         loop_timer_stop(&p->retry);
@@ -298,7 +300,7 @@ static void step(struct pod *p)
         step_idle(p);
         return;
     case POD_PREPARING:
-        if (!unwanted(p) || p->net_busy)
+        if (!unwanted(p) || p->net_busy || p->flush_busy)
             return;
         pod_prepare_cancel(p);
         p->state = POD_IDLE;
