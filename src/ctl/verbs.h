@@ -11,3 +11,4 @@ extern const struct ctl_verb ctl_port_forward;
 extern const struct ctl_verb ctl_ssh, ctl_scp;
 extern const struct ctl_verb ctl_expand;
 extern const struct ctl_verb ctl_version;
+extern const struct ctl_verb ctl_create_vm;
