@@ -162,8 +162,7 @@ static void descend(struct walk *w, const struct json *v, struct str rest)
         if (applies(w->refusal, v))
             schema_cause_add(w->ret, w->a, "FieldValueNotSupported",
                              arena_strdup(w->a, buf_str(&w->at)),
-                             STR_FMT " is not supported by this release: %s",
-                             STR_ARG(buf_str(&w->at)), w->refusal->reason);
+                             "not supported by this release: %s", w->refusal->reason);
         return;
     }
     if (!str_is(part, "*")) {
@@ -212,9 +211,8 @@ static void refuse_addresses(const struct json *spec, const char *path, struct a
 
             if (address.n && !str_starts(address, STR("0000:00:")))
                 schema_cause_add(ret, a, "FieldValueNotSupported", field,
-                                 "%s is not supported by this release: only addresses on the root "
-                                 "bus (0000:00:) can be chosen",
-                                 field);
+                                 "not supported by this release: only addresses on the root bus "
+                                 "(0000:00:) can be chosen");
         }
     }
 }
@@ -228,7 +226,7 @@ void kv_unsupported(const struct json *vmi_spec, const char *path, const struct 
         const char *field = arena_printf(a, "%s.architecture", path);
 
         schema_cause_add(ret, a, "FieldValueNotSupported", field,
-                         "%s is not supported by this release: machines here are " STR_FMT, field,
+                         "not supported by this release: machines here are " STR_FMT,
                          STR_ARG(c->architecture));
     }
     refuse(vmi_spec, path, refusals, ARRAY_SIZE(refusals), a, ret);

@@ -157,7 +157,7 @@ static const struct row vmi_rows[] = {
     {"{\"emulatedMachines\":[\"pc*\"]}", "{\"spec\":{\"domain\":{\"machine\":{\"type\":\"pc\"}}}}", ""},
     {NULL, "{\"spec\":{\"architecture\":\"vax\"}}", "I spec.architecture: unsupported architecture: vax"},
     {NULL, "{\"spec\":{\"architecture\":\"s390x\"}}",
-     "N spec.architecture: spec.architecture is not supported by this release: machines here are amd64"},
+     "N spec.architecture: not supported by this release: machines here are amd64"},
     {NULL, "{\"spec\":{\"domain\":{\"cpu\":{\"sockets\":4,\"maxSockets\":2}}}}",
      "I spec.domain.cpu.maxSockets: Number of sockets in CPU topology is greater than the maximum sockets allow" "ed"},
     {NULL, "{\"spec\":{\"domain\":{\"cpu\":{\"features\":[{\"name\":\"a\"},{\"name\":\"b\",\"policy\":\"maybe\"}]}}}}",
@@ -177,8 +177,7 @@ static const struct row vmi_rows[] = {
      "I spec.domain.cpu.dedicatedCpuPlacement: either spec.domain.resources.requests.cpu or spec.domain.resourc"
      "es.limits.cpu or spec.domain.cpu.cores must be provided when DedicatedCPUPlacement is true "},
     {NULL, "{\"spec\":{\"domain\":{\"cpu\":{\"dedicatedCpuPlacement\":true,\"cores\":2}}}}",
-     "N spec.domain.cpu.dedicatedCpuPlacement: spec.domain.cpu.dedicatedCpuPlacement is not supported by this r"
-     "elease: vCPUs are not pinned to host CPUs yet"},
+     "N spec.domain.cpu.dedicatedCpuPlacement: not supported by this release: vCPUs are not pinned to host CPUs yet"},
     {NULL, "{\"spec\":{\"domain\":{\"cpu\":{\"cores\":1,\"numa\":{\"guestMappingPassthrough\":{}}}}}}",
      "I spec.domain.cpu.numa.guestMappingPassthrough: spec.domain.cpu.dedicatedCpuPlacement must be set to true"
      " when NUMA topology strategy is set in spec.domain.cpu.numa.guestMappingPassthrough\n"
@@ -217,8 +216,7 @@ static const struct row vmi_rows[] = {
      "I spec.domain.launchSecurity: WorkloadEncryptionSEV feature gate is not enabled in kubevirt-config\n"
      "I spec.domain.launchSecurity: WorkloadEncryptionTDX feature gate is not enabled in kubevirt-config"},
     {GATES(GATE(WorkloadEncryptionTDX)), "{\"spec\":{\"domain\":{\"launchSecurity\":{\"tdx\":{}}}}}",
-     "N spec.domain.launchSecurity: spec.domain.launchSecurity is not supported by this release: confidential m"
-     "achines are not started yet"},
+     "N spec.domain.launchSecurity: not supported by this release: confidential machines are not started yet"},
     {NULL, "{\"spec\":{\"domain\":{\"rebootPolicy\":\"Terminate\"}}}",
      "I spec.domain.rebootPolicy: RebootPolicy is specified but the RebootPolicy feature gate is not enabled"},
     {GATES(GATE(RebootPolicy)), "{\"spec\":{\"domain\":{\"rebootPolicy\":\"Terminate\"}}}", ""},
@@ -399,8 +397,8 @@ static const struct row vmi_rows[] = {
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"disk\":{\"bus\":\"virtio\",\"pciAddress\":\"0000:81:01.0\"}}]}"
      "},\"volumes\":[{\"name\":\"a\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]}}",
-     "N spec.domain.devices.disks[0].disk.pciAddress: spec.domain.devices.disks[0].disk.pciAddress is not suppo"
-     "rted by this release: only addresses on the root bus (0000:00:) can be chosen"},
+     "N spec.domain.devices.disks[0].disk.pciAddress: not supported by this release: only addresses on the root bus "
+     "(0000:00:) can be chosen"},
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"lun\":{\"bus\":\"scsi\",\"reservation\":true}}]}},\"volumes\":"
      "[{\"name\":\"a\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]}}",
@@ -416,8 +414,8 @@ static const struct row vmi_rows[] = {
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"filesystems\":[{\"name\":\"f\",\"virtiofs\":{}}]}},\"volumes\":[{\"name\":\"f\",\"config"
      "Map\":{\"name\":\"c\"}}]}}",
-     "N spec.domain.devices.filesystems: spec.domain.devices.filesystems is not supported by this release: file"
-     "systems are not shared by virtiofs yet; use a disk"},
+     "N spec.domain.devices.filesystems: not supported by this release: filesystems are not shared by virtiofs yet; use a "
+     "disk"},
     /* networks */
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\",\"masquerade\":{}}]}},\"networks\":[{\"name\":\"a\",\"pod\""
@@ -466,8 +464,7 @@ static const struct row vmi_rows[] = {
     {GATES(GATE(PasstBinding)),
      "{\"spec\":{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\",\"passtBinding\":{}}]}},\"networks\":[{\"name\":\"a\",\"po"
      "d\":{}}]}}",
-     "N spec.domain.devices.interfaces[0].passtBinding: spec.domain.devices.interfaces[0].passtBinding is not s"
-     "upported by this release: use masquerade: {} or bridge: {}"},
+     "N spec.domain.devices.interfaces[0].passtBinding: not supported by this release: use masquerade: {} or bridge: {}"},
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\",\"bridge\":{},\"binding\":{\"name\":\"x\"}}]}},\"networks\""
      ":[{\"name\":\"a\",\"pod\":{}}]}}",
@@ -552,8 +549,7 @@ static const struct row vmi_rows[] = {
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\",\"bridge\":{}}]}},\"networks\":[{\"name\":\"a\",\"multus\":"
      "{\"networkName\":\"n\"}}]}}",
-     "N spec.networks[0].multus: spec.networks[0].multus is not supported by this release: there is only the po"
-     "d network here: give the network pod: {}"},
+     "N spec.networks[0].multus: not supported by this release: there is only the pod network here: give the network pod: {}"},
     /* other devices */
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"inputs\":[{\"name\":\"a\",\"bus\":\"ps2\",\"type\":\"tablet\"},{\"name\":\"b\",\"type\":\"mous"
@@ -592,125 +588,103 @@ static const struct row vmi_rows[] = {
      "nfig, invalid entry metadata.annotations.hooks.kubevirt.io/hookSidecars"},
     /* what this release cannot do */
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"private\",\"emptyDisk\":{\"capacity\":\"1Gi\"}}]}}",
-     "N spec.volumes[0].name: spec.volumes[0].name is not supported by this release: the launcher pod has a volume of that name; "
-     "choose another"},
+     "N spec.volumes[0].name: not supported by this release: the launcher pod has a volume of that name; choose another"},
     {NULL,
      "{\"spec\":{\"accessCredentials\":[{\"userPassword\":{\"source\":{\"secret\":{\"secretName\":\"s\"}},\"propagationMethod\""
      ":{\"qemuGuestAgent\":{}}}}]}}",
-     "N spec.accessCredentials[0].userPassword: spec.accessCredentials[0].userPassword is not supported by this"
-     " release: nothing runs commands or sets credentials through the guest agent yet"},
+     "N spec.accessCredentials[0].userPassword: not supported by this release: nothing runs commands or sets credentials "
+     "through the guest agent yet"},
     {NULL,
      "{\"spec\":{\"accessCredentials\":[{\"sshPublicKey\":{\"source\":{\"secret\":{\"secretName\":\"s\"}},\"propagationMethod\""
      ":{\"qemuGuestAgent\":{\"users\":[\"u\"]}}}}]}}",
-     "N spec.accessCredentials[0].sshPublicKey.propagationMethod.qemuGuestAgent: spec.accessCredentials[0].sshP"
-     "ublicKey.propagationMethod.qemuGuestAgent is not supported by this release: nothing runs commands or sets"
-     " credentials through the guest agent yet"},
+     "N spec.accessCredentials[0].sshPublicKey.propagationMethod.qemuGuestAgent: not supported by this release: nothing "
+     "runs commands or sets credentials through the guest agent yet"},
     {NULL,
      "{\"spec\":{\"affinity\":{\"podAntiAffinity\":{\"requiredDuringSchedulingIgnoredDuringExecution\":[{\"topologyKey\":"
      "\"k\"}]}}}}",
-     "N spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution: spec.affinity.podAntiAffi"
-     "nity.requiredDuringSchedulingIgnoredDuringExecution is not supported by this release: the scheduler does "
-     "not look at other pods yet"},
+     "N spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution: not supported by this release: the "
+     "scheduler does not look at other pods yet"},
     {NULL, "{\"spec\":{\"livenessProbe\":{\"tcpSocket\":{\"port\":22}}}}",
-     "N spec.livenessProbe: spec.livenessProbe is not supported by this release: nothing runs probes yet"},
+     "N spec.livenessProbe: not supported by this release: nothing runs probes yet"},
     {NULL, "{\"spec\":{\"readinessProbe\":{\"guestAgentPing\":{}}}}",
-     "N spec.readinessProbe: spec.readinessProbe is not supported by this release: nothing runs probes yet"},
+     "N spec.readinessProbe: not supported by this release: nothing runs probes yet"},
     {NULL, "{\"spec\":{\"resourceClaims\":[{\"name\":\"x\"}]}}",
-     "N spec.resourceClaims: spec.resourceClaims is not supported by this release: resources are not allocated "
-     "dynamically here"},
+     "N spec.resourceClaims: not supported by this release: resources are not allocated dynamically here"},
     {NULL, "{\"spec\":{\"schedulerName\":\"mine\"}}",
-     "N spec.schedulerName: spec.schedulerName is not supported by this release: there is only that scheduler h"
-     "ere: default-scheduler"},
+     "N spec.schedulerName: not supported by this release: there is only that scheduler here: default-scheduler"},
     {NULL, "{\"spec\":{\"schedulerName\":\"default-scheduler\"}}", ""},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"containerDisk\":{\"image\":\"x\",\"imagePullSecret\":\"s\"}}]}}",
-     "N spec.volumes[0].containerDisk.imagePullSecret: spec.volumes[0].containerDisk.imagePullSecret is not sup"
-     "ported by this release: registries are used without credentials of a Secret yet"},
+     "N spec.volumes[0].containerDisk.imagePullSecret: not supported by this release: registries are used without "
+     "credentials of a Secret yet"},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"dataVolume\":{\"name\":\"d\"}}]}}",
-     "N spec.volumes[0].dataVolume: spec.volumes[0].dataVolume is not supported by this release: there are no D"
-     "ataVolumes here yet; make a PersistentVolumeClaim and use volumes of that kind"},
+     "N spec.volumes[0].dataVolume: not supported by this release: there are no DataVolumes here yet; make a "
+     "PersistentVolumeClaim and use volumes of that kind"},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"downwardAPI\":{}}]}}",
-     "N spec.volumes[0].downwardAPI: spec.volumes[0].downwardAPI is not supported by this release: the launcher"
-     " pod does not mount it yet"},
+     "N spec.volumes[0].downwardAPI: not supported by this release: the launcher pod does not mount it yet"},
     {GATES(GATE(DownwardMetrics)), "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"downwardMetrics\":{}}]}}",
-     "N spec.volumes[0].downwardMetrics: spec.volumes[0].downwardMetrics is not supported by this release: metr"
-     "ics of the host are not offered to guests yet"},
+     "N spec.volumes[0].downwardMetrics: not supported by this release: metrics of the host are not offered to guests yet"},
     {GATES(GATE(HostDisk)), "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"hostDisk\":{\"path\":\"/x\",\"type\":\"Disk\"}}]}}",
-     "N spec.volumes[0].hostDisk: spec.volumes[0].hostDisk is not supported by this release: disks at paths of "
-     "the node are not mounted yet; use a PersistentVolumeClaim"},
+     "N spec.volumes[0].hostDisk: not supported by this release: disks at paths of the node are not mounted yet; use a "
+     "PersistentVolumeClaim"},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"memoryDump\":{\"claimName\":\"c\"}}]}}",
-     "N spec.volumes[0].memoryDump: spec.volumes[0].memoryDump is not supported by this release: memory is not "
-     "dumped yet"},
+     "N spec.volumes[0].memoryDump: not supported by this release: memory is not dumped yet"},
     {NULL,
      "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"persistentVolumeClaim\":{\"claimName\":\"c\",\"hotpluggable\":true}}]}}",
-     "N spec.volumes[0].persistentVolumeClaim.hotpluggable: spec.volumes[0].persistentVolumeClaim.hotpluggable "
-     "is not supported by this release: volumes are not plugged in and out of a running machine yet; leave hotp"
-     "luggable out"},
+     "N spec.volumes[0].persistentVolumeClaim.hotpluggable: not supported by this release: volumes are not plugged in and "
+     "out of a running machine yet; leave hotpluggable out"},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"serviceAccount\":{\"serviceAccountName\":\"s\"}}]}}",
-     "N spec.volumes[0].serviceAccount: spec.volumes[0].serviceAccount is not supported by this release: the la"
-     "uncher pod does not mount it yet"},
+     "N spec.volumes[0].serviceAccount: not supported by this release: the launcher pod does not mount it yet"},
     {NULL, "{\"spec\":{\"domain\":{\"clock\":{\"timer\":{\"pit\":{\"tickPolicy\":\"catchup\"}}}}}}",
-     "N spec.domain.clock.timer.pit.tickPolicy: spec.domain.clock.timer.pit.tickPolicy is not supported by this"
-     " release: QEMU knows delay and discard"},
+     "N spec.domain.clock.timer.pit.tickPolicy: not supported by this release: QEMU knows delay and discard"},
     {NULL, "{\"spec\":{\"domain\":{\"clock\":{\"timer\":{\"rtc\":{\"present\":false}}}}}}",
-     "N spec.domain.clock.timer.rtc.present: spec.domain.clock.timer.rtc.present is not supported by this relea"
-     "se: the driver does not take that timer away yet"},
+     "N spec.domain.clock.timer.rtc.present: not supported by this release: the driver does not take that timer away yet"},
     {NULL, "{\"spec\":{\"domain\":{\"firmware\":{\"acpi\":{\"slicNameRef\":\"v\"}}}}}",
-     "N spec.domain.firmware.acpi: spec.domain.firmware.acpi is not supported by this release: tables from Secr"
-     "ets are not loaded yet"},
+     "N spec.domain.firmware.acpi: not supported by this release: tables from Secrets are not loaded yet"},
     {NULL, "{\"spec\":{\"domain\":{\"firmware\":{\"bootloader\":{\"efi\":{\"secureBoot\":false,\"persistent\":true}}}}}}",
-     "N spec.domain.firmware.bootloader.efi.persistent: spec.domain.firmware.bootloader.efi.persistent is not s"
-     "upported by this release: there is no storage for the machine's state yet"},
+     "N spec.domain.firmware.bootloader.efi.persistent: not supported by this release: there is no storage for the "
+     "machine's state yet"},
     {NULL,
      "{\"spec\":{\"domain\":{\"ioThreadsPolicy\":\"supplementalPool\",\"ioThreads\":{\"supplementalPoolThreadCount\":2}}}}",
-     "N spec.domain.ioThreadsPolicy: spec.domain.ioThreadsPolicy is not supported by this release: it needs a n"
-     "ewer QEMU; use shared or auto"},
+     "N spec.domain.ioThreadsPolicy: not supported by this release: it needs a newer QEMU; use shared or auto"},
     {NULL, "{\"spec\":{\"domain\":{\"memory\":{\"hugepages\":{\"pageSize\":\"2Mi\"}}}}}",
-     "N spec.domain.memory.hugepages: spec.domain.memory.hugepages is not supported by this release: the node o"
-     "ffers no huge pages yet"},
+     "N spec.domain.memory.hugepages: not supported by this release: the node offers no huge pages yet"},
     {GATES(GATE(ReservedOverheadMemlock)),
      "{\"spec\":{\"domain\":{\"memory\":{\"reservedOverhead\":{\"memLock\":\"Required\"}}}}}",
-     "N spec.domain.memory.reservedOverhead.memLock: spec.domain.memory.reservedOverhead.memLock is not support"
-     "ed by this release: memory is not locked yet"},
+     "N spec.domain.memory.reservedOverhead.memLock: not supported by this release: memory is not locked yet"},
     {GATES(GATE(VSOCK)), "{\"spec\":{\"domain\":{\"devices\":{\"autoattachVSOCK\":true}}}}",
-     "N spec.domain.devices.autoattachVSOCK: spec.domain.devices.autoattachVSOCK is not supported by this relea"
-     "se: the driver has no VSOCK device yet"},
+     "N spec.domain.devices.autoattachVSOCK: not supported by this release: the driver has no VSOCK device yet"},
     {NULL, "{\"spec\":{\"domain\":{\"devices\":{\"clientPassthrough\":{}}}}}",
-     "N spec.domain.devices.clientPassthrough: spec.domain.devices.clientPassthrough is not supported by this r"
-     "elease: USB redirection is not offered yet"},
+     "N spec.domain.devices.clientPassthrough: not supported by this release: USB redirection is not offered yet"},
     {NULL, "{\"spec\":{\"domain\":{\"devices\":{\"gpus\":[{\"name\":\"g\",\"deviceName\":\"x/y\"}]}}}}",
-     "N spec.domain.devices.gpus: spec.domain.devices.gpus is not supported by this release: devices of the hos"
-     "t are not passed through yet"},
+     "N spec.domain.devices.gpus: not supported by this release: devices of the host are not passed through yet"},
     {GATES(GATE(HostDevices)),
      "{\"spec\":{\"domain\":{\"devices\":{\"hostDevices\":[{\"name\":\"g\",\"deviceName\":\"x/y\"}]}}}}",
-     "N spec.domain.devices.hostDevices: spec.domain.devices.hostDevices is not supported by this release: devi"
-     "ces of the host are not passed through yet"},
+     "N spec.domain.devices.hostDevices: not supported by this release: devices of the host are not passed through yet"},
     {NULL, "{\"spec\":{\"domain\":{\"devices\":{\"tpm\":{}}}}}",
-     "N spec.domain.devices.tpm: spec.domain.devices.tpm is not supported by this release: there is no TPM yet"},
+     "N spec.domain.devices.tpm: not supported by this release: there is no TPM yet"},
     {NULL, "{\"spec\":{\"domain\":{\"devices\":{\"tpm\":{\"enabled\":false}}}}}", ""},
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"blockSize\":{\"matchVolume\":{}}}]}},\"volumes\":[{\"name\":"
      "\"a\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]}}",
-     "N spec.domain.devices.disks[0].blockSize.matchVolume: spec.domain.devices.disks[0].blockSize.matchVolume "
-     "is not supported by this release: the driver does not ask volumes for their block size yet; use custom"},
+     "N spec.domain.devices.disks[0].blockSize.matchVolume: not supported by this release: the driver does not ask volumes "
+     "for their block size yet; use custom"},
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"cdrom\":{\"tray\":\"open\"}}]}},\"volumes\":[{\"name\":\"a\",\"pe"
      "rsistentVolumeClaim\":{\"claimName\":\"c\"}}]}}",
-     "N spec.domain.devices.disks[0].cdrom.tray: spec.domain.devices.disks[0].cdrom.tray is not supported by th"
-     "is release: trays are closed at start"},
+     "N spec.domain.devices.disks[0].cdrom.tray: not supported by this release: trays are closed at start"},
     {GATES(GATE(PersistentReservation)),
      "{\"spec\":{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"lun\":{\"bus\":\"scsi\",\"reservation\":true}}]}},\"volumes\":"
      "[{\"name\":\"a\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]}}",
-     "N spec.domain.devices.disks[0].lun.reservation: spec.domain.devices.disks[0].lun.reservation is not suppo"
-     "rted by this release: persistent reservations are not passed through yet"},
+     "N spec.domain.devices.disks[0].lun.reservation: not supported by this release: persistent reservations are not passed "
+     "through yet"},
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\",\"sriov\":{}}]}},\"networks\":[{\"name\":\"a\",\"pod\":{}}]"
-     "}}", "N spec.domain.devices.interfaces[0].sriov: spec.domain.devices.interfaces[0].sriov is not supported by th"
-     "is release: devices of the host are not passed through yet"},
+     "}}", "N spec.domain.devices.interfaces[0].sriov: not supported by this release: devices of the host are not passed through "
+     "yet"},
     {NULL,
      "{\"spec\":{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\",\"binding\":{\"name\":\"p\"}}]}},\"networks\":[{\"name\":\"a"
      "\",\"pod\":{}}]}}",
-     "N spec.domain.devices.interfaces[0].binding: spec.domain.devices.interfaces[0].binding is not supported b"
-     "y this release: use masquerade: {} or bridge: {}"},
+     "N spec.domain.devices.interfaces[0].binding: not supported by this release: use masquerade: {} or bridge: {}"},
 };
 
 static const struct row vm_rows[] = {
@@ -737,28 +711,27 @@ static const struct row vm_rows[] = {
      "enabled in kubevirt resource"},
     {GATES(GATE(DecentralizedLiveMigration)),
      "{\"spec\":{\"runStrategy\":\"WaitAsReceiver\",\"template\":{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\"}}}}}}",
-     "N spec.runStrategy: spec.runStrategy is not supported by this release: there is no live migration yet"},
+     "N spec.runStrategy: not supported by this release: there is no live migration yet"},
     {NULL,
      "{\"spec\":{\"running\":true,\"instancetype\":{\"name\":\"x\"},\"template\":{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi"
      "\"}}}}}}",
-     "N spec.instancetype: spec.instancetype is not supported by this release: instance types are not applied y"
-     "et; give cpu and memory in the template"},
+     "N spec.instancetype: not supported by this release: instance types are not applied yet; give cpu and memory in the "
+     "template"},
     {NULL,
      "{\"spec\":{\"running\":true,\"preference\":{\"name\":\"x\"},\"template\":{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\"}"
-     "}}}}}", "N spec.preference: spec.preference is not supported by this release: preferences are not applied yet; wri"
-     "te what they would set in the template"},
+     "}}}}}", "N spec.preference: not supported by this release: preferences are not applied yet; write what they would set in the "
+     "template"},
     {NULL,
      "{\"spec\":{\"running\":true,\"dataVolumeTemplates\":[{}],\"template\":{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\""
-     "}}}}}}", "N spec.dataVolumeTemplates: spec.dataVolumeTemplates is not supported by this release: there are no DataV"
-     "olumes here yet; make a PersistentVolumeClaim and use volumes of that kind"},
+     "}}}}}}", "N spec.dataVolumeTemplates: not supported by this release: there are no DataVolumes here yet; make a "
+     "PersistentVolumeClaim and use volumes of that kind"},
     {NULL,
      "{\"spec\":{\"running\":true,\"dataVolumeTemplates\":[],\"template\":{\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\"}}"
      "}}}}", ""},
     {NULL,
      "{\"spec\":{\"running\":true,\"updateVolumesStrategy\":\"Migration\",\"template\":{\"spec\":{\"domain\":{\"memory\":{\"gues"
      "t\":\"64Mi\"}}}}}}",
-     "N spec.updateVolumesStrategy: spec.updateVolumesStrategy is not supported by this release: volumes are no"
-     "t copied while a machine runs yet"},
+     "N spec.updateVolumesStrategy: not supported by this release: volumes are not copied while a machine runs yet"},
     {NULL,
      "{\"spec\":{\"running\":true,\"template\":{\"spec\":{\"domain\":{\"machine\":{\"type\":\"pc\"},\"devices\":{\"disks\":[{\"name\""
      ":\"a\",\"disk\":{\"bus\":\"ide\"}}]}}}}}}",
@@ -772,6 +745,5 @@ static const struct row vm_rows[] = {
      "I spec.template.metadata.annotations.hooks.kubevirt.io/hookSidecars: sidecar feature gate is not enabled "
      "in kubevirt-config, invalid entry spec.template.metadata.annotations.hooks.kubevirt.io/hookSidecars"},
     {NULL, "{\"spec\":{\"running\":true,\"template\":{\"spec\":{\"domain\":{\"devices\":{\"tpm\":{}}}}}}}",
-     "N spec.template.spec.domain.devices.tpm: spec.template.spec.domain.devices.tpm is not supported by this r"
-     "elease: there is no TPM yet"},
+     "N spec.template.spec.domain.devices.tpm: not supported by this release: there is no TPM yet"},
 };

@@ -132,7 +132,7 @@ static void check_annotations(struct rules *r, const struct json *annotations, c
                           "%s feature gate is not enabled in kubevirt-config, invalid entry %s",
                           gated_annotations[i].word, field);
         else
-            rules_not_supported(r, field, "%s is not supported by this release", field);
+            rules_not_supported(r, field, "not supported by this release");
     }
 }
 
