@@ -24,6 +24,8 @@ struct kv_config {
 
 /* The machine type that VMs of an architecture get. */
 struct str kv_machine_type(const struct kv_config *c, struct str architecture);
+/* The pull policy of an image that names none: Always for what may change. kv_pod.c */
+struct str kv_pull_policy(struct str image);
 /* A quantity as it stands in JSON, text or number; absent for everything else. */
 struct str kv_quantity(const struct json *v);
 /* The part of VMI defaulting that validation of a VM's template counts with, too: what changes whether rules hold. */

@@ -167,19 +167,6 @@ static void topology(struct edit *e)
     put(e, "domain/cpu/threads", json_new_i64(e->a, 1));
 }
 
-/* No tag and no digest is :latest; a colon before the last slash is a registry's port. */
-static bool moving_tag(struct str image)
-{
-    struct str dir, base;
-
-    if (!str_rcut(image, '/', &dir, &base))
-        base = image;
-    /* "oci:NAME" names a local layout: what stands behind the scheme counts. */
-    if (str_starts(base, STR("oci:")) || str_starts(base, STR("oci-archive:")))
-        str_cut(base, ':', &(struct str){0}, &base);
-    return !str_has(base, '@') && (!str_has(base, ':') || str_ends(base, STR(":latest")));
-}
-
 static void pull_policies(struct edit *e)
 {
     size_t n = json_len(json_get(e->v, "volumes"));
@@ -190,8 +177,7 @@ static void pull_policies(struct edit *e)
 
         if (json_is(disk, JSON_OBJECT))
             fill_item(e, "volumes", i, "containerDisk/imagePullPolicy",
-                      json_new_z(e->a, moving_tag(json_str_at(disk, "image")) ? "Always"
-                                                                              : "IfNotPresent"));
+                      json_new_str(e->a, kv_pull_policy(json_str_at(disk, "image"))));
     }
 }
 

@@ -171,6 +171,8 @@ static const struct row vmi_rows[] = {
     {NULL,
      VMI_OF("{}", ",\"volumes\":[{\"name\":\"a\",\"containerDisk\":{\"image\":\"r:5000/x\"}}]"),
      "spec/volumes/0/containerDisk", "{\"image\":\"r:5000/x\",\"imagePullPolicy\":\"Always\"}"},
+    {NULL, VMI_OF("{}", ",\"volumes\":[{\"name\":\"a\",\"containerDisk\":{\"image\":\"oci:x\"}}]"),
+     "spec/volumes/0/containerDisk/imagePullPolicy", "\"Always\""},
     {NULL, VMI_OF("{}", ",\"volumes\":[{\"name\":\"a\",\"containerDisk\":{\"image\":\"x:1\"}}]"),
      "spec/volumes/0/containerDisk/imagePullPolicy", "\"IfNotPresent\""},
     {NULL,

@@ -88,7 +88,7 @@ static void empty_dir(struct parts *p, const char *name, const char *path)
 }
 
 /* Kubernetes' default: what may change under its name is looked at each time. */
-static struct str default_policy(struct str image)
+struct str kv_pull_policy(struct str image)
 {
     struct str repository, tag;
 
@@ -103,7 +103,7 @@ static struct str default_policy(struct str image)
 static void image_volume(struct parts *p, const char *name, const char *path, struct str image, struct str policy)
 {
     if (!policy.n)
-        policy = default_policy(image);
+        policy = kv_pull_policy(image);
     volume(p, name, "image",
            json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL));
     mount(p, name, path, true);
