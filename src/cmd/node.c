@@ -17,10 +17,12 @@
 #include "handler/handler.h"
 #include "http/client.h"
 #include "http/server.h"
+#include "pod/reclaim.h"
 
 struct node {
     struct node_parts parts;
     struct handler *handler;
+    struct reclaim *reclaim;
     struct http_server *http;
     struct loop_signal term;
     struct loop_timer retry;
@@ -117,6 +119,7 @@ static bool start(struct node *n, const struct json *config, struct error *err)
         return false;
     pod_runtime_start(p->pods);
     handler_start(n->handler);
+    n->reclaim = reclaim_new(p->client, INSTANCE_FD_DIR);
     return true;
 }
 
@@ -140,6 +143,7 @@ int node_main(void)
     loop_run(n.parts.loop);
     http_server_free(n.http);
     handler_free(n.handler);
+    reclaim_free(n.reclaim);
     node_parts_done(&n.parts);
     return 0;
 }

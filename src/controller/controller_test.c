@@ -425,6 +425,11 @@ static void a_claim_is_waited_for_and_bound(void **state)
     pod_goes(w);
     settle(w);
     assert_int_equal(fake_count(w->client, "persistentvolumeclaims"), 0);
+    /* The volume waits for its directory's end (pod/reclaim). */
+    const char *volume = fake_only(w->client, "persistentvolumes", &w->a);
+    assert_true(meta_deleting(fake_get(w->client, "persistentvolumes", volume, &w->a)));
+    fake_merge(w->client, "persistentvolumes", volume, "{\"metadata\":{\"finalizers\":null}}");
+    settle(w);
     assert_int_equal(fake_count(w->client, "persistentvolumes"), 0);
 }
 

@@ -1,13 +1,17 @@
 /* Binding takes two turns: the volume and the claim's reference to it, then both statuses. A claim that is going waits for its last
- * pod; then its volume goes (the node's pod runtime removes directories that no volume names), then the claim. */
+ * pod; then its volume goes (the node's pod runtime removes the directory and then the volume's finalizer), then the claim. */
 #include "controller/volume_plan.h"
+
+static const char *own_name(const struct json *claim, struct arena *a)
+{
+    return arena_printf(a, "pvc-" STR_FMT, STR_ARG(meta_uid(claim)));
+}
 
 const char *volume_name(const struct json *claim, struct arena *a)
 {
     struct str name = json_str_at(claim, "spec/volumeName");
 
-    return name.n ? arena_strdup(a, name)
-                  : arena_printf(a, "pvc-" STR_FMT, STR_ARG(meta_uid(claim)));
+    return name.n ? arena_strdup(a, name) : own_name(claim, a);
 }
 
 bool volume_class_ours(const struct json *class)
@@ -35,7 +39,8 @@ static const struct json *new_volume(const struct volume_view *v, const char *na
         json_object(a, "name", json_new_z(a, name), "annotations",
                     json_object(a, "pv.kubernetes.io/provisioned-by",
                                 json_new_z(a, LOCAL_PROVISIONER), NULL),
-                    NULL),
+                    /* the pod runtime takes it away once the directory is gone (pod/reclaim) */
+                    "finalizers", json_array(a, json_new_z(a, "vireo.io/local-volume"), NULL), NULL),
         "spec",
         json_object(
             a, "capacity",
@@ -51,11 +56,18 @@ static const struct json *new_volume(const struct volume_view *v, const char *na
         NULL);
 }
 
+/* Any tenant may write any name into spec.volumeName; only claimRef, which is the cluster's, says whose a volume is. */
+static bool owns(const struct volume_view *v)
+{
+    return v->volume && meta_uid(v->claim).n
+           && str_eq(json_str_at(v->volume, "spec/claimRef/uid"), meta_uid(v->claim));
+}
+
 static void plan_deleting(const struct volume_view *v, struct plan *p)
 {
     if (v->used || !meta_has_finalizer(v->claim, FINALIZER_CLAIM))
         return;
-    if (v->volume && !meta_deleting(v->volume)
+    if (owns(v) && !meta_deleting(v->volume)
         && !str_is(json_str_at(v->volume, "spec/persistentVolumeReclaimPolicy"), "Retain"))
         plan_delete(p, RESOURCE_PV, v->volume, -1);
     plan_patch(p, RESOURCE_PVC, v->claim, meta_remove_finalizer(p->a, v->claim, FINALIZER_CLAIM),
@@ -98,6 +110,18 @@ static void plan_bind(const struct volume_view *v, struct plan *p)
         plan_notice(p, "Warning", "ProvisioningFailed",
                     "volumes of StorageClass " LOCAL_CLASS
                     " are directories: use volumeMode Filesystem");
+        return;
+    }
+    if (!owns(v) && json_str_at(claim, "spec/volumeName").n
+        && !str_is(json_str_at(claim, "spec/volumeName"), own_name(claim, a))) {
+        plan_notice(p, "Warning", "FailedBinding",
+                    v->volume ? "volume \"%s\" belongs to another claim: leave spec.volumeName empty"
+                              : "volume \"%s\" not found: leave spec.volumeName empty",
+                    name);
+        return;
+    }
+    if (v->volume && !owns(v)) {
+        plan_notice(p, "Warning", "FailedBinding", "volume \"%s\" belongs to another claim", name);
         return;
     }
     if (!v->volume) {
@@ -144,8 +168,7 @@ void volume_plan(const struct volume_view *v, struct plan *p)
                        true);
         return;
     }
-    if (v->volume && json_str_at(v->claim, "spec/volumeName").n
-        && str_eq(json_str_at(v->volume, "spec/claimRef/uid"), meta_uid(v->claim))) {
+    if (json_str_at(v->claim, "spec/volumeName").n && owns(v)) {
         plan_bound(v, p);
         return;
     }
