@@ -185,9 +185,14 @@ static bool forbid(struct request *r, const char *why)
     return false;
 }
 
+/* The runtime takes this label for the machine that a pod runs, and starts no second pod for that one. */
+#define LABEL_RUNS "kubevirt.io/created-by"
+
 /* Pods are how machines run, not a service of their own: whose owner is a living VMI, or whose maker is one of our controllers. */
 static bool pod_runs_here(struct request *r, const struct json *o)
 {
+    struct str runs = meta_label(o, LABEL_RUNS);
+
     if (r->is_local)
         return true;
     json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
@@ -198,7 +203,8 @@ static bool pod_runs_here(struct request *r, const struct json *o)
             continue;
         vmi = apiserver_peek(r->s, "kubevirt.io", "virtualmachineinstances", r->ns,
                              json_str_at(ref, "name"), &r->arena);
-        if (vmi && str_eq(meta_uid(vmi), json_str_at(ref, "uid")))
+        if (vmi && str_eq(meta_uid(vmi), json_str_at(ref, "uid"))
+            && (!runs.n || str_eq(runs, meta_uid(vmi))))
             return true;
     }
     return false;
@@ -237,6 +243,8 @@ static bool check_pod(struct request *r, enum admission_op op, const struct json
                              "(kubectl explain vm), or use a Kubernetes cluster for containers");
         return true;
     }
+    if (!r->is_local && !str_eq(meta_label(o, LABEL_RUNS), meta_label(old, LABEL_RUNS)))
+        return forbid(r, "label " LABEL_RUNS " says which machine the pod runs, and stays");
     if (!r->subresource.p && !json_eq(pod_frozen(&r->arena, old), pod_frozen(&r->arena, o)))
         schema_cause_add(
             c, &r->arena, "FieldValueForbidden", "spec",
@@ -247,6 +255,30 @@ static bool check_pod(struct request *r, enum admission_op op, const struct json
             "if it was "
             "previously negative)");
     return true;
+}
+
+/* What a claim gets is settled once: a bound one that could be pointed elsewhere would be somebody else's disk. */
+static void check_claim(struct request *r, const struct json *old, const struct json *o,
+                        struct schema_causes *c)
+{
+    static const char *const free_to_change[] = {"resources", "volumeAttributesClassName"};
+    static const char *const set_once[] = {"volumeName", "storageClassName"};
+    struct arena *a = &r->arena;
+    const struct json *was = json_get(old, "spec"), *is = json_get(o, "spec");
+
+    for (size_t i = 0; i < ARRAY_SIZE(free_to_change); i++) {
+        was = json_with(a, was, free_to_change[i], NULL);
+        is = json_with(a, is, free_to_change[i], NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(set_once); i++)
+        if (str_empty(json_str_at(was, set_once[i]))) {
+            was = json_with(a, was, set_once[i], NULL);
+            is = json_with(a, is, set_once[i], NULL);
+        }
+    if (!json_eq(was, is))
+        schema_cause_add(c, a, "FieldValueForbidden", "spec",
+                         "Forbidden: spec is immutable after creation except resources.requests "
+                         "and volumeAttributesClassName for bound claims");
 }
 
 static void check_data(struct request *r, const struct json *old, const struct json *o,
@@ -358,6 +390,8 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
         return check_pod(r, op, old, o, c);
     if (kind_is(k, "", "configmaps") || kind_is(k, "", "secrets"))
         check_data(r, old, o, c);
+    if (kind_is(k, "", "persistentvolumeclaims") && old && !r->subresource.p)
+        check_claim(r, old, o, c);
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))
         return check_rbac(r, old, o, c);
     if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions") && !r->subresource.p)

@@ -433,6 +433,33 @@ static void a_claim_is_waited_for_and_bound(void **state)
     assert_int_equal(fake_count(w->client, "persistentvolumes"), 0);
 }
 
+/* spec.volumeName is the tenant's to write: it neither gives nor takes what is another's. */
+static void a_claim_that_names_anothers_volume_gets_and_ends_nothing(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    fake_create(w->client, "persistentvolumes",
+                "{\"apiVersion\":\"v1\",\"kind\":\"PersistentVolume\",\"metadata\":{\"name\":\"pvc-victim\"},"
+                "\"spec\":{\"persistentVolumeReclaimPolicy\":\"Delete\",\"claimRef\":{\"namespace\":\"v\","
+                "\"name\":\"c\",\"uid\":\"victim\"}}}");
+    fake_create(w->client, "persistentvolumeclaims",
+                "{\"apiVersion\":\"v1\",\"kind\":\"PersistentVolumeClaim\",\"metadata\":{\"name\":\"c\","
+                "\"namespace\":\"x\",\"finalizers\":[\"kubernetes.io/pvc-protection\"]},\"spec\":{"
+                "\"volumeName\":\"pvc-victim\",\"accessModes\":[\"ReadWriteOnce\"],\"storageClassName\":"
+                "\"vireo-local\",\"resources\":{\"requests\":{\"storage\":\"1Gi\"}}}}");
+    add_vm(w, "Always", "64Mi", VOLUME);
+    settle(w);
+    assert_false(str_is(
+        json_str_at(fake_get(w->client, "persistentvolumeclaims", "x/c", &w->a), "status/phase"),
+        "Bound"));
+    assert_true(fake_count(w->client, "events") > 0);
+    fake_delete(w->client, "virtualmachines", "x/vm");
+    fake_delete(w->client, "persistentvolumeclaims", "x/c");
+    settle(w);
+    assert_int_equal(fake_count(w->client, "persistentvolumes"), 1);
+}
+
 static void a_claim_of_another_class_is_told_about(void **state)
 {
     struct world *w = *state;
@@ -605,6 +632,7 @@ int main(void)
         T(a_pod_deleted_by_force_ends_the_instance),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
+        T(a_claim_that_names_anothers_volume_gets_and_ends_nothing),
         T(a_claim_of_another_class_is_told_about),
         T(a_refused_instance_is_told_and_retried),
         T(an_instance_of_somebody_else_is_in_the_way),
