@@ -20,6 +20,7 @@ $(BUILD)/build.ninja: meson.build
 
 build: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet binaries
+	@cd $(BUILD) && for b in vireo vireo-launcher virtctl; do [ ! -e src/cmd/$$b ] || ln -sfn src/cmd/$$b $$b; done
 
 check:
 	@tools/check all

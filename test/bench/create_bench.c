@@ -1,15 +1,17 @@
 /* create_bench - how long a virtual machine takes from its creation to Running, as a client sees it.
  *
- *   create_bench -k KUBECONFIG [-n COUNT] [-i INTERVAL_MS] [-m MEMORY | -d] [-p PREFIX] [-K]
+ *   create_bench -k KUBECONFIG [-n COUNT] [-i INTERVAL_MS] [-m MEMORY] [-d] [-P] [-p PREFIX] [-H]
  *
  * Without -i one at a time: created, Running, deleted, gone, then the next. With -i one is created every INTERVAL_MS
- * whether or not those before it run, and all are deleted at the end. -m: a null guest with that memory (firmware only, no
- * graphics); -d: nothing but a memory size is said, and all else is as the defaults say. -K: do not delete.
+ * whether or not those before it run, and all are deleted at the end. A guest has firmware only, -m memory and no graphics;
+ * -d: nothing but the memory is said, all else is as the defaults say; -P: it starts paused, so no guest code takes time.
+ * -H: once all run "running" is printed, and they are held until a line or the end comes on stdin.
  *
  * Time runs from before the request is written to when the watch brings the phase; both in this process, on a monotonic clock
  * (object timestamps have whole seconds). Prints one line of JSON. */
 #include <getopt.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -48,7 +50,7 @@ struct bench {
     unsigned count, running, gone, answered, created;
     int64_t interval_ns, deadline_ns;
     const char *prefix, *memory;
-    bool defaults, keep;
+    bool defaults, paused, hold;
     struct loop_timer tick;
 };
 
@@ -199,8 +201,8 @@ static void create(struct bench *b)
 
     g->bench = b;
     buf_addf(&body, "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"name\":\"%s%u\"},"
-                    "\"spec\":{\"terminationGracePeriodSeconds\":0,\"domain\":{",
-             b->prefix, b->created++);
+                    "\"spec\":{\"terminationGracePeriodSeconds\":0,%s\"domain\":{",
+             b->prefix, b->created++, b->paused ? "\"startStrategy\":\"Paused\"," : "");
     if (!b->defaults)
         buf_adds(&body, "\"devices\":{\"autoattachGraphicsDevice\":false},");
     buf_addf(&body, "\"memory\":{\"guest\":\"%s\"}}}}", b->memory);
@@ -252,12 +254,28 @@ static void one_at_a_time(struct bench *b)
     for (unsigned i = 0; i < b->count; i++) {
         create(b);
         until(b, &b->running, i + 1, "running");
-        if (!b->keep) {
-            until(b, &b->answered, i + 1, "answered");
-            destroy(b, i);
-            until(b, &b->gone, i + 1, "gone");
-        }
+        until(b, &b->answered, i + 1, "answered");
+        destroy(b, i);
+        until(b, &b->gone, i + 1, "gone");
     }
+}
+
+static void on_stdin(struct loop_io *io, uint32_t events)
+{
+    (void)events;
+    loop_io_stop(io);
+}
+
+static void hold(struct bench *b)
+{
+    struct loop_io in = {0};
+
+    printf("running\n");
+    fflush(stdout);
+    loop_io_start(b->loop, &in, STDIN_FILENO, EPOLLIN, on_stdin);
+    while (in.loop)
+        loop_turn(b->loop, MILLIS(100));
+    b->deadline_ns = bench_now_ns() + SECONDS(90);
 }
 
 static void at_intervals(struct bench *b)
@@ -265,15 +283,18 @@ static void at_intervals(struct bench *b)
     on_tick(&b->tick);
     until(b, &b->running, b->count, "running");
     until(b, &b->answered, b->count, "answered");
-    for (unsigned i = 0; !b->keep && i < b->count; i++)
+    if (b->hold)
+        hold(b);
+    for (unsigned i = 0; i < b->count; i++)
         destroy(b, i);
-    until(b, &b->gone, b->keep ? 0 : b->count, "gone");
+    until(b, &b->gone, b->count, "gone");
 }
 
 static void print(struct bench *b)
 {
-    printf("{\"count\": %u, \"interval_ms\": %lld, \"memory\": \"%s\", \"defaults\": %s, \"marks\": {", b->count,
-           (long long)(b->interval_ns / 1000000), b->memory, b->defaults ? "true" : "false");
+    printf("{\"count\": %u, \"interval_ms\": %lld, \"memory\": \"%s\", \"defaults\": %s, \"paused\": %s, \"marks\": {", b->count,
+           (long long)(b->interval_ns / 1000000), b->memory, b->defaults ? "true" : "false",
+           b->paused ? "true" : "false");
     for (enum mark m = ANSWERED; m < MARKS; m++) {
         struct samples s = {0};
 
@@ -293,7 +314,7 @@ int main(int argc, char **argv)
     const char *kubeconfig = NULL;
     int c;
 
-    while ((c = getopt(argc, argv, "k:n:i:m:dp:K")) != -1) {
+    while ((c = getopt(argc, argv, "k:n:i:m:dPp:H")) != -1) {
         switch (c) {
         case 'k': kubeconfig = optarg; break;
         case 'n': b.count = bench_number(optarg, 1, 100000); break;
@@ -301,12 +322,13 @@ int main(int argc, char **argv)
         case 'm': b.memory = optarg; break;
         case 'd': b.defaults = true; break;
         case 'p': b.prefix = optarg; break;
-        case 'K': b.keep = true; break;
+        case 'P': b.paused = true; break;
+        case 'H': b.hold = true; break;
         default: kubeconfig = NULL; optind = argc; break;
         }
     }
     if (!kubeconfig) {
-        fprintf(stderr, "usage: create_bench -k KUBECONFIG [-n COUNT] [-i INTERVAL_MS] [-m MEMORY] [-d] [-p PREFIX] [-K]\n");
+        fprintf(stderr, "usage: create_bench -k KUBECONFIG [-n COUNT] [-i INTERVAL_MS] [-m MEMORY] [-d] [-P] [-p PREFIX] [-H]\n");
         return 2;
     }
     b.loop = loop_new(NULL);
