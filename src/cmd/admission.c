@@ -1,5 +1,7 @@
 #include "cmd/admission.h"
 
+#include "api/meta.h"
+#include "base/cleanup.h"
 #include "base/ident.h"
 
 /* Our own components may do what users may not: write a VMI's status and spec. */
@@ -50,6 +52,32 @@ static bool keep_status(void *data, struct admission *a, struct error *err)
     return true;
 }
 
+/* What of the KubeVirt object's configuration this release reads (api/kv_config.c). */
+static bool is_read(struct str name)
+{
+    static const char *const names[] = {"developerConfiguration", "machineType", "architectureConfiguration", "cpuModel",
+                                        "cpuRequest", "network", "evictionStrategy", "liveUpdateConfiguration",
+                                        "additionalGuestMemoryOverheadRatio", "vmRolloutStrategy"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (str_is(name, names[i]))
+            return true;
+    return false;
+}
+
+static void warn_unread(struct admission *a)
+{
+    json_each_member(m, json_at(a->object, "spec/configuration")) {
+        struct str name = json_str(&m->key);
+
+        if (is_read(name) || a->warnings.n == ARRAY_SIZE(a->warnings.p)
+            || json_eq(&m->value, json_get_str(json_at(a->old, "spec/configuration"), name)))
+            continue;
+        a->warnings.p[a->warnings.n++] = arena_printf(a->arena, "spec.configuration." STR_FMT
+                                                      " is kept, but nothing in this release of Vireo reads it", STR_ARG(name));
+    }
+}
+
 static bool validate(void *data, struct admission *a, struct error *err)
 {
     struct admission_rules *rules = data;
@@ -69,11 +97,33 @@ static bool validate(void *data, struct admission *a, struct error *err)
         kv_vmi_validate(a->object, a->old, rules->config, by_platform(a->who), a->arena, &a->causes);
         if (a->causes.n == 0 && a->op == ADMIT_CREATE)
             kv_unsupported(json_get(a->object, "spec"), "spec", rules->config, a->arena, &a->causes);
-    } else if (is_kind(a, "kubevirts") && a->op == ADMIT_CREATE
-               && rules->other_kubevirt(rules->data, a->ns, a->name)) {
+    } else if (is_kind(a, "kubevirts")) {
+        warn_unread(a);
+        if (a->op != ADMIT_CREATE || !rules->other_kubevirt(rules->data, a->ns, a->name))
+            return true;
         return error_set(err, ERROR_FORBIDDEN,
                          "there is a KubeVirt object already, and one configures the whole installation: change that one instead");
     }
+    return true;
+}
+
+/* Evicting a VM's pod means moving the VM: a VM that asks for that is not ended instead (reference §5, pods/eviction webhook). */
+static bool evict(void *data, struct admission *a, struct error *err)
+{
+    const struct json *owner, *vmi;
+    struct str strategy;
+
+    (void)data;
+    if (a->op != ADMIT_CREATE || !a->subresource || strcmp(a->subresource, "eviction") != 0 || !is_kind(a, "pods"))
+        return true;
+    owner = meta_controller(a->old);
+    if (!str_is(json_str_at(owner, "kind"), "VirtualMachineInstance"))
+        return true;
+    vmi = apiserver_peek(a->server, "kubevirt.io", "virtualmachineinstances", a->ns, json_str_at(owner, "name"), a->arena);
+    strategy = json_str_at(vmi, "spec/evictionStrategy");
+    if (str_is(strategy, "LiveMigrate") || str_is(strategy, "External"))
+        return error_set(err, ERROR_TOO_MANY, "VMI " STR_FMT " is configured with an eviction strategy but is not live-migratable",
+                         STR_ARG(meta_name(vmi)));
     return true;
 }
 
@@ -83,4 +133,5 @@ void admission_register(struct apiserver *s, struct admission_rules *rules)
                                                           .mutate = mutate, .validate = validate, .data = rules});
     apiserver_add_admission(s, &(struct admission_plugin){.name = "kubevirt-status", .group = "kubevirt.io",
                                                           .mutate = keep_status, .data = rules});
+    apiserver_add_admission(s, &(struct admission_plugin){.name = "kubevirt-eviction", .group = "", .validate = evict});
 }

@@ -22,6 +22,7 @@
 #include "cmd/instance.h"
 #include "http/client.h"
 #include "http/server.h"
+#include "network/network.h"
 #include "loop/child.h"
 
 #define RESTART_MIN MILLIS(20)
@@ -228,6 +229,19 @@ static bool find_launcher(struct instance_options *o, struct error *err)
     return true;
 }
 
+static bool check_network(const struct instance *i, struct error *err)
+{
+    struct loop *l = loop_new(NULL);
+    struct network *n = network_new(&(struct network_config){.loop = l, .instance = i->name, .pod_cidr = i->o.pod_cidr,
+                                                             .cni_bin_dir = i->o.cni_dir, .dirfd = i->dirfd},
+                                    err);
+    bool ok = n != NULL;
+
+    network_free(n);
+    loop_free(l);
+    return ok;
+}
+
 static bool prepare(struct serve *s, struct instance_options *o, struct error *err)
 {
     struct supervised *control = &s->control, *node = &s->node;
@@ -244,6 +258,9 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
                          "%s: end what holds that address (another `vireo serve`?), or choose another with --listen ADDRESS:PORT", why);
     }
     if (!instance_open(o, &s->instance, err))
+        return false;
+    /* What cannot mend itself is said now, not by a node process that is started again and again. */
+    if (!check_network(&s->instance, err))
         return false;
     if (!listen_unix(&s->instance, "api.sock", 0, &control->listen_fd, err)
         || !listen_unix(&s->instance, "node.sock", INSTANCE_UID_BASE, &node->listen_fd, err))

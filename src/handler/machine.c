@@ -26,6 +26,7 @@
 #define CONNECT_FIRST   MILLIS(2)
 #define RETRY_MAX       SECONDS(10)
 #define CONNECT_TIMEOUT SECONDS(30) /* upstream's watchdog: a socket that stays dead */
+#define LONGEST_GRACE_S (365ll * 24 * 3600)
 #define CALL_TIMEOUT    SECONDS(60)
 #define EMPTY_DIR       "volumes/kubernetes.io~empty-dir/"
 
@@ -104,9 +105,9 @@ static void ended(struct vm *v)
     buf_init(&text, LIMIT_PROTO_MESSAGE);
     if (v->pod_dirfd >= 0 && file_read(v->pod_dirfd, EMPTY_DIR "private/" TERMINATION_NAME, &text, &err)) {
         arena_clear(&v->domain_arena);
-        if (!json_parse(buf_str(&text), &v->domain_arena, &last, &err))
+        if (!json_parse(buf_str(&text), &v->domain_arena, &last, &err) || !str_is(json_str_at(last, "uid"), v->uid))
             last = NULL;
-        v->domain = last;
+        v->domain = json_get(last, "domain");
     }
     v->stage = VM_ENDED;
     report(v);
@@ -270,6 +271,8 @@ static void shut_down(struct vm *v, const struct json *vmi)
     AUTO(arena_done) struct arena a = {0};
     int64_t grace_s = json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30);
 
+    if (grace_s > LONGEST_GRACE_S)
+        grace_s = LONGEST_GRACE_S;
     if (v->shutdown_sent || !v->launcher)
         return;
     v->shutdown_sent = true;

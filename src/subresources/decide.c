@@ -130,6 +130,9 @@ void decide_stop(const struct json *vm, const struct json *vmi, const struct jso
             request(d, a, vm, json_array(a, stop_request(a, vmi), NULL), true);
     } else {
         d->spec_patch = wish(a, vm, "Halted", false);
+        /* A start that still waits (of a restart, say) would turn the wish back. */
+        if (json_len(json_at(vm, "status/stateChangeRequests")))
+            d->status_patch = json_array(a, op(a, "replace", "/status/stateChangeRequests", json_array(a, NULL)), NULL);
     }
     if (d->status)
         d->vmi_patch = NULL;

@@ -497,6 +497,8 @@ static void root(struct subresources *s, struct virtual_request *r)
                                            json_new_z(a, "linux/amd64"), NULL));
     else if (str_is(r->rest, "healthz"))
         apiserver_respond_json(r->x, 200, json_object(a, "apiserver", json_object(a, "connectivity", json_new_z(a, "ok"), NULL), NULL));
+    else if (str_is(r->rest, "guestfs") || str_is(r->rest, "expand-vm-spec"))
+        respond_refusal(r->x, 501, "this is part of KubeVirt's API but not of this release of Vireo (see docs/compatibility.md)");
     else
         respond_refusal(r->x, 404, "the server could not find the requested resource");
 }
@@ -514,10 +516,11 @@ static void handle(void *data, struct virtual_request *r)
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
         if (!str_is(r->resource, routes[i].resource) || !str_is(action, routes[i].action))
             continue;
-        if (routes[i].missing)
+        if (routes[i].missing || (rest.n && !str_is(action, "portforward")))
             respond_refusal(r->x, 501,
-                          arena_printf(&r->x->arena, "%s/%s is part of KubeVirt's API but not of this release of Vireo (see "
-                                                     "docs/compatibility.md)", routes[i].resource, routes[i].action));
+                          arena_printf(&r->x->arena, "%s/%s%s" STR_FMT " is part of KubeVirt's API but not of this release of Vireo (see "
+                                                     "docs/compatibility.md)", routes[i].resource, routes[i].action,
+                                       rest.n ? "/" : "", STR_ARG(rest)));
         else if (r->x->method != routes[i].method)
             respond_refusal(r->x, 405, "the server does not allow this method on the requested resource");
         else
