@@ -442,6 +442,17 @@ static void sandbox_begin(struct work *w)
 
 /* ---- volumes ---- */
 
+/* A claim's volumeName is its tenant's to write. Believed is the name that binding derives from the claim's own UID, and any other
+ * only once the claim is Bound, which the volume binder says after it has seen the volume's claimRef name this claim. */
+static bool claim_bound(const struct json *claim)
+{
+    struct str pv = json_str_at(claim, "spec/volumeName"), uid = json_str_at(claim, "metadata/uid");
+
+    if (str_starts(pv, STR("pvc-")) && uid.n && str_eq(str_skip(pv, 4), uid))
+        return true;
+    return pv.n && str_is(json_str_at(claim, "status/phase"), "Bound");
+}
+
 static void claim_answered(struct pod *p, void *arg, const struct client_response *r)
 {
     struct volume *v = arg;
@@ -452,7 +463,7 @@ static void claim_answered(struct pod *p, void *arg, const struct client_respons
     (void)p;
     if (r->err->kind != ERROR_NONE)
         error_set(&err, r->err->kind, "%s", error_text(r->err));
-    else if (!pv.n)
+    else if (!claim_bound(r->body))
         error_set(&err, ERROR_UNAVAILABLE, "persistentvolumeclaim \"" STR_FMT "\" is not bound to a volume yet", STR_ARG(name));
     else if (str_is(json_str_at(r->body, "spec/volumeMode"), "Block"))
         error_set(&err, ERROR_UNSUPPORTED, "persistentvolumeclaim \"" STR_FMT "\": volumeMode Block is not offered by this node",
