@@ -127,6 +127,8 @@ const char *name_path_segment(struct str s, struct arena *a)
         return arena_printf(a, "may not be '" STR_FMT "'", STR_ARG(s));
     if (str_has(s, '/'))
         return "may not contain '/'";
+    if (str_has(s, '\0'))
+        return "may not contain a NUL";
     return str_has(s, '%') ? "may not contain '%'" : NULL;
 }
 

@@ -106,7 +106,8 @@ static bool choose_name(struct request *r, const struct json *meta, const char *
                            "Required value: name or generateName is required");
         return false;
     }
-    if (!name_valid_for(k, str_of(*ret), a, &why)) {
+    /* The name as it came: a copy would end at a NUL in it. */
+    if (!name_valid_for(k, str_empty(name) ? str_of(*ret) : name, a, &why)) {
         answer_invalid_one(r, k->kind, k->group, *ret, "FieldValueInvalid", "metadata.name",
                            arena_printf(a, "Invalid value: \"%s\": %s", *ret, why));
         return false;

@@ -80,7 +80,7 @@ static int64_t grace_of(const struct kind_info *k, const struct json *v,
         || str_is(phase, "Failed"))
         return 0;
     grace = o->has_grace ? o->grace : json_i64_at(v, "spec/terminationGracePeriodSeconds", 30);
-    return grace < 0 ? 1 : grace;
+    return grace < 0 ? 1 : grace > INT32_MAX ? INT32_MAX : grace;
 }
 
 const struct json *delete_mark(struct apiserver *s, const struct kind_info *k,

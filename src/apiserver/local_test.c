@@ -303,6 +303,17 @@ static void cancelled_calls_do_not_answer(void **state)
     assert_int_equal(call(CLIENT_GET, "", CM, "x", NULL, NULL), 200);
 }
 
+/* The key would end at the NUL, and so name another object than the one that was asked for. */
+static void a_name_with_a_nul_in_it_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        call(CLIENT_CREATE, "", "configmaps", "", NULL,
+             "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\\u0000b\"}}"),
+        422);
+    assert_int_equal(call(CLIENT_GET, "", "configmaps", "a", NULL, NULL), 404);
+}
+
 static void ages_read_as_kubectl_writes_them(void **state)
 {
     static const struct {
@@ -332,6 +343,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pods_are_bound_and_go_with_grace, setup, teardown),
         cmocka_unit_test_setup_teardown(namespaces_empty_themselves, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled_calls_do_not_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_name_with_a_nul_in_it_is_refused, setup, teardown),
         cmocka_unit_test(ages_read_as_kubectl_writes_them),
     };
 

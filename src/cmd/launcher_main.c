@@ -34,6 +34,8 @@ static const struct option options[] = {
     {0},
 };
 
+#define MAX_GRACE_S (365ll * 24 * 3600) /* a manifest may ask for more; it is the same to it */
+
 static bool plain_name(const char *s) /* they become parts of paths */
 {
     return s && s[0] && s[0] != '.' && !strchr(s, '/') && strlen(s) <= 253;
@@ -59,11 +61,11 @@ int main(int argc, char **argv)
             o.namespace_ = optarg;
             break;
         case OPT_GRACE:
-            if (!parse_u64(str_of(optarg), 31536000, &grace, &err)) {
+            if (!parse_u64(str_of(optarg), UINT64_MAX, &grace, &err)) {
                 fprintf(stderr, "vireo-launcher: --grace-period-seconds: %s\n", error_text(&err));
                 return 2;
             }
-            o.grace_ns = SECONDS((int64_t)grace);
+            o.grace_ns = SECONDS(grace > MAX_GRACE_S ? MAX_GRACE_S : (int64_t)grace);
             break;
         case OPT_ROOT:
             o.root = optarg;

@@ -16,11 +16,19 @@ int64_t amounts_get(const struct amounts *x, const char *name)
     return 0;
 }
 
+/* Quantities are tenants' text: two of 8Ei are still more than any node has. */
+static int64_t sum_of(int64_t a, int64_t b)
+{
+    int64_t sum;
+
+    return !__builtin_add_overflow(a, b, &sum) ? sum : a < 0 ? INT64_MIN : INT64_MAX;
+}
+
 void amounts_add(struct amounts *x, const char *name, int64_t n)
 {
     for (size_t i = 0; i < x->n; i++)
         if (strcmp(x->p[i].name, name) == 0) {
-            x->p[i].n += n;
+            x->p[i].n = sum_of(x->p[i].n, n);
             return;
         }
     if (x->n < AMOUNTS)
@@ -217,7 +225,8 @@ static bool fits(const struct amounts *want, const struct candidate *c, struct a
     for (size_t i = 0; i < want->n; i++) {
         const struct amount *x = &want->p[i];
 
-        if (x->n <= 0 || x->n + amounts_get(&c->used, x->name) <= amounts_get(&c->has, x->name))
+        if (x->n <= 0
+            || sum_of(x->n, amounts_get(&c->used, x->name)) <= amounts_get(&c->has, x->name))
             continue;
         all = false;
         add_reason(r, strcmp(x->name, "pods") == 0 ? "Too many pods"
@@ -250,7 +259,8 @@ static void explain(struct buf *b, const struct amounts *want, const struct cand
         int64_t left = INT64_MIN;
 
         for (size_t k = 0; k < n; k++) {
-            int64_t room = amounts_get(&nodes[k].has, name) - amounts_get(&nodes[k].used, name);
+            int64_t room =
+                sum_of(amounts_get(&nodes[k].has, name), -amounts_get(&nodes[k].used, name));
 
             if (room > left) {
                 left = room;
@@ -262,7 +272,7 @@ static void explain(struct buf *b, const struct amounts *want, const struct cand
         if (strcmp(name, "memory") == 0)
             buf_addf(
                 b, " The pod needs %lldMi of memory; node " STR_FMT " has %lldMi left of %lldMi.",
-                (long long)(want->p[i].n + (1 << 20) - 1) >> 20, STR_ARG(meta_name(most->node)),
+                (long long)sum_of(want->p[i].n, (1 << 20) - 1) >> 20, STR_ARG(meta_name(most->node)),
                 (long long)left >> 20, (long long)amounts_get(&most->has, name) >> 20);
         else if (strcmp(name, "devices.kubevirt.io/kvm") == 0 && amounts_get(&most->has, name) == 0)
             buf_adds(b, " No node has a /dev/kvm that works: let the KubeVirt object's "

@@ -34,6 +34,12 @@ static void chooses_or_says_why(void **state)
         {POD(""), {NODE("y", ""), NODE("x", "")}, "x"},
         {POD(""), {NODE("x", "\"unschedulable\":true"), NODE("y", "")}, "y"},
         {POD(""), {NULL}, "no nodes available to schedule pods"},
+        /* 8Ei and 8Ei and a bit do not come round to less than nothing. */
+        {"{\"spec\":{\"overhead\":{\"memory\":\"8Ei\",\"cpu\":\"8Ei\"},\"containers\":[{\"resources\":{"
+         "\"requests\":{\"cpu\":\"8Ei\",\"memory\":\"8Ei\"}}},{\"resources\":{\"requests\":{\"memory\":"
+         "\"8Ei\"}}}]}}",
+         {NODE("x", "")},
+         ""},
         {POD(",\"nodeSelector\":{\"n\":\"y\"}"), {NODE("x", ""), NODE("y", "")}, "y"},
         {POD(",\"nodeSelector\":{\"n\":\"z\"}"),
          {NODE("x", ""), NODE("y", "\"unschedulable\":true")},

@@ -304,6 +304,8 @@ static void on_synced(void *user, const struct json *ok, int *fds, size_t n_fds,
     v->retry_ns = 0;
     take_domain(v, json_get(ok, "domain"));
     report(v);
+    if (v->h->config.guest_runs)
+        v->h->config.guest_runs(v->h->config.guest_runs_data, str_of(v->pod_uid));
     advance(v);
 }
 
@@ -461,6 +463,8 @@ static void on_subscribed(void *user, const struct json *ok, int *fds, size_t n_
         v->stage = VM_LIVE;
         v->retry_ns = 0;
         report(v);
+        if (v->h->config.guest_runs)
+            v->h->config.guest_runs(v->h->config.guest_runs_data, str_of(v->pod_uid));
     }
     advance(v);
 }
