@@ -551,7 +551,7 @@ static void test_volumes(void **state)
                 "{\"metadata\":{\"namespace\":\"default\",\"name\":\"m\"},\"data\":{\"k\":\"from-map\\n\"}}");
     fake_create(f->client, "persistentvolumeclaims",
                 "{\"metadata\":{\"namespace\":\"default\",\"name\":\"c\"},\"spec\":{\"volumeName\":\"pv-1\",\"accessModes\":"
-                "[\"ReadWriteOnce\"]}}");
+                "[\"ReadWriteOnce\"]},\"status\":{\"phase\":\"Bound\"}}");
     create_pod(f, "p", "vmi-1", "\"look\"",
                "{\"name\":\"private\",\"emptyDir\":{}},{\"name\":\"public\",\"emptyDir\":{}},{\"name\":\"s\",\"secret\":"
                "{\"secretName\":\"s\"}},{\"name\":\"m\",\"configMap\":{\"name\":\"m\",\"items\":[{\"key\":\"k\",\"path\":"
@@ -700,6 +700,22 @@ static void test_image_missing(void **state)
     await_phase(f, "p", "Running");
 }
 
+/* A claim names another tenant's volume, but was never bound to it. */
+static void test_claimed_but_not_bound(void **state)
+{
+    struct fixture *f = *state;
+
+    NEEDS_CRUN();
+    fake_create(f->client, "persistentvolumeclaims",
+                "{\"metadata\":{\"namespace\":\"default\",\"name\":\"c\"},\"spec\":{\"volumeName\":\"pv-1\"}}");
+    create_pod(f, "p", "vmi-1", "\"run\"", "{\"name\":\"d\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}",
+               "{\"name\":\"d\",\"mountPath\":\"" KV_DIR_PVC "/d\"}");
+    wait_reason = "ContainerCreating";
+    turn_until(f, has_reason, "ContainerCreating");
+    fake_merge(f->client, "persistentvolumeclaims", "default/c", "{\"status\":{\"phase\":\"Bound\"}}");
+    await_phase(f, "p", "Running");
+}
+
 static void test_stop_all(void **state)
 {
     struct fixture *f = *state;
@@ -739,6 +755,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_image_missing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_claimed_but_not_bound, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_all, setup, teardown),
     };
 
