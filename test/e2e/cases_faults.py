@@ -1,8 +1,8 @@
 """Kill -9 anything; restart, reboot and force-delete: nothing is lost, nothing runs twice."""
 import contextlib
+import glob
 import json
 import os
-import tempfile
 import time
 
 import cases_guest
@@ -168,17 +168,19 @@ def a_claim_of_one_writer_is_not_given_to_two_VMs_at_once(t):
     s.delete("pvc", "single")
 
 
+def remove_cgroups(s):
+    for pattern in ("/sys/fs/cgroup/*%s*", "/sys/fs/cgroup/*/*%s*"):
+        for top in glob.glob(pattern % s.name):
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+
+
 @case
 def after_a_reboot_of_the_host_old_instances_end_run_strategies_act_and_claims_are_kept(t):
     """Another boot id, all processes gone, bridge, table and cgroups gone: what a host's reboot leaves is the directory."""
-    boots = []
-    for n in range(2):
-        f = tempfile.NamedTemporaryFile("w", prefix="vireo-e2e-boot-", delete=False)
-        f.write("%08d-0000-4000-8000-000000000000\n" % (n + 1))
-        f.close()
-        boots.append(f.name)
-    with t.own_server("reboot", unshared=True) as s:
-        s.start(boot_id=boots[0])
+    with t.own_server("reboot") as s:
+        s.start()
         s.apply(cases_guest.CLAIM, linux_vm("always", volumes=[("keep", {"persistentVolumeClaim": {"claimName": "keep"}})]),
                 null_vm("once", strategy="Once"), null_vm("manual", strategy="Manual"), null_vm("rerun", strategy="RerunOnFailure"))
         s.subresource("vm", "manual", "start")
@@ -190,14 +192,29 @@ def after_a_reboot_of_the_host_old_instances_end_run_strategies_act_and_claims_a
         for pid in s.qemu() + s.launchers():
             harness.kill(pid)
         s.kill()
+        s.note_links()
         for pid in harness.pids():
             if s.name in harness.proc_text(pid, "cgroup"):
                 harness.kill(pid)
         time.sleep(0.5)
-        run(["ip", "link", "del", s.bridge])
+        for link in s.links | {s.bridge}:
+            run(["ip", "link", "del", link])
         for family in ("inet", "ip"):
             run(["nft", "delete", "table", family, s.bridge])
-        s.start(boot_id=boots[1])
+        with open("/proc/self/mountinfo", encoding="utf-8") as f:
+            for mount in [line.split()[4] for line in f]:
+                if mount.startswith(s.dir + "/"):
+                    run(["umount", "-l", mount])
+        remove_cgroups(s)
+        records = glob.glob(s.dir + "/pods/*/sandbox.json")
+        check(len(records) == 4, "%d records of sandboxes for 4 VMs" % len(records))
+        for path in records:
+            with open(path, encoding="utf-8") as f:
+                record = json.load(f)
+            record["bootID"] = "00000000-0000-4000-8000-000000000000"
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(record, f)
+        s.start()
         s.wait_phase("always", seconds=60, uid_not=uids["always"])
         s.wait_phase("rerun", seconds=60, uid_not=uids["rerun"])
         for name in ("once", "manual"):
@@ -206,8 +223,6 @@ def after_a_reboot_of_the_host_old_instances_end_run_strategies_act_and_claims_a
         with s.console("always") as c:
             c.login(120)
             check(c.run("mount /dev/vda /mnt && cat /mnt/f") == "kept", "the file is lost")
-    for name in boots:
-        os.unlink(name)
 
 
 @case

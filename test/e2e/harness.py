@@ -118,13 +118,13 @@ def free_range():
 class Server:
     """One instance of Vireo. Use as a context: it is stopped with all its VMs at the end, and what stays is an error."""
 
-    def __init__(self, config, name="main", data_dir=None, extra=(), unshared=False, path=None):
+    def __init__(self, config, name="main", data_dir=None, extra=(), path=None):
         self.config = config
         self.dir = data_dir or tempfile.mkdtemp(prefix="vireo-e2e-%s-" % name)
         os.chmod(self.dir, 0o755)
         self.listen = "127.0.0.1:%d" % free_port()
         self.cidr = free_range()
-        self.extra, self.unshared, self.path = list(extra), unshared, path
+        self.extra, self.path = list(extra), path
         self.log_path = os.path.join(config.logs, os.path.basename(self.dir) + ".log")
         self.kubeconfig = os.path.join(self.dir, "admin.kubeconfig")
         self.process = None
@@ -139,11 +139,8 @@ class Server:
         return [os.path.join(self.config.build, "vireo"), verb, "--data-dir", self.dir, "--listen", self.listen, "--pod-cidr",
                 self.cidr, "--oci-dir", self.config.guest, *self.extra, *more]
 
-    def start(self, ready=True, boot_id=None):
+    def start(self, ready=True):
         argv = self.argv("serve")
-        if self.unshared:
-            script = 'mount --make-rprivate / && if [ -n "$1" ]; then mount --bind "$1" /proc/sys/kernel/random/boot_id; fi; shift; exec "$@"'
-            argv = ["unshare", "-m", "sh", "-ec", script, "sh", boot_id or "", *argv]
         env = {**os.environ, **({"PATH": self.path} if self.path else {})}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env)
@@ -162,7 +159,7 @@ class Server:
 
     def stop(self, all_machines=True, expect=0):
         self.note_links()
-        p = run(self.wrapped(self.argv("stop", *(["--all"] if all_machines else []))), timeout=90)
+        p = run(self.argv("stop", *(["--all"] if all_machines else [])), timeout=90)
         if self.process:
             try:
                 self.process.wait(20)
@@ -176,11 +173,6 @@ class Server:
     def note_links(self):
         with contextlib.suppress(OSError):
             self.links |= set(os.listdir("/sys/class/net/%s/brif" % self.bridge))
-
-    def wrapped(self, argv):
-        if self.unshared and self.process:
-            return ["nsenter", "-t", str(self.process.pid), "-m", *argv]
-        return argv
 
     def kill(self):
         self.process.kill()
@@ -529,6 +521,9 @@ class Terminal:
             os.close(self.master)
 
 
+ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]")
+
+
 class Console:
     """A guest's serial line: wait for text, log in, run commands."""
 
@@ -560,7 +555,7 @@ class Console:
             data = self.stream.read(min(left, 0.5))
             if data is None:
                 raise Failure("console: closed while waiting for /%s/; last:\n%s" % (pattern, self.text[-600:]))
-            self.text += data.decode(errors="replace")
+            self.text = ESCAPES.sub("", self.text + data.decode(errors="replace"))
 
     def login(self, seconds=90):
         """From wherever the guest is – booting, at the login, in a shell – to a shell's prompt."""

@@ -1,0 +1,216 @@
+"""What tools/check does, once the packages are there: runs every kind of test, tells each by a line, and counts."""
+import contextlib
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+COUNT = {"ok": 0, "FAIL": 0, "skip": 0}
+LINE = re.compile(r"^(ok|FAIL|skip)\s+\S")
+TOTAL = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
+
+
+def report(verdict, name, text="", tail=25):
+    COUNT[verdict] += 1
+    lines = [line for line in text.strip().split("\n") if line.strip()]
+    if verdict == "skip":
+        print("skip %s: %s" % (name, lines[-1].strip() if lines else "no reason given"), flush=True)
+        return
+    print("%-4s %s" % (verdict, name), flush=True)
+    for line in lines[-tail:] if verdict == "FAIL" else []:
+        print("     " + line, flush=True)
+
+
+def shell(argv, timeout, env=None):
+    """(exit code, output); 124 when it took too long."""
+    try:
+        p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT,
+                           timeout=timeout, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, check=False)
+        return p.returncode, p.stdout
+    except subprocess.TimeoutExpired as e:
+        out = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else e.stdout or ""
+        return 124, out + "\ntook longer than %d s" % timeout
+    except OSError as e:
+        return 127, str(e)
+
+
+def step(name, argv, timeout, env=None):
+    begun = time.monotonic()
+    code, out = shell(argv, timeout, env)
+    if code == 77:
+        report("skip", name, out)
+    else:
+        report("FAIL" if code else "ok", "%s (%.0f s)" % (name, time.monotonic() - begun), out)
+    return code == 0
+
+
+def setup(folder, options, env=None):
+    """A build directory, made anew when it is broken or of other options."""
+    note = os.path.join(ROOT, folder, ".options")
+    with contextlib.suppress(OSError):
+        with open(note, encoding="utf-8") as f:
+            if f.read() == " ".join(options) and os.path.exists(os.path.join(ROOT, folder, "build.ninja")):
+                return True
+    code, out = shell(["rm", "-rf", folder], 60)
+    code, out = shell(["meson", "setup", folder, *options], 300, env)
+    if code:
+        report("FAIL", "meson setup " + folder, out)
+        return False
+    with open(note, "w", encoding="utf-8") as f:
+        f.write(" ".join(options))
+    return True
+
+
+# ---- unit and room tests: meson runs the programs, their cases are counted one by one ----
+
+def unit_tests(folder):
+    log = os.path.join(ROOT, folder, "meson-logs", "testlog.json")
+    with contextlib.suppress(OSError):
+        os.unlink(log)
+    code, out = shell(["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4"], 1200,
+                      {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
+    if not os.path.exists(log):
+        report("FAIL", "meson test", out)
+        return
+    with open(log, encoding="utf-8") as f:
+        for line in f:
+            one_program(json.loads(line))
+
+
+def one_program(t):
+    name, out = t["name"].replace("vireo:", ""), t.get("stdout") or ""
+    text = out + (t.get("stderr") or "")
+    if t["result"] == "SKIP":
+        report("skip", name, text)
+        return
+    # What a program under test prints in between must not hide a case.
+    cases = re.findall(r"\[ +(OK|FAILED|SKIPPED) +\] (\S+)$", out, re.M)
+    seen, failed = set(), 0
+    for verdict, case in cases:
+        if case in seen or case.endswith(":"):
+            continue
+        seen.add(case)
+        failed += verdict == "FAILED"
+        report({"OK": "ok", "FAILED": "FAIL", "SKIPPED": "skip"}[verdict], "%s: %s" % (name, case.replace("_", " ")),
+               about(text, case) if verdict != "OK" else "")
+    if t["result"] not in ("OK", "EXPECTEDFAIL") and not failed:
+        report("FAIL", "%s (%s)" % (name, t["result"].lower()), text)
+    elif not seen:
+        report("ok", name)
+
+
+def about(text, case):
+    """The part of a program's output that belongs to a case."""
+    m = re.search(r"\[ RUN +\] %s\n(.*?)\[ +(?:FAILED|SKIPPED)" % re.escape(case), text, re.S)
+    part = m.group(1) if m else ""
+    m = re.search(r"\[ +ERROR +\] --- .*?(?=\[ +(?:FAILED|RUN|OK)|\Z)", text, re.S)
+    return part + (m.group(0) if m and m.group(0) not in part else "") or text[-1500:]
+
+
+# ---- fuzz targets ----
+
+def fuzz(folder, seconds):
+    targets = sorted(p for p in glob.glob(os.path.join(ROOT, folder, "*-fuzz")) if os.access(p, os.X_OK) and os.path.isfile(p))
+    if not targets:
+        report("skip", "fuzz targets", "none were built")
+
+    def one(path):
+        name = os.path.basename(path)
+        corpus = os.path.join(ROOT, folder, "corpus", name)
+        os.makedirs(corpus, exist_ok=True)
+        seeds = [d for d in (os.path.join(ROOT, "test", "corpus", name[:-len("-fuzz")]),) if os.path.isdir(d)]
+        argv = [path, "-max_total_time=%d" % seconds, "-timeout=10", "-rss_limit_mb=2560", "-print_final_stats=1", "-verbosity=0",
+                "-artifact_prefix=%s/" % corpus, corpus, *seeds]
+        return name, shell(argv, seconds + 120, {"ASAN_OPTIONS": "detect_leaks=1"})
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for name, (code, out) in pool.map(one, targets):
+            runs = re.search(r"number_of_executed_units: (\d+)", out)
+            report("FAIL" if code else "ok", "%s, %s inputs" % (name, runs.group(1) if runs else "some"), out)
+
+
+# ---- programs that speak our own form: lines of ok, FAIL, skip, and a total at the end ----
+
+def relay(name, argv, timeout, env=None):
+    begun = time.monotonic()
+    p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT,
+                         env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, start_new_session=True)
+    counted, total = {"ok": 0, "FAIL": 0, "skip": 0}, None
+    try:
+        for line in p.stdout:
+            line = line.rstrip("\n")
+            m = LINE.match(line)
+            total = TOTAL.match(line)
+            if m:
+                counted[m.group(1)] += 1
+            if not total:
+                print(line, flush=True)
+            if time.monotonic() - begun > timeout:
+                p.terminate() # its own clean-up comes first
+                break
+        code = p.wait(120)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        code = p.wait()
+    for k, v in counted.items():
+        COUNT[k] += v
+    if code and not counted["FAIL"]:
+        report("FAIL", "%s ended with %d%s" % (name, code, "" if total else " before its end"))
+    elif not code and not any(counted.values()):
+        report("skip", name, "it has no tests")
+
+
+def api_tests():
+    runner = os.path.join(ROOT, "test", "api", "run")
+    if os.access(runner, os.X_OK):
+        relay("test/api", [runner, "build-asan"], 300)
+
+
+def fast():
+    if setup("build-asan", ["-Db_sanitize=address,undefined", "--buildtype=debug", "-Doptimization=1"]):
+        if step("build with gcc, ASan and UBSan, -Werror", ["ninja", "-C", "build-asan", "--quiet"], 1500):
+            unit_tests("build-asan")
+    step("rooms include only what their arrows allow", ["tools/check-rooms"], 60)
+    schema = step_schema()
+    return schema
+
+
+def step_schema():
+    # meson ran it as a test of its own where the build came so far.
+    if COUNT["ok"] > 20:
+        return True
+    return step("schema agrees with the recorded APIs", ["tools/check-schema", "schema", os.environ.get("VIREO_DATA", "../shared/data")], 120)
+
+
+def deep(seconds_of_fuzz):
+    clang = {"CC": "clang"}
+    if setup("build-clang", ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "--buildtype=debug",
+                             "-Doptimization=1"], clang):
+        if step("build with clang, -Werror, fuzz targets", ["ninja", "-C", "build-clang", "--quiet"], 1500):
+            fuzz("build-clang", seconds_of_fuzz)
+    api_tests()
+    if step("make build", ["make", "--no-print-directory", "build", "BUILD=build"], 1500):
+        relay("test/e2e", ["test/e2e/run", "--build", "build"], 1800 if seconds_of_fuzz < 60 else 7200)
+
+
+def main():
+    begun = time.monotonic()
+    which = sys.argv[1] if len(sys.argv) > 1 else "all"
+    if os.environ.get("VIREO_CHECK_FAILED"):
+        COUNT["FAIL"] += 1
+    if which == "soak":
+        os.environ["VIREO_SOAK"] = "1"
+    fast()
+    if which != "fast":
+        deep(5 if which == "all" else 300)
+    print("%.0f s" % (time.monotonic() - begun))
+    print("%d passed, %d failed" % (COUNT["ok"], COUNT["FAIL"]) + (", %d skipped" % COUNT["skip"] if COUNT["skip"] else ""), flush=True)
+    return 1 if COUNT["FAIL"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
