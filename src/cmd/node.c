@@ -98,6 +98,13 @@ static void on_term(struct loop_signal *s)
     loop_quit(container_of(s, struct node, term)->parts.loop);
 }
 
+static void guest_runs(void *data, struct str pod_uid)
+{
+    struct node *n = data;
+
+    pod_runtime_guest_runs(n->parts.pods, pod_uid);
+}
+
 static bool start(struct node *n, const struct json *config, struct error *err)
 {
     struct node_parts *p = &n->parts;
@@ -110,7 +117,8 @@ static bool start(struct node *n, const struct json *config, struct error *err)
     read_boot_id(n);
     n->handler = handler_new(&(struct handler_config){.client = p->client, .pods_dirfd = pods, .embedded = true,
                                                       .node_name = arena_strdup(&p->arena, json_str_at(config, "nodeName")),
-                                                      .uid_base = INSTANCE_UID_BASE + 1000, .boot_id = n->boot_id},
+                                                      .uid_base = INSTANCE_UID_BASE + 1000, .boot_id = n->boot_id,
+                                                      .guest_runs = guest_runs, .guest_runs_data = n},
                              err);
     if (!n->handler)
         return false;

@@ -16,6 +16,8 @@ struct handler_config {
     uid_t uid_base;           /* 0: launcher runs as uid 107 of the host (cluster without user namespaces) */
     bool embedded;            /* automatic emulation when useEmulation is unset; creates its own Node object */
     const char *boot_id;      /* /proc/sys/kernel/random/boot_id, or a test's */
+    void (*guest_runs)(void *data, struct str pod_uid); /* each time that is found out; may be NULL */
+    void *guest_runs_data;
     const struct probe_result *kvm; /* NULL: the handler probes by itself */
 };
 struct handler *handler_new(const struct handler_config *c, struct error *err);

@@ -141,16 +141,23 @@ static const struct json *namespaces(struct arena *a, const char *netns)
     return json_append(a, list, json_object(a, "type", z(a, "network"), "path", z(a, netns), NULL));
 }
 
+uint64_t config_cpu_shares(const struct json *container)
+{
+    int64_t request = quantity_millis(json_str_at(container, "resources/requests/cpu"), 0), shares = request * 1024 / 1000;
+
+    if (request <= 0)
+        return 1024;
+    return shares < 2 ? 2 : shares > 262144 ? 262144 : (uint64_t)shares;
+}
+
 static const struct json *resources(const struct json *container, struct arena *a)
 {
     int64_t memory = quantity_bytes(json_str_at(container, "resources/limits/memory"), 0);
-    int64_t request = quantity_millis(json_str_at(container, "resources/requests/cpu"), 0);
     int64_t limit = quantity_millis(json_str_at(container, "resources/limits/cpu"), 0);
     const struct json *cpu = json_object(a, NULL), *r = cpu;
-    int64_t shares = request * 1024 / 1000;
+    uint64_t shares = config_cpu_shares(container);
 
-    if (request > 0)
-        cpu = json_with(a, cpu, "shares", json_new_i64(a, shares < 2 ? 2 : shares > 262144 ? 262144 : shares));
+    cpu = json_with(a, cpu, "shares", json_new_i64(a, (int64_t)(shares < CPU_SHARES_START ? CPU_SHARES_START : shares)));
     if (limit > 0) {
         cpu = json_with(a, cpu, "period", json_new_i64(a, 100000));
         cpu = json_with(a, cpu, "quota", json_new_i64(a, limit * 100 < 1000 ? 1000 : limit * 100));

@@ -18,6 +18,7 @@
 #include "vmm/proto.h"
 
 #define CRUN_TIMEOUT_NS  SECONDS(30)
+#define BOOST_NS         SECONDS(20) /* of a guest that does not come to run */
 #define EXIT_POLL_NS     MILLIS(2)
 #define EXIT_POLLS       50
 #define KILL_POLL_NS     MILLIS(20)
@@ -98,6 +99,7 @@ static void finish(struct pod *p, const int *wait_status)
 
     fd_close(&p->pidfd);
     loop_timer_stop(&p->grace);
+    loop_timer_stop(&p->boost);
     p->state = POD_ENDED;
     open = pod_open_dir(p, false, &dirfd, &err);
     if (wait_status) {
@@ -203,6 +205,24 @@ static void crun_error(int dirfd, int status, struct error *err)
     error_set(err, ERROR_INTERNAL, "crun: %s", clean);
 }
 
+void pod_boost_end(struct pod *p)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *container = json_item(json_at(pod_object(p, &a), "spec/containers"), 0);
+
+    /* Adopted, and not yet seen in the API: later. */
+    if (!container || p->state != POD_RUNNING)
+        return;
+    loop_timer_stop(&p->boost);
+    if (!cgroup_weigh(p->r->instance, p->rec.uid, config_cpu_shares(container), &err))
+        log_debug(pod_tag(p), "%s, ignoring", error_text(&err));
+}
+
+static void boost_over(struct loop_timer *t) { pod_boost_end(container_of(t, struct pod, boost)); }
+
+void pod_boost_begun(struct pod *p) { loop_timer_start(p->r->loop, &p->boost, BOOST_NS, boost_over); }
+
 static void crun_ended(struct child *c)
 {
     struct pod *p = container_of(c, struct pod, crun);
@@ -224,6 +244,12 @@ static void crun_ended(struct child *c)
         pod_kill_leftovers(p);
         return;
     }
+    /* As the kubelet weighs all pods: without this they would together weigh as much as one process of the host. */
+    if (!cgroup_weigh(p->r->instance, NULL, 1024 * (uint64_t)sysconf(_SC_NPROCESSORS_ONLN), &err)) {
+        log_debug(pod_tag(p), "%s, ignoring", error_text(&err));
+        error_clear(&err);
+    }
+    pod_boost_begun(p);
     p->failures = 0;
     p->rec.phase = RECORD_STARTED;
     p->rec.started_ns = loop_unix_ns(p->r->loop);

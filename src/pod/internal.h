@@ -69,6 +69,8 @@ bool cgroup_hybrid(void);                  /* both versions mounted: crun needs 
 pid_t cgroup_any(const char *instance, const char *uid); /* a process in the pod's cgroup, 0: none */
 void cgroup_kill(const char *instance, const char *uid); /* SIGKILL to all in it */
 bool cgroup_oom(const char *instance, const char *uid);  /* the kernel killed for memory in it */
+/* CPU weight of a pod, or of all together (uid NULL), in shares: 2…262144. */
+MUST_CHECK bool cgroup_weigh(const char *instance, const char *uid, uint64_t shares, struct error *err);
 void cgroup_remove(const char *instance, const char *uid); /* NULL: the instance's parent directory */
 
 /* ---- pods ---- */
@@ -135,7 +137,7 @@ struct pod {
     char *told;        /* the last failure told by Event and status */
     int pidfd;         /* of init, -1 */
     struct loop_io exit_io;
-    struct loop_timer grace, retry, exit_wait, status_retry, crun_timeout;
+    struct loop_timer grace, retry, exit_wait, status_retry, crun_timeout, boost;
     unsigned exit_tries;
     struct child crun;
     struct work *work;
@@ -174,6 +176,8 @@ void pod_failed(struct pod *p, const char *reason, const char *waiting, const st
 /* crun.c: the container's process */
 void pod_crun_run(struct pod *p); /* bundle/config.json is there */
 void pod_watch_init(struct pod *p);     /* pidfd is open */
+void pod_boost_begun(struct pod *p);    /* ends by itself in a while */
+void pod_boost_end(struct pod *p);      /* its own CPU weight from now on */
 void pod_ended_unseen(struct pod *p);   /* the process is known to be gone */
 void pod_stop(struct pod *p, int64_t grace_ns); /* SIGTERM, then SIGKILL; again: shortens */
 void pod_kill_leftovers(struct pod *p);
@@ -205,6 +209,10 @@ struct config_input {
     const struct config_mount *mounts; /* volumes */
     size_t n_mounts;
 };
+/* What the container's request gives it, and what every pod has until its guest runs: a start is short, and must not wait
+ * for the firmware of those that have just been started (without KVM that alone takes 0.2 s of a CPU). */
+#define CPU_SHARES_START 16384u
+uint64_t config_cpu_shares(const struct json *container);
 MUST_CHECK bool config_make(const struct config_input *in, struct arena *a, const struct json **ret, struct error *err);
 /* Refuses what is no VM's pod. */
 MUST_CHECK bool config_check_pod(const struct json *pod, struct error *err);

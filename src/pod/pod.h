@@ -28,6 +28,8 @@ struct pod_runtime_config {
 struct pod_runtime *pod_runtime_new(const struct pod_runtime_config *c, struct error *err);
 void pod_runtime_start(struct pod_runtime *r); /* adopts what runs, then follows the API */
 void pod_runtime_free(struct pod_runtime *r);  /* leaves everything running */
+/* The guest in that pod runs: its start, which goes before the work of other guests, is over. Again: no-op. */
+void pod_runtime_guest_runs(struct pod_runtime *r, struct str pod_uid);
 /* Ends all VMs' pods of this instance (vireo stop --all, demo-down): SIGTERM, grace, SIGKILL, clean up, then done. */
 void pod_runtime_stop_all(struct pod_runtime *r, int64_t grace_ns, void (*done)(void *user), void *user);
 /* GET /v1/pods/<ns>/<name>/log?container=…&follow=…&tailLines=…&limitBytes=…&sinceSeconds=…&timestamps=…&previous=… */

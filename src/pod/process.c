@@ -196,6 +196,23 @@ bool cgroup_oom(const char *instance, const char *uid)
     return false;
 }
 
+bool cgroup_weigh(const char *instance, const char *uid, uint64_t shares, struct error *err)
+{
+    bool v2 = is_v2(CGROUPS);
+    char path[PATH_MAX], text[24];
+    AUTO_CLOSE int fd = -1;
+
+    cgroup_path(path, "cpu", instance, uid, v2 ? "cpu.weight" : "cpu.shares");
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_errno(err, errno, "%s", path);
+    /* Kubernetes' conversion from shares to a weight (KEP-2254). */
+    int n = snprintf(text, sizeof text, "%llu", (unsigned long long)(v2 ? 1 + (shares - 2) * 9999 / 262142 : shares));
+    if (write(fd, text, (size_t)n) < 0)
+        return error_errno(err, errno, "%s", path);
+    return true;
+}
+
 void cgroup_remove(const char *instance, const char *uid)
 {
     char path[PATH_MAX];

@@ -145,6 +145,7 @@ static void pod_free(void *value)
     loop_timer_stop(&p->exit_wait);
     loop_timer_stop(&p->status_retry);
     loop_timer_stop(&p->crun_timeout);
+    loop_timer_stop(&p->boost);
     loop_io_stop(&p->exit_io);
     child_done(&p->crun);
     fd_close(&p->pidfd);
@@ -427,6 +428,7 @@ static void adopt_started(struct pod *p)
     }
     log_info(pod_tag(p), "runs on, pid %d", (int)p->rec.pid);
     pod_watch_init(p);
+    pod_boost_begun(p);
 }
 
 static void adopt(struct pod_runtime *r, struct record *take_rec)
@@ -578,6 +580,14 @@ void pod_runtime_free(struct pod_runtime *r)
     free(r->node_name);
     free(r->launcher);
     free(r);
+}
+
+void pod_runtime_guest_runs(struct pod_runtime *r, struct str pod_uid)
+{
+    struct pod *p = map_get(&r->pods, pod_uid);
+
+    if (p)
+        pod_boost_end(p);
 }
 
 static void check_stopped(struct loop_defer *d)
