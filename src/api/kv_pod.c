@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "api/names.h"
 #include "api/quantity.h"
 #include "base/cleanup.h"
 #include "base/ident.h"
@@ -20,12 +21,28 @@
 #define OVERHEAD_VFIO     (1024LL * MIB)
 #define OVERHEAD_TPM      (8LL * MIB)
 
+/* Numbers are the tenant's: beyond these no machine has room, and below no sum overflows. */
+#define MAX_FACTOR (1LL << 16)
+#define MAX_BYTES  (1LL << 52)
+#define MAX_MILLIS (1LL << 40)
+#define MAX_GRACE  (1LL << 31)
+
+static int64_t clamp(int64_t v, int64_t min, int64_t max)
+{
+    return v < min ? min : v > max ? max : v;
+}
+
 static int64_t vcpus_of(const struct json *vmi)
 {
     const struct json *cpu = json_at(vmi, "spec/domain/cpu");
-    int64_t n = json_i64_at(cpu, "sockets", 1) * json_i64_at(cpu, "cores", 1) * json_i64_at(cpu, "threads", 1);
 
-    return n < 1 ? 1 : n;
+    return clamp(json_i64_at(cpu, "sockets", 1), 1, MAX_FACTOR) * clamp(json_i64_at(cpu, "cores", 1), 1, MAX_FACTOR)
+           * clamp(json_i64_at(cpu, "threads", 1), 1, MAX_FACTOR / 1024);
+}
+
+static int64_t bytes_of(struct str text, int64_t otherwise)
+{
+    return clamp(quantity_bytes(text, otherwise), 0, MAX_BYTES);
 }
 
 static int64_t guest_bytes(const struct json *vmi)
@@ -34,7 +51,7 @@ static int64_t guest_bytes(const struct json *vmi)
 
     if (!text.n)
         text = json_str_at(vmi, "spec/domain/resources/requests/memory");
-    return quantity_bytes(text, 0);
+    return bytes_of(text, 0);
 }
 
 static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool kvm)
@@ -51,7 +68,7 @@ static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool 
         bytes += OVERHEAD_TPM;
     if (!kvm)
         bytes += OVERHEAD_TCG;
-    bytes += quantity_bytes(json_str_at(vmi, "spec/domain/memory/reservedOverhead/addedOverhead"), 0);
+    bytes += bytes_of(json_str_at(vmi, "spec/domain/memory/reservedOverhead/addedOverhead"), 0);
     bytes = (int64_t)((double)bytes * (c ? c->overhead_ratio : 1.0));
     return (bytes + MIB - 1) / MIB * MIB;
 }
@@ -65,17 +82,47 @@ int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, st
 /* Lists that grow while the pod is put together. */
 struct parts {
     struct arena *a;
-    const struct json *volumes, *mounts;
+    const struct json *volumes, *mounts, *pull_secrets;
 };
 
-static void volume(struct parts *p, const char *name, const char *source_kind, const struct json *source)
+static const struct json *named(const struct json *list, const char *key, const char *text)
 {
-    p->volumes = json_append(p->a, p->volumes,
-                             json_object(p->a, "name", json_new_z(p->a, name), source_kind, source, NULL));
+    json_each_item(item, list)
+        if (str_is(json_str_at(item, key), text))
+            return item;
+    return NULL;
 }
 
-static void mount(struct parts *p, const char *name, const char *path, bool read_only)
+/* A volume's name is a DNS label that no other volume of the pod has; what is made of a Secret's name or has a suffix may be
+ * neither. Then the name is a prefix and a hash; only the mount path is known to others, and stays. */
+static const char *label_of(const struct parts *p, const char *wish)
 {
+    char uuid[UUID_LEN + 1], prefix[54];
+    size_t n = 0;
+
+    if (!name_dns1123_label(str_of(wish)) && !named(p->volumes, "name", wish))
+        return wish;
+    for (const char *c = wish; *c && n < sizeof prefix - 1; c++) {
+        bool alphanumeric = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9');
+
+        if (alphanumeric || n > 0)
+            prefix[n++] = alphanumeric ? *c : '-';
+    }
+    prefix[n] = '\0';
+    ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8", str_of(wish), uuid);
+    return arena_printf(p->a, "%s-%.8s", n ? prefix : "v", uuid);
+}
+
+/* A volume and its place in the launcher's container; a second one at the same place is the same one. */
+static void volume(struct parts *p, const char *wish, const char *path, const char *source_kind, const struct json *source,
+                   bool read_only)
+{
+    const char *name = label_of(p, wish);
+
+    if (named(p->mounts, "mountPath", path))
+        return;
+    p->volumes = json_append(p->a, p->volumes,
+                             json_object(p->a, "name", json_new_z(p->a, name), source_kind, source, NULL));
     p->mounts = json_append(p->a, p->mounts,
                             json_object(p->a, "name", json_new_z(p->a, name), "mountPath", json_new_z(p->a, path), "readOnly",
                                         read_only ? json_new_bool(true) : NULL, NULL));
@@ -83,8 +130,7 @@ static void mount(struct parts *p, const char *name, const char *path, bool read
 
 static void empty_dir(struct parts *p, const char *name, const char *path)
 {
-    volume(p, name, "emptyDir", json_object(p->a, NULL));
-    mount(p, name, path, false);
+    volume(p, name, path, "emptyDir", json_object(p->a, NULL), false);
 }
 
 /* Kubernetes' default: what may change under its name is looked at each time. */
@@ -100,23 +146,26 @@ struct str kv_pull_policy(struct str image)
     return STR("IfNotPresent");
 }
 
-static void image_volume(struct parts *p, const char *name, const char *path, struct str image, struct str policy)
+/* source: a containerDisk or the container of a kernelBoot. */
+static void image_volume(struct parts *p, const char *name, const char *path, const struct json *source)
 {
+    struct str image = json_str_at(source, "image"), policy = json_str_at(source, "imagePullPolicy");
+    const char *pull_secret = arena_strdup(p->a, json_str_at(source, "imagePullSecret"));
+
     if (!policy.n)
         policy = kv_pull_policy(image);
-    volume(p, name, "image",
-           json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL));
-    mount(p, name, path, true);
+    volume(p, name, path, "image",
+           json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL), true);
+    if (pull_secret && *pull_secret && !named(p->pull_secrets, "name", pull_secret))
+        p->pull_secrets = json_append(p->a, p->pull_secrets, json_object(p->a, "name", json_new_z(p->a, pull_secret), NULL));
 }
 
 /* A Secret as a directory: what the launcher makes ISO images and cloud-init data of. */
 static void secret(struct parts *p, const char *name, const char *dir, struct str secret_name, const struct json *optional)
 {
-    if (!secret_name.n)
-        return;
-    volume(p, name, "secret",
-           json_object(p->a, "secretName", json_new_str(p->a, secret_name), "optional", optional, NULL));
-    mount(p, name, arena_printf(p->a, "%s/%s", dir, name), true);
+    if (secret_name.n)
+        volume(p, name, arena_printf(p->a, "%s/%s", dir, name), "secret",
+               json_object(p->a, "secretName", json_new_str(p->a, secret_name), "optional", optional, NULL), true);
 }
 
 static void cloud_init(struct parts *p, struct str name, const struct json *source)
@@ -130,18 +179,15 @@ static void config_map(struct parts *p, const char *name, const char *dir, const
 {
     struct str map_name = json_str_at(source, "name");
 
-    if (!map_name.n)
-        return;
-    volume(p, name, "configMap",
-           json_object(p->a, "name", json_new_str(p->a, map_name), "optional", json_get(source, "optional"), NULL));
-    mount(p, name, arena_printf(p->a, "%s/%s", dir, name), true);
+    if (map_name.n)
+        volume(p, name, arena_printf(p->a, "%s/%s", dir, name), "configMap",
+               json_object(p->a, "name", json_new_str(p->a, map_name), "optional", json_get(source, "optional"), NULL), true);
 }
 
 static void claim(struct parts *p, const char *name, const struct json *claim_name, bool read_only)
 {
-    volume(p, name, "persistentVolumeClaim",
-           json_object(p->a, "claimName", claim_name, "readOnly", read_only ? json_new_bool(true) : NULL, NULL));
-    mount(p, name, arena_printf(p->a, "%s/%s", KV_DIR_PVC, name), read_only);
+    volume(p, name, arena_printf(p->a, "%s/%s", KV_DIR_PVC, name), "persistentVolumeClaim",
+           json_object(p->a, "claimName", claim_name, "readOnly", read_only ? json_new_bool(true) : NULL, NULL), read_only);
 }
 
 static void guest_volume(struct parts *p, const struct json *v)
@@ -151,8 +197,7 @@ static void guest_volume(struct parts *p, const struct json *v)
     const struct json *s;
 
     if ((s = json_get(v, "containerDisk")))
-        image_volume(p, z, arena_printf(p->a, "%s/%s", KV_DIR_CONTAINER_DISK, z), json_str_at(s, "image"),
-                     json_str_at(s, "imagePullPolicy"));
+        image_volume(p, z, arena_printf(p->a, "%s/%s", KV_DIR_CONTAINER_DISK, z), s);
     else if ((s = json_get(v, "persistentVolumeClaim")))
         claim(p, z, json_get(s, "claimName"), json_bool_at(s, "readOnly", false));
     else if ((s = json_get(v, "dataVolume")))
@@ -171,17 +216,17 @@ static void guest_volume(struct parts *p, const struct json *v)
     }
 }
 
-static const struct json *volumes_of(struct parts *p, const struct json *vmi)
+static void volumes_of(struct parts *p, const struct json *vmi)
 {
     const struct json *kernel = json_at(vmi, "spec/domain/firmware/kernelBoot/container");
 
-    p->volumes = p->mounts = json_array(p->a, NULL);
+    p->volumes = p->mounts = p->pull_secrets = json_array(p->a, NULL);
     empty_dir(p, "private", KV_DIR_PRIVATE);
     empty_dir(p, "public", KV_DIR_PUBLIC);
     empty_dir(p, "sockets", KV_DIR_SOCKETS);
     empty_dir(p, "ephemeral-disks", KV_DIR_EPHEMERAL);
     if (kernel)
-        image_volume(p, "kernel-boot", KV_DIR_KERNEL_BOOT, json_str_at(kernel, "image"), json_str_at(kernel, "imagePullPolicy"));
+        image_volume(p, "kernel-boot", KV_DIR_KERNEL_BOOT, kernel);
     json_each_item(v, json_at(vmi, "spec/volumes"))
         guest_volume(p, v);
     json_each_item(cred, json_at(vmi, "spec/accessCredentials")) {
@@ -191,7 +236,6 @@ static const struct json *volumes_of(struct parts *p, const struct json *vmi)
             name = json_str_at(cred, "userPassword/source/secret/secretName");
         secret(p, arena_printf(p->a, STR_FMT "-access-cred", STR_ARG(name)), KV_DIR_SECRET, name, NULL);
     }
-    return p->volumes;
 }
 
 static const struct json *mebibytes(struct arena *a, int64_t bytes)
@@ -216,15 +260,15 @@ static const struct json *resources(const struct json *vmi, const struct kv_conf
 
     if (!dedicated)
         millis = millis / (c ? c->cpu_allocation_ratio : 10);
-    millis = quantity_millis(json_str_at(written, "requests/cpu"), millis);
+    millis = clamp(quantity_millis(json_str_at(written, "requests/cpu"), millis), 0, MAX_MILLIS);
     requests = json_with(a, requests, "cpu", cpu_quantity(a, millis));
     if (dedicated)
         limits = json_with(a, limits, "cpu", cpu_quantity(a, millis));
     else if (json_str_at(written, "limits/cpu").n)
         limits = json_with(a, limits, "cpu", json_at(written, "limits/cpu"));
 
-    request = quantity_bytes(json_str_at(written, "requests/memory"), guest * 100 / (c ? c->memory_overcommit : 100));
-    limit = quantity_bytes(json_str_at(written, "limits/memory"), 0);
+    request = bytes_of(json_str_at(written, "requests/memory"), guest * 100 / (c ? c->memory_overcommit : 100));
+    limit = bytes_of(json_str_at(written, "limits/memory"), 0);
     if (page.n) {
         char *key = arena_printf(a, "hugepages-" STR_FMT, STR_ARG(page));
 
@@ -340,7 +384,7 @@ const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_confi
                                    struct arena *a)
 {
     struct parts p = {.a = a};
-    int64_t grace = json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30);
+    int64_t grace = clamp(json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30), 0, MAX_GRACE);
     const struct json *selector = json_at(vmi, "spec/nodeSelector"), *spec;
     struct str scheduler = json_str_at(vmi, "spec/schedulerName");
 
@@ -351,7 +395,8 @@ const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_confi
     spec = json_object(
         a, "containers", json_array(a, compute(vmi, c, o, &p, grace), NULL), "volumes", p.volumes, "restartPolicy",
         json_new_z(a, "Never"), "terminationGracePeriodSeconds", json_new_i64(a, grace + 30), "hostname", hostname(vmi, a),
-        "subdomain", json_at(vmi, "spec/subdomain"), "nodeSelector", selector, "affinity", json_at(vmi, "spec/affinity"),
+        "subdomain", json_at(vmi, "spec/subdomain"), "imagePullSecrets", json_len(p.pull_secrets) ? p.pull_secrets : NULL,
+        "nodeSelector", selector, "affinity", json_at(vmi, "spec/affinity"),
         "tolerations", json_at(vmi, "spec/tolerations"), "priorityClassName", json_at(vmi, "spec/priorityClassName"),
         "schedulerName", scheduler.n ? json_new_str(a, scheduler) : NULL, "topologySpreadConstraints",
         json_at(vmi, "spec/topologySpreadConstraints"), "dnsPolicy", json_at(vmi, "spec/dnsPolicy"), "dnsConfig",

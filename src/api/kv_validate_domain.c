@@ -249,6 +249,19 @@ static void check_dedicated(struct rules *r, const struct json *cpu)
                       rules_at(r, "domain.cpu.threads"), (long long)threads);
 }
 
+/* Upstream's fields are uint32: what does not fit one never reaches its rules. */
+static void check_topology(struct rules *r, const struct json *cpu)
+{
+    static const char *const names[] = {"sockets", "cores", "threads", "maxSockets"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        int64_t n;
+
+        if (json_i64(json_get(cpu, names[i]), &n) && (n < 0 || n > UINT32_MAX))
+            rules_invalid(r, rules_at(r, "domain.cpu.%s", names[i]), "%s must be between 0 and %u", names[i], UINT32_MAX);
+    }
+}
+
 static void check_cpu(struct rules *r)
 {
     const struct json *cpu = json_get(r->domain, "cpu");
@@ -261,6 +274,7 @@ static void check_cpu(struct rules *r)
         rules_invalid(
             r, rules_at(r, "domain.cpu.maxSockets"),
             "Number of sockets in CPU topology is greater than the maximum sockets allowed");
+    check_topology(r, cpu);
     check_cpu_features(r);
     if (json_bool_at(cpu, "isolateEmulatorThread", false) && !dedicated)
         rules_invalid(
