@@ -97,7 +97,7 @@ static const struct json *named(const struct json *list, const char *key, const 
  * neither. Then the name is a prefix and a hash; only the mount path is known to others, and stays. */
 static const char *label_of(const struct parts *p, const char *wish)
 {
-    char uuid[UUID_LEN + 1], prefix[54];
+    char uuid[UUID_LEN + 1], prefix[55];
     size_t n = 0;
 
     if (!name_dns1123_label(str_of(wish)) && !named(p->volumes, "name", wish))

@@ -30,7 +30,6 @@ struct refusal {
     "volumes are not plugged in and out of a running machine yet; leave hotpluggable out"
 #define NO_CDI                                                                                     \
     "there are no DataVolumes here yet; make a PersistentVolumeClaim and use volumes of that kind"
-#define NO_PULL "registries are used without credentials of a Secret yet"
 #define NO_PROBES "nothing runs probes yet"
 #define NO_VIRTIOFS "filesystems are not shared by virtiofs yet; use a disk"
 #define NO_STATE "there is no storage for the machine's state yet"
@@ -54,7 +53,6 @@ static const struct refusal refusals[] = {
      "default-scheduler"},
     {"utilityVolumes", WHEN_SET, NO_HOTPLUG, NULL},
 
-    {"volumes/*/containerDisk/imagePullSecret", WHEN_SET, NO_PULL, NULL},
     {"volumes/*/containerPath", WHEN_SET, NO_VIRTIOFS, NULL},
     {"volumes/*/dataVolume", WHEN_SET, NO_CDI, NULL},
     {"volumes/*/downwardAPI", WHEN_SET, "the launcher pod does not mount it yet", NULL},
@@ -84,7 +82,6 @@ static const struct refusal refusals[] = {
     {"domain/features/apic/endOfInterrupt", WHEN_TRUE, "the driver does not set it yet", NULL},
     {"domain/firmware/acpi", WHEN_SET, "tables from Secrets are not loaded yet", NULL},
     {"domain/firmware/bootloader/efi/persistent", WHEN_TRUE, NO_STATE, NULL},
-    {"domain/firmware/kernelBoot/container/imagePullSecret", WHEN_SET, NO_PULL, NULL},
     {"domain/ioThreadsPolicy", WHEN_TEXT, "it needs a newer QEMU; use shared or auto",
      "supplementalPool"},
     {"domain/launchSecurity", WHEN_SET, NO_ENCLAVES, NULL},
@@ -217,6 +214,51 @@ static void refuse_addresses(const struct json *spec, const char *path, struct a
     }
 }
 
+/* cloud-init and accessCredentials have their Secrets mounted beside those of volumes, at names with a suffix: a volume of
+ * that very name would show the guest another Secret than it says. */
+static bool secret_place_taken(const struct json *spec, struct str name)
+{
+    static const struct {
+        const char *ref, *suffix;
+    } refs[] = {{"cloudInitNoCloud/secretRef", "-udata"},
+                {"cloudInitNoCloud/networkDataSecretRef", "-ndata"},
+                {"cloudInitConfigDrive/secretRef", "-udata"},
+                {"cloudInitConfigDrive/networkDataSecretRef", "-ndata"}};
+    static const struct str credential = STR_INIT("-access-cred");
+
+    for (size_t i = 0; i < ARRAY_SIZE(refs); i++) {
+        struct str suffix = str_of(refs[i].suffix);
+
+        if (str_ends(name, suffix))
+            json_each_item(v, json_get(spec, "volumes"))
+                if (json_at(v, refs[i].ref)
+                    && str_eq(json_str_at(v, "name"), str_take(name, name.n - suffix.n)))
+                    return true;
+    }
+    if (str_ends(name, credential))
+        json_each_item(cred, json_get(spec, "accessCredentials")) {
+            struct str secret = json_str_at(cred, "sshPublicKey/source/secret/secretName");
+
+            if (str_eq(secret, str_take(name, name.n - credential.n)))
+                return true;
+        }
+    return false;
+}
+
+static void refuse_secret_places(const struct json *spec, const char *path, struct arena *a,
+                                 struct schema_causes *ret)
+{
+    size_t i = 0;
+
+    json_each_item(v, json_get(spec, "volumes")) {
+        const char *field = arena_printf(a, "%s.volumes[%zu].name", path, i++);
+
+        if (json_get(v, "secret") && secret_place_taken(spec, json_str_at(v, "name")))
+            schema_cause_add(ret, a, "FieldValueNotSupported", field,
+                             "not supported by this release: " NAME_TAKEN);
+    }
+}
+
 void kv_unsupported(const struct json *vmi_spec, const char *path, const struct kv_config *c,
                     struct arena *a, struct schema_causes *ret)
 {
@@ -231,6 +273,7 @@ void kv_unsupported(const struct json *vmi_spec, const char *path, const struct 
     }
     refuse(vmi_spec, path, refusals, ARRAY_SIZE(refusals), a, ret);
     refuse_addresses(vmi_spec, path, a, ret);
+    refuse_secret_places(vmi_spec, path, a, ret);
 }
 
 void kv_vm_unsupported(const struct json *vm, struct arena *a, struct schema_causes *ret)

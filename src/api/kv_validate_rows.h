@@ -614,8 +614,14 @@ static const struct row vmi_rows[] = {
      "N spec.schedulerName: not supported by this release: there is only that scheduler here: default-scheduler"},
     {NULL, "{\"spec\":{\"schedulerName\":\"default-scheduler\"}}", ""},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"containerDisk\":{\"image\":\"x\",\"imagePullSecret\":\"s\"}}]}}",
-     "N spec.volumes[0].containerDisk.imagePullSecret: not supported by this release: registries are used without "
-     "credentials of a Secret yet"},
+     ""},
+    {NULL,
+     "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"cloudInitNoCloud\":{\"secretRef\":{\"name\":\"s\"}}},"
+     "{\"name\":\"a-udata\",\"secret\":{\"secretName\":\"t\"}},{\"name\":\"a-ndata\",\"secret\":{\"secretName\":\"t\"}},"
+     "{\"name\":\"k-access-cred\",\"secret\":{\"secretName\":\"t\"}}],\"accessCredentials\":[{\"sshPublicKey\":{\"source\":"
+     "{\"secret\":{\"secretName\":\"k\"}},\"propagationMethod\":{\"noCloud\":{}}}}]}}",
+     "N spec.volumes[1].name: not supported by this release: the launcher pod has a volume of that name; choose another\n"
+     "N spec.volumes[3].name: not supported by this release: the launcher pod has a volume of that name; choose another"},
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"dataVolume\":{\"name\":\"d\"}}]}}",
      "N spec.volumes[0].dataVolume: not supported by this release: there are no DataVolumes here yet; make a "
      "PersistentVolumeClaim and use volumes of that kind"},

@@ -1,0 +1,197 @@
+#include "base/base_test.h"
+#include "api/kv_config.h"
+
+#include "api/names.h"
+#include "base/cleanup.h"
+
+static const struct json *parse(struct arena *a, const char *text)
+{
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v = NULL;
+    char *copy = arena_strdup(a, str_of(text));
+
+    for (char *p = copy; *p; p++)
+        if (*p == '\'')
+            *p = '"';
+    if (!json_parse(str_of(copy), a, &v, &err))
+        fail_msg("%s: %s", copy, error_text(&err));
+    return v;
+}
+
+static const struct json *pod_of(struct arena *a, const char *vmi)
+{
+    struct kv_config *c = kv_config_new(NULL);
+    const struct kv_pod_options o = {.launcher_image = "launcher:1", .image_volumes = true};
+    const struct json *pod = json_copy(a, kv_launcher_pod(parse(a, vmi), c, &o, a));
+
+    kv_config_free(c);
+    return pod;
+}
+
+#define UNMADE 4 /* private, public, sockets, ephemeral-disks: in every pod, first */
+
+/* "name path source" of each volume that the VMI asked for, in lines. */
+static const char *volume_lines(const struct json *pod, struct arena *a)
+{
+    const struct json *volumes = json_at(pod, "spec/volumes"), *mounts = json_at(pod, "spec/containers/0/volumeMounts");
+    AUTO(buf_done) struct buf b = {0};
+
+    assert_int_equal(json_len(volumes), json_len(mounts));
+    for (size_t i = 0; i < json_len(volumes); i++) {
+        const struct json *v = json_item(volumes, i), *m = json_item(mounts, i);
+        struct str name = json_str_at(v, "name");
+
+        assert_true(str_eq(name, json_str_at(m, "name")));
+        assert_null(name_dns1123_label(name));
+        for (size_t k = 0; k < i; k++) {
+            assert_false(str_eq(name, json_str_at(json_item(volumes, k), "name")));
+            assert_false(str_eq(json_str_at(m, "mountPath"), json_str_at(json_item(mounts, k), "mountPath")));
+        }
+        if (i < UNMADE)
+            continue;
+        v = json_with(a, v, "name", NULL);
+        AUTO_FREE char *source = json_text(v);
+        buf_addf(&b, "%s" STR_FMT " " STR_FMT "%s %s", b.n ? "\n" : "", STR_ARG(name), STR_ARG(json_str_at(m, "mountPath")),
+                 json_bool_at(m, "readOnly", false) ? "" : " rw", source);
+    }
+    for (char *p = b.p; p && *p; p++)
+        if (*p == '"')
+            *p = '\'';
+    return b.n ? arena_strdup(a, buf_str(&b)) : "";
+}
+
+#define LONG "a23456789b23456789c23456789d23456789e23456789f23456789g23456789" /* 63 */
+#define SECRETS "/var/run/kubevirt-private/secret"
+#define DISKS "/var/run/kubevirt/container-disks"
+#define CRED(name) "{'sshPublicKey':{'source':{'secret':{'secretName':'" name "'}},'propagationMethod':{'noCloud':{}}}}"
+
+static void volumes(void **state)
+{
+    static const struct {
+        const char *spec, *lines;
+    } cases[] = {
+        {"{}", ""},
+        {"{'volumes':[{'name':'e','emptyDisk':{'capacity':'1Gi'}}]}", ""},
+        {"{'volumes':[{'name':'r','containerDisk':{'image':'a/b:1'}}]}",
+         "r " DISKS "/r {'image':{'reference':'a/b:1','pullPolicy':'IfNotPresent'}}"},
+        {"{'volumes':[{'name':'r','containerDisk':{'image':'a/b','imagePullPolicy':'Never'}}]}",
+         "r " DISKS "/r {'image':{'reference':'a/b','pullPolicy':'Never'}}"},
+        {"{'domain':{'firmware':{'kernelBoot':{'container':{'image':'oci:k'}}}}}",
+         "kernel-boot " DISKS "/kernel-boot {'image':{'reference':'oci:k','pullPolicy':'Always'}}"},
+        {"{'volumes':[{'name':'p','persistentVolumeClaim':{'claimName':'c'}}]}",
+         "p /var/run/kubevirt-private/vmi-disks/p rw {'persistentVolumeClaim':{'claimName':'c'}}"},
+        {"{'volumes':[{'name':'p','ephemeral':{'persistentVolumeClaim':{'claimName':'c'}}}]}",
+         "p /var/run/kubevirt-private/vmi-disks/p {'persistentVolumeClaim':{'claimName':'c','readOnly':true}}"},
+        {"{'volumes':[{'name':'m','configMap':{'name':'c','optional':true}}]}",
+         "m /var/run/kubevirt-private/config-map/m {'configMap':{'name':'c','optional':true}}"},
+        {"{'volumes':[{'name':'s','secret':{'secretName':'x.y'}}]}", "s " SECRETS "/s {'secret':{'secretName':'x.y'}}"},
+        {"{'volumes':[{'name':'c','cloudInitNoCloud':{'secretRef':{'name':'u'},'networkDataSecretRef':{'name':'n'}}}]}",
+         "c-udata " SECRETS "/c-udata {'secret':{'secretName':'u'}}\nc-ndata " SECRETS "/c-ndata {'secret':{'secretName':'n'}}"},
+        /* names that are too long with a suffix, or have a dot */
+        {"{'volumes':[{'name':'" LONG "','cloudInitNoCloud':{'secretRef':{'name':'u'},'networkDataSecretRef':{'name':'n'}}}]}",
+         "a23456789b23456789c23456789d23456789e23456789f23456789-d3a3da5e " SECRETS "/" LONG "-udata {'secret':{'secretName':'u'}}\n"
+         "a23456789b23456789c23456789d23456789e23456789f23456789-01f31333 " SECRETS "/" LONG "-ndata {'secret':{'secretName':'n'}}"},
+        {"{'accessCredentials':[" CRED("my.key") "]}",
+         "my-key-access-cred-070154ba " SECRETS "/my.key-access-cred {'secret':{'secretName':'my.key'}}"},
+        /* one Secret in two credentials is mounted once; two whose names differ by a dot only are two */
+        {"{'accessCredentials':[" CRED("k") "," CRED("k") "]}",
+         "k-access-cred " SECRETS "/k-access-cred {'secret':{'secretName':'k'}}"},
+        {"{'accessCredentials':[" CRED("a-b") "," CRED("a.b") "]}",
+         "a-b-access-cred " SECRETS "/a-b-access-cred {'secret':{'secretName':'a-b'}}\n"
+         "a-b-access-cred-b996556f " SECRETS "/a.b-access-cred {'secret':{'secretName':'a.b'}}"},
+        /* a disk that happens to have the name of cloud-init's Secret */
+        {"{'volumes':[{'name':'c-udata','containerDisk':{'image':'a:1'}},"
+         "{'name':'c','cloudInitNoCloud':{'secretRef':{'name':'u'}}}]}",
+         "c-udata " DISKS "/c-udata {'image':{'reference':'a:1','pullPolicy':'IfNotPresent'}}\n"
+         "c-udata-eed19e30 " SECRETS "/c-udata {'secret':{'secretName':'u'}}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        const struct json *pod = pod_of(&a, arena_printf(&a, "{'metadata':{'name':'v','namespace':'n','uid':'u'},'spec':%s}",
+                                                         cases[i].spec));
+        const char *got = volume_lines(pod, &a);
+
+        if (strcmp(got, cases[i].lines) != 0)
+            fail_msg("case %zu:\n%s\nwanted:\n%s", i, got, cases[i].lines);
+    }
+}
+
+static void pull_secrets(void **state)
+{
+    static const struct {
+        const char *spec, *secrets;
+    } cases[] = {
+        {"{'volumes':[{'name':'r','containerDisk':{'image':'a'}}]}", NULL},
+        {"{'volumes':[{'name':'r','containerDisk':{'image':'a','imagePullSecret':'s'}}]}", "[{'name':'s'}]"},
+        {"{'domain':{'firmware':{'kernelBoot':{'container':{'image':'k','imagePullSecret':'t'}}}},'volumes':["
+         "{'name':'r','containerDisk':{'image':'a','imagePullSecret':'s'}},"
+         "{'name':'q','containerDisk':{'image':'b','imagePullSecret':'t'}}]}",
+         "[{'name':'t'},{'name':'s'}]"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        const struct json *pod = pod_of(&a, arena_printf(&a, "{'metadata':{'name':'v','uid':'u'},'spec':%s}", cases[i].spec));
+        const struct json *got = json_at(pod, "spec/imagePullSecrets");
+
+        if (cases[i].secrets ? !json_eq(got, parse(&a, cases[i].secrets)) : got != NULL)
+            fail_msg("case %zu", i);
+    }
+}
+
+static void names(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *pod = pod_of(&a, "{'metadata':{'name':'" LONG ".x','namespace':'n','uid':'u','labels':{'a':'b'},"
+                                        "'annotations':{'kubectl.kubernetes.io/x':'y','mine':'z'}},'spec':{}}");
+    const struct json *again = pod_of(&a, "{'metadata':{'name':'" LONG ".x','namespace':'n','uid':'u','labels':{'a':'b'},"
+                                          "'annotations':{'kubectl.kubernetes.io/x':'y','mine':'z'}},'spec':{}}");
+
+    (void)state;
+    assert_true(json_eq(pod, again)); /* a repeat is AlreadyExists */
+    assert_true(str_starts(json_str_at(pod, "metadata/name"), STR("virt-launcher-" LONG ".x-")));
+    assert_null(name_label_value(json_str(json_get(json_at(pod, "metadata/labels"), "vmi.kubevirt.io/id"))));
+    assert_true(str_is(json_str_at(pod, "metadata/labels/a"), "b"));
+    assert_null(json_get(json_at(pod, "metadata/annotations"), "kubectl.kubernetes.io/x"));
+    assert_true(str_is(json_str_at(pod, "metadata/annotations/mine"), "z"));
+    assert_true(str_is(json_str_at(pod, "spec/hostname"), LONG));
+    assert_true(str_is(json_str_at(pod, "metadata/ownerReferences/0/uid"), "u"));
+}
+
+static void sizes(void **state)
+{
+    static const struct {
+        const char *domain, *resources;
+    } cases[] = {
+        {"{'cpu':{'cores':2},'memory':{'guest':'1Gi'}}",
+         "{'requests':{'cpu':'200m','memory':'1232Mi','ephemeral-storage':'50M'}}"},
+        {"{'cpu':{'cores':1},'memory':{'guest':'512Mi'},'devices':{'autoattachGraphicsDevice':false,'interfaces':[{}]}}",
+         "{'requests':{'cpu':'100m','memory':'692Mi','ephemeral-storage':'50M','devices.kubevirt.io/tun':'1'},"
+         "'limits':{'devices.kubevirt.io/tun':'1'}}"},
+        {"{'resources':{'requests':{'memory':'64Mi','cpu':'500m'},'limits':{'memory':'64Mi','cpu':'1'}}}",
+         "{'requests':{'cpu':'500m','memory':'268Mi','ephemeral-storage':'50M'},'limits':{'cpu':'1','memory':'268Mi'}}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        const struct json *pod = pod_of(&a, arena_printf(&a, "{'metadata':{'name':'v','uid':'u'},'spec':{'domain':%s}}",
+                                                         cases[i].domain));
+        const struct json *got = json_at(pod, "spec/containers/0/resources");
+        AUTO_FREE char *text = json_text(got);
+
+        if (!json_eq(got, parse(&a, cases[i].resources)))
+            fail_msg("case %zu: %s", i, text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
+                                       cmocka_unit_test(sizes)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
