@@ -163,7 +163,7 @@ static bool is_program(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
-static bool find_program(const char *name, char **ret, struct error *err)
+bool child_find_program(const char *name, char **ret, struct error *err)
 {
     const char *path = getenv("PATH");
     struct str rest = str_of(path ? path : PATH_DEFAULT), dir;
@@ -240,7 +240,7 @@ static bool maps(const struct child_spec *spec, int target)
 static bool prepare(const struct child_spec *spec, struct child *c, struct launch *n,
                     struct error *err)
 {
-    if (!find_program(spec->argv[0], &n->path, err))
+    if (!child_find_program(spec->argv[0], &n->path, err))
         return false;
     copy_env(n, spec->env);
     for (size_t i = 0; i < spec->n_fds; i++)

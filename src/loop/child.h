@@ -43,6 +43,8 @@ struct child {
  * their end; it may start or forget the same child. */
 MUST_CHECK bool child_start(struct loop *l, struct child *c, const struct child_spec *spec,
                             void (*exited)(struct child *), struct error *err);
+/* Where child_start would find it: names with a slash as they are, others in PATH. Owned; ERROR_NOT_FOUND. */
+MUST_CHECK bool child_find_program(const char *name, char **ret, struct error *err);
 void child_kill(struct child *c, int signo); /* by pidfd; nothing when it ended */
 void child_done(struct child *c);            /* forgets (does not kill) it, its zombie is still collected; releases buffers */
 

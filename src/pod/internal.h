@@ -1,6 +1,7 @@
 /* pod/internal - the runtime's state, shared by its files. */
 #pragma once
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "api/schema.h"
 #include "base/map.h"
@@ -85,6 +86,9 @@ struct pod_runtime {
     uid_t uid_base;
     char boot_id[40];
     bool hybrid, started, synced;
+    int crun_fd;             /* crun.c: a sealed copy of crun, -1 */
+    struct stat crun_copied; /* what it was copied from */
+    char crun_path[32];
     struct informer *informer; /* NULL while not started */
     struct recorder *recorder;
     struct map pods; /* uid → struct pod */

@@ -530,7 +530,7 @@ struct pod_runtime *pod_runtime_new(const struct pod_runtime_config *c, struct e
     r->client = c->client;
     r->loop = c->client->loop;
     r->dirfd = c->dirfd;
-    r->pods_fd = -1;
+    r->pods_fd = r->crun_fd = -1;
     r->dir = xstrdup(c->dir);
     r->instance = xstrdup(c->instance);
     r->node_name = xstrdup(c->node_name);
@@ -575,6 +575,7 @@ void pod_runtime_free(struct pod_runtime *r)
     informer_free(r->informer);
     recorder_free(r->recorder);
     fd_close(&r->pods_fd);
+    fd_close(&r->crun_fd);
     free(r->dir);
     free(r->instance);
     free(r->node_name);
