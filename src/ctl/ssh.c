@@ -51,7 +51,7 @@ static bool add_proxy(struct argv *argv, struct ctl *c, const struct target *t, 
     if (n <= 0)
         return error_set(err, ERROR_INTERNAL, "this program's own path is not known");
     self[n] = '\0';
-    buf_adds(&b, "ProxyCommand=exec");
+    buf_adds(&b, "ProxyCommand="); /* OpenSSH puts the exec in front of it */
     add_quoted(&b, self);
     buf_adds(&b, " port-forward --stdio=true");
     for (size_t i = 0; i < ctl_n_global_flags; i++) {
