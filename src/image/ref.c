@@ -156,3 +156,31 @@ bool image_ref_parse(struct str text, struct image_ref *ret, struct error *err)
     *ret = TAKE(ref);
     return true;
 }
+
+static struct str host_of(struct str key)
+{
+    struct str host, rest;
+
+    if (str_starts(key, STR("https://")))
+        key = str_skip(key, 8);
+    else if (str_starts(key, STR("http://")))
+        key = str_skip(key, 7);
+    return str_cut(key, '/', &host, &rest) ? host : key;
+}
+
+const struct json *image_ref_auth(const struct image_ref *ref, const struct json *auths)
+{
+    struct str registry = str_of(ref->registry);
+
+    if (ref->source != IMAGE_REGISTRY)
+        return NULL;
+    json_each_member(m, auths) {
+        struct str host = host_of(json_str(&m->key));
+
+        if (str_is(host, "index.docker.io") || str_is(host, "registry-1.docker.io"))
+            host = STR("docker.io");
+        if (json_is(&m->value, JSON_OBJECT) && str_eq_nocase(host, registry))
+            return &m->value;
+    }
+    return NULL;
+}

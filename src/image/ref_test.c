@@ -64,9 +64,41 @@ static void refuses(void **state)
     }
 }
 
+static void finds_credentials(void **state)
+{
+    static const struct {
+        const char *reference, *auths, *user; /* NULL: none */
+    } cases[] = {
+        {"127.0.0.1:5000/a", "{\"127.0.0.1:5000\":{\"username\":\"u\"}}", "u"},
+        {"127.0.0.1:5000/a", "{\"http://127.0.0.1:5000/v2/\":{\"username\":\"u\"}}", "u"},
+        {"127.0.0.1:5000/a", "{\"127.0.0.1\":{\"username\":\"u\"}}", NULL},
+        {"quay.io/a/b:c", "{\"quay.io.example\":{\"username\":\"x\"},\"https://QUAY.io\":{\"username\":\"u\"}}", "u"},
+        {"a/b", "{\"https://index.docker.io/v1/\":{\"username\":\"u\"}}", "u"},
+        {"a/b", "{\"docker.io\":{\"username\":\"u\"}}", "u"},
+        {"a/b", "{\"quay.io\":{\"username\":\"u\"}}", NULL},
+        {"quay.io/a", "{\"quay.io\":7}", NULL},
+        {"quay.io/a", "[]", NULL},
+        {"oci:tiny", "{\"\":{\"username\":\"u\"}}", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(image_ref_done) struct image_ref ref = {0};
+        AUTO(error_clear) struct error err = {0};
+        const struct json *auths = NULL, *found;
+
+        assert_true(image_ref_parse(str_of(cases[i].reference), &ref, &err));
+        assert_true(json_parse(str_of(cases[i].auths), &a, &auths, &err));
+        found = image_ref_auth(&ref, auths);
+        if (!str_is(json_str_at(found, "username"), cases[i].user ? cases[i].user : "") || (found && !cases[i].user))
+            fail_msg("case %zu", i);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(parses), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parses), cmocka_unit_test(refuses), cmocka_unit_test(finds_credentials)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -288,16 +288,13 @@ static bool is_plain(struct fetch *f)
     return false;
 }
 
-/* dockerconfigjson: {"auths": {"host": {"auth": base64("user:password")}}} */
+/* An entry of a dockerconfigjson: {"auth": base64("user:password")}, or username and password apart. */
 static char *credentials(struct fetch *f)
 {
     AUTO(buf_done) struct buf plain = {0};
     AUTO(error_clear) struct error err = {0};
-    const char *host = strcmp(f->ref.registry, "docker.io") == 0 ? "https://index.docker.io/v1/" : f->ref.registry;
-    const struct json *entry = json_get(json_get(f->job, "auths"), host);
+    const struct json *entry = json_get(f->job, "auth");
 
-    if (!entry)
-        entry = json_get(json_get(f->job, "auths"), f->ref.registry);
     if (json_str_at(entry, "auth").n && buf_add_base64_decoded(&plain, json_str_at(entry, "auth"), &err))
         return buf_detach(&plain);
     if (json_str_at(entry, "username").n)

@@ -1,6 +1,7 @@
 /* The parent's side: which references are here, one fetcher per missing one, equal pulls joined.
  *
- *   images/index.json           {"references": {ref: digest}}
+ *   images/index.json           {"references": {ref: digest}}; what was fetched with credentials has their hash behind the
+ *                               reference: a copy of it serves who has the same ones, and nobody else
  *   images/roots/<hex>/         an unpacked image, read-only
  *   images/tmp/<n>/             a fetcher's work; removed at start */
 #include <errno.h>
@@ -32,8 +33,8 @@ struct waiter {
 struct pull {
     struct list node;
     struct image_store *store;
-    char *reference, *work_name;
-    const struct json *auths;
+    char *reference, *key, *work_name; /* key: in the index */
+    const struct json *auth; /* the registry's entry of the credentials, or NULL */
     struct arena arena;
     struct child child;
     bool running;
@@ -64,6 +65,20 @@ static bool root_name(struct str digest, char ret[128])
     return true;
 }
 
+static void pull_free(struct pull *p)
+{
+    list_remove(&p->node);
+    child_done(&p->child);
+    vec_done(&p->waiters);
+    arena_done(&p->arena);
+    error_clear(&p->err);
+    free(p->reference);
+    free(p->key);
+    free(p->work_name);
+    free(p->digest);
+    free(p);
+}
+
 static void answer(struct pull *p)
 {
     struct image_store *s = p->store;
@@ -86,14 +101,7 @@ static void answer(struct pull *p)
         AUTO_FREE char *path = xasprintf("%s/%s", s->path, name);
         w.done(w.user, TAKE_FD(fd), path, p->digest, &err);
     }
-    child_done(&p->child);
-    vec_done(&p->waiters);
-    arena_done(&p->arena);
-    error_clear(&p->err);
-    free(p->reference);
-    free(p->work_name);
-    free(p->digest);
-    free(p);
+    pull_free(p);
     start_next(s);
 }
 
@@ -102,12 +110,12 @@ static void on_finish(struct loop_defer *d)
     answer(container_of(d, struct pull, finish));
 }
 
-static void remember(struct image_store *s, const char *reference, const char *digest)
+static void remember(struct image_store *s, const char *key, const char *digest)
 {
     AUTO(arena_done) struct arena fresh = {0};
     AUTO(buf_done) struct buf text = {0};
     AUTO(error_clear) struct error err = {0};
-    const struct json *index = json_with(&fresh, s->index, reference, json_new_z(&fresh, digest));
+    const struct json *index = json_with(&fresh, s->index, key, json_new_z(&fresh, digest));
 
     index = json_copy(&fresh, index);
     arena_done(&s->index_arena);
@@ -159,7 +167,7 @@ static void on_fetched(struct child *c)
         else
             error_set(&p->err, ERROR_UNAVAILABLE, "the image fetcher failed: %s", why.p ? why.p : "");
     } else if (adopt_root(s, p, json_str_at(line, "digest"), &p->err)) {
-        remember(s, p->reference, p->digest);
+        remember(s, p->key, p->digest);
     }
     error_clear(&ignored);
     buf_addf(&work, "tmp/%s", p->work_name);
@@ -169,9 +177,9 @@ static void on_fetched(struct child *c)
 }
 
 /* A local copy that is complete serves IfNotPresent and Never. */
-static bool present(struct image_store *s, const char *reference, char **ret_digest)
+static bool present(struct image_store *s, const char *key, char **ret_digest)
 {
-    struct str digest = json_str(json_get(s->index, reference));
+    struct str digest = json_str(json_get(s->index, key));
     char name[128];
 
     if (!root_name(digest, name) || faccessat(s->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
@@ -198,9 +206,9 @@ static bool spawn(struct image_store *s, struct pull *p, struct error *err)
     if (s->config.fetch_uid && fchown(dir, s->config.fetch_uid, s->config.fetch_gid) < 0)
         return error_errno(err, errno, "images/%s", work.p);
     AUTO_FREE char *known = NULL; /* an unchanged image is not unpacked again */
-    if (!present(s, p->reference, &known))
+    if (!present(s, p->key, &known))
         known = NULL;
-    json_write(&text, json_object(&a, "reference", json_new_z(&a, p->reference), "auths", p->auths, "known",
+    json_write(&text, json_object(&a, "reference", json_new_z(&a, p->reference), "auth", p->auth, "known",
                                   json_new_z(&a, known), "maxBytes",
                                   json_new_i64(&a, (int64_t)(s->config.max_bytes ? s->config.max_bytes : DEFAULT_MAX)), "uid",
                                   json_new_i64(&a, s->config.fetch_uid), "gid", json_new_i64(&a, s->config.fetch_gid), NULL));
@@ -231,13 +239,32 @@ static void start_next(struct image_store *s)
     }
 }
 
+/* Only what is for this registry goes to the fetcher, and from it to the registry. */
+static void choose_auth(struct pull *p, const struct json *auths)
+{
+    AUTO(image_ref_done) struct image_ref ref = {0};
+    AUTO(error_clear) struct error ignored = {0}; /* a malformed reference: the fetcher says so */
+    AUTO_FREE char *text = NULL;
+    const struct json *auth;
+    char hash[72];
+
+    p->key = xstrdup(p->reference);
+    if (!auths || !image_ref_parse(str_of(p->reference), &ref, &ignored) || !(auth = image_ref_auth(&ref, auths)))
+        return;
+    p->auth = json_copy(&p->arena, auth);
+    text = json_text(p->auth);
+    fetch_sha256(str_of(text), hash);
+    free(p->key);
+    p->key = xasprintf("%s %s", p->reference, hash);
+}
+
 static struct pull *new_pull(struct image_store *s, const struct image_pull *r)
 {
     struct pull *p = NEW(struct pull);
 
     p->store = s;
     p->reference = xstrdup(r->reference);
-    p->auths = r->auths ? json_copy(&p->arena, r->auths) : NULL;
+    choose_auth(p, r->auths);
     list_add_tail(&s->pulls, &p->node);
     return p;
 }
@@ -245,23 +272,23 @@ static struct pull *new_pull(struct image_store *s, const struct image_pull *r)
 void image_store_pull(struct image_store *s, const struct image_pull *r)
 {
     bool always = r->policy && strcmp(r->policy, "Always") == 0, never = r->policy && strcmp(r->policy, "Never") == 0;
-    struct pull *p = NULL;
+    struct pull *p = new_pull(s, r), *same = NULL;
 
     /* Credentials are part of what makes two pulls equal: nobody rides on another tenant's. */
     list_each(node, &s->pulls) {
         struct pull *other = list_entry(node, struct pull, node);
 
-        if (other->running && strcmp(other->reference, r->reference) == 0 && json_eq(other->auths, r->auths))
-            p = other;
+        if (other != p && other->running && strcmp(other->key, p->key) == 0)
+            same = other;
     }
-    if (!p) {
-        p = new_pull(s, r);
-        if (!always && present(s, r->reference, &p->digest))
-            loop_defer(s->config.loop, &p->finish, on_finish);
-        else if (never) {
-            error_set(&p->err, ERROR_NOT_FOUND, "image '%s' is not on this node and its pull policy is Never", r->reference);
-            loop_defer(s->config.loop, &p->finish, on_finish);
-        }
+    if (same) {
+        pull_free(p);
+        p = same;
+    } else if (!always && present(s, p->key, &p->digest)) {
+        loop_defer(s->config.loop, &p->finish, on_finish);
+    } else if (never) {
+        error_set(&p->err, ERROR_NOT_FOUND, "image '%s' is not on this node and its pull policy is Never", r->reference);
+        loop_defer(s->config.loop, &p->finish, on_finish);
     }
     vec_push(&p->waiters, (struct waiter){r->done, r->user});
     start_next(s);
@@ -323,17 +350,9 @@ void image_store_free(struct image_store *s)
     list_each_safe(node, &s->pulls) {
         struct pull *p = list_entry(node, struct pull, node);
 
-        list_remove(&p->node);
         loop_defer_cancel(&p->finish);
         child_kill(&p->child, 9);
-        child_done(&p->child);
-        vec_done(&p->waiters);
-        arena_done(&p->arena);
-        error_clear(&p->err);
-        free(p->reference);
-        free(p->work_name);
-        free(p->digest);
-        free(p);
+        pull_free(p);
     }
     arena_done(&s->index_arena);
     fd_close(&s->dir);

@@ -53,7 +53,7 @@ struct fixture {
 
 static unsigned adds, dels;
 static struct loop *double_loop;
-static char *image_root;
+static char *image_root, *image_auths; /* with which credentials the last one was asked for */
 
 struct answer {
     void (*net)(void *user, const struct network_pod *p, const struct error *err);
@@ -107,6 +107,8 @@ void image_store_pull(struct image_store *s, const struct image_pull *p)
     struct error err = {.kind = ERROR_NOT_FOUND, .msg = (char *)(uintptr_t)"no such image"};
 
     (void)s;
+    free(image_auths);
+    image_auths = p->auths ? json_text(p->auths) : NULL;
     if (image_root)
         p->done(p->user, open(image_root, O_PATH | O_CLOEXEC), image_root, "sha256:00", &(struct error){0});
     else
@@ -199,7 +201,8 @@ static int teardown(void **state)
             fail_msg("%s", error_text(&err));
     }
     free(image_root);
-    image_root = NULL;
+    free(image_auths);
+    image_root = image_auths = NULL;
     free(f);
     return 0;
 }
@@ -700,6 +703,33 @@ static void test_image_missing(void **state)
     await_phase(f, "p", "Running");
 }
 
+/* Pull secrets of the pod's namespace: both forms count, what is missing or of another type is told and not waited for. */
+static void test_pull_secrets(void **state)
+{
+    struct fixture *f = *state;
+
+    NEEDS_CRUN();
+    image_root = xstrdup("/usr/share");
+    fake_create(f->client, "secrets",
+                "{\"metadata\":{\"namespace\":\"default\",\"name\":\"new\"},\"type\":\"kubernetes.io/dockerconfigjson\",\"data\":{"
+                "\".dockerconfigjson\":\"eyJhdXRocyI6eyJhIjp7InVzZXJuYW1lIjoidSIsInBhc3N3b3JkIjoicCJ9fX0=\"}}");
+    fake_create(f->client, "secrets",
+                "{\"metadata\":{\"namespace\":\"default\",\"name\":\"old\"},\"type\":\"kubernetes.io/dockercfg\",\"data\":{"
+                "\".dockercfg\":\"eyJhIjp7InVzZXJuYW1lIjoieCJ9LCJiIjp7ImF1dGgiOiJ6In19\"}}");
+    fake_create(f->client, "secrets",
+                "{\"metadata\":{\"namespace\":\"default\",\"name\":\"opaque\"},\"type\":\"Opaque\",\"data\":{"
+                "\".dockerconfigjson\":\"eyJhdXRocyI6eyJjIjp7fX19\"}}");
+    fake_create(f->client, "secrets",
+                "{\"metadata\":{\"namespace\":\"default\",\"name\":\"broken\"},\"type\":\"kubernetes.io/dockerconfigjson\",\"data\":{"
+                "\".dockerconfigjson\":\"e3t7\"}}");
+    create_pod(f, "p", "vmi-1", "\"run\"",
+               "{\"name\":\"i\",\"image\":{\"reference\":\"x\"}}],\"imagePullSecrets\":[{\"name\":\"new\"},{\"name\":\"missing\"},"
+               "{\"name\":\"opaque\"},{\"name\":\"broken\"},{\"name\":\"old\"}",
+               "{\"name\":\"i\",\"mountPath\":\"" KV_DIR_CONTAINER_DISK "/i\"}");
+    await_phase(f, "p", "Running");
+    assert_string_equal(image_auths, "{\"a\":{\"username\":\"u\",\"password\":\"p\"},\"b\":{\"auth\":\"z\"}}");
+}
+
 /* A claim names another tenant's volume, but was never bound to it. */
 static void test_claimed_but_not_bound(void **state)
 {
@@ -755,6 +785,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_image_missing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pull_secrets, setup, teardown),
         cmocka_unit_test_setup_teardown(test_claimed_but_not_bound, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_all, setup, teardown),
     };

@@ -21,6 +21,7 @@
 #define RETRY_FIRST_NS SECONDS(1)
 #define RETRY_MAX_NS   SECONDS(60)
 #define MAX_MOUNTS     256
+#define MAX_PULL_SECRETS 64
 
 enum source { SOURCE_EMPTY, SOURCE_CLAIM, SOURCE_SECRET, SOURCE_CONFIG_MAP, SOURCE_IMAGE };
 struct volume {
@@ -39,7 +40,8 @@ struct work {
     const struct json *pod;
     struct volume *volumes;
     size_t n_volumes;
-    unsigned pending, claims_pending;
+    unsigned pending, claims_pending, secrets_pending;
+    const struct json *auths; /* of the pull secrets: registry → entry; NULL without any */
     struct network_pod net;
     struct error err; /* the first failure */
     const char *reason, *waiting;
@@ -534,7 +536,85 @@ static void pull(struct work *w, struct volume *v)
     image_store_pull(w->p->r->images,
                      &(struct image_pull){.reference = arena_strdup(&w->arena, json_str_at(v->source, "reference")),
                                           .policy = policy && policy[0] ? policy : "IfNotPresent",
+                                          .auths = w->auths,
                                           .done = image_answered, .user = op_new(w->p, v)});
+}
+
+static void pull_all(struct work *w)
+{
+    for (size_t i = 0; i < w->n_volumes; i++)
+        if (w->volumes[i].kind == SOURCE_IMAGE && w->volumes[i].source)
+            pull(w, &w->volumes[i]);
+}
+
+/* Adds what a Secret says of registries; the first that names one counts. */
+static bool add_auths(struct work *w, const struct json *secret, struct error *err)
+{
+    static const struct {
+        const char *type, *key, *inside;
+    } forms[] = {{"kubernetes.io/dockerconfigjson", ".dockerconfigjson", "auths"}, {"kubernetes.io/dockercfg", ".dockercfg", NULL}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+        AUTO(buf_done) struct buf text = {0};
+        const struct json *config = NULL;
+
+        if (!str_is(json_str_at(secret, "type"), forms[i].type))
+            continue;
+        buf_init(&text, LIMIT_OBJECT_BYTES);
+        if (!buf_add_base64_decoded(&text, json_str(json_get(json_get(secret, "data"), forms[i].key)), err)
+            || !json_parse(buf_str(&text), &w->arena, &config, err))
+            return false;
+        json_each_member(m, forms[i].inside ? json_get(config, forms[i].inside) : config)
+            if (!json_get_str(w->auths, json_str(&m->key)))
+                w->auths = json_with_str(&w->arena, w->auths, json_str(&m->key), &m->value);
+        return true;
+    }
+    return error_set(err, ERROR_INVALID, "its type is not kubernetes.io/dockerconfigjson");
+}
+
+/* As the kubelet has it, a Secret that is missing or useless is told and not waited for: the registry may do without. What it
+ * holds stays out of the words. */
+static void pull_secret_answered(struct pod *p, void *arg, const struct client_response *r)
+{
+    struct work *w = arg;
+    AUTO(error_clear) struct error err = {0};
+    AUTO_FREE char *text = NULL;
+
+    if (r->err->kind == ERROR_NONE && !add_auths(w, r->body, &err))
+        text = xasprintf("Secret \"" STR_FMT "\" gives no credentials of registries: it has to be of type "
+                         "kubernetes.io/dockerconfigjson with data[.dockerconfigjson]",
+                         STR_ARG(json_str_at(r->body, "metadata/name")));
+    else if (r->err->kind != ERROR_NONE)
+        text = xasprintf("Unable to retrieve image pull secrets: %s", error_text(r->err));
+    if (text && p->failures == 0)
+        pod_event(p, "Warning", "FailedToRetrieveImagePullSecret", text);
+    if (--w->secrets_pending == 0)
+        pull_all(w);
+    answered(w);
+}
+
+static void ask_pull_secrets(struct work *w)
+{
+    const struct json *list = json_at(w->pod, "spec/imagePullSecrets");
+    bool images = false;
+
+    for (size_t i = 0; i < w->n_volumes; i++)
+        images |= w->volumes[i].kind == SOURCE_IMAGE && w->volumes[i].source;
+    w->secrets_pending = 1;
+    for (size_t i = 0; images && i < json_len(list) && i < MAX_PULL_SECRETS; i++) {
+        struct str name = json_str_at(json_item(list, i), "name");
+
+        if (!name.n)
+            continue;
+        w->pending++;
+        w->secrets_pending++;
+        pod_call(w->p,
+                 &(struct client_request){.verb = CLIENT_GET, .group = "", .version = "v1", .plural = "secrets",
+                                          .ns = str_of(w->p->rec.ns), .name = name},
+                 pull_secret_answered, w);
+    }
+    if (--w->secrets_pending == 0)
+        pull_all(w);
 }
 
 static void ask(struct work *w, struct volume *v, const struct json *spec)
@@ -557,8 +637,7 @@ static void ask(struct work *w, struct volume *v, const struct json *spec)
         v->kind = SOURCE_CONFIG_MAP;
         get(w, v, "configmaps", json_str_at(v->source, "name"), files_answered);
     } else if ((v->source = json_get(spec, "image"))) {
-        v->kind = SOURCE_IMAGE;
-        pull(w, v);
+        v->kind = SOURCE_IMAGE; /* pulled when the credentials are known */
     } else {
         error_set(&err, ERROR_UNSUPPORTED, "volume \"%s\": its type is not offered by this node", v->name);
         fail_later(w, "FailedMount", "ContainerCreating", &err);
@@ -584,6 +663,7 @@ void pod_prepare(struct pod *p)
     w->volumes = ARENA_ARRAY(&w->arena, struct volume, w->n_volumes + 1);
     for (size_t i = 0; i < w->n_volumes; i++)
         ask(w, &w->volumes[i], json_item(volumes, i));
+    ask_pull_secrets(w);
     if (--w->claims_pending == 0)
         sandbox_begin(w);
     answered(w);
