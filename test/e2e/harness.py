@@ -115,6 +115,11 @@ def free_range():
 
 # ---- the server ----
 
+def instance_name(folder):
+    """What an instance's host objects are named after (cmd/instance.c)."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, os.path.realpath(folder)).hex[:8]
+
+
 class Server:
     """One instance of Vireo. Use as a context: it is stopped with all its VMs at the end, and what stays is an error."""
 
@@ -128,7 +133,7 @@ class Server:
         self.log_path = os.path.join(config.logs, os.path.basename(self.dir) + ".log")
         self.kubeconfig = os.path.join(self.dir, "admin.kubeconfig")
         self.process = None
-        self.name = uuid.uuid5(uuid.NAMESPACE_OID, os.path.realpath(self.dir)).hex[:8]
+        self.name = instance_name(self.dir)
         self.bridge = "vireo-" + self.name
         self._ssl = None
         self.links = set()  # of pods, noted before they are to go
