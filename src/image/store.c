@@ -24,6 +24,11 @@
 
 #define DEFAULT_MAX (64ull << 30)
 #define MAX_FETCHES 4 /* at the same time: two cores, one disk */
+/* A registry that trickles is a tenant's, and must not keep the others' images waiting: what has run for long is waiting for the
+ * network and counts no more, up to a number that memory allows; nothing runs for ever. */
+#define LONG_AFTER  SECONDS(20)
+#define MAX_LONG    32
+#define MAX_RUNTIME SECONDS(2 * 3600)
 
 struct waiter {
     void (*done)(void *user, int root_fd, const char *root_path, const char *digest, const struct error *err);
@@ -37,7 +42,8 @@ struct pull {
     const struct json *auth; /* the registry's entry of the credentials, or NULL */
     struct arena arena;
     struct child child;
-    bool running;
+    struct loop_timer timer;
+    bool running, is_long, timed_out;
     char *digest;      /* result */
     struct error err;
     VEC(struct waiter) waiters;
@@ -52,7 +58,7 @@ struct image_store {
     struct arena index_arena;
     const struct json *index;   /* {ref: digest} */
     struct list pulls;
-    unsigned running, serial;
+    unsigned running, n_long, serial; /* running: without those that take long */
 };
 
 static void start_next(struct image_store *s);
@@ -158,11 +164,17 @@ static void on_fetched(struct child *c)
     AUTO(buf_done) struct buf why = {0}, work = {0};
     const struct json *line = NULL;
 
-    s->running--;
+    loop_timer_stop(&p->timer);
+    if (p->is_long)
+        s->n_long--;
+    else
+        s->running--;
     p->running = false;
     if (!json_parse(str_trim(buf_str(&c->out)), &a, &line, &ignored) || !child_ok(c->status)) {
         child_describe(c->status, buf_str(&c->err_out), &why);
-        if (json_str_at(line, "message").n)
+        if (p->timed_out)
+            error_set(&p->err, ERROR_TIMEOUT, "fetching it took more than %lld minutes", (long long)(MAX_RUNTIME / SECONDS(60)));
+        else if (json_str_at(line, "message").n)
             error_set(&p->err, kind_of(json_str_at(line, "kind")), STR_FMT, STR_ARG(json_str_at(line, "message")));
         else
             error_set(&p->err, ERROR_UNAVAILABLE, "the image fetcher failed: %s", why.p ? why.p : "");
@@ -221,6 +233,27 @@ static bool spawn(struct image_store *s, struct pull *p, struct error *err)
     return child_start(s->config.loop, &p->child, &spec, on_fetched, err);
 }
 
+static void on_timer(struct loop_timer *t)
+{
+    struct pull *p = container_of(t, struct pull, timer);
+    struct image_store *s = p->store;
+
+    if (p->is_long) {
+        p->timed_out = true;
+        child_kill(&p->child, 9);
+        return;
+    }
+    if (s->n_long == MAX_LONG) {
+        loop_timer_start(s->config.loop, t, LONG_AFTER, on_timer);
+        return;
+    }
+    p->is_long = true;
+    s->n_long++;
+    s->running--;
+    loop_timer_start(s->config.loop, t, MAX_RUNTIME, on_timer);
+    start_next(s);
+}
+
 static void start_next(struct image_store *s)
 {
     list_each_safe(node, &s->pulls) {
@@ -233,6 +266,7 @@ static void start_next(struct image_store *s)
         if (spawn(s, p, &p->err)) {
             p->running = true;
             s->running++;
+            loop_timer_start(s->config.loop, &p->timer, LONG_AFTER, on_timer);
         } else {
             loop_defer(s->config.loop, &p->finish, on_finish);
         }
@@ -351,6 +385,7 @@ void image_store_free(struct image_store *s)
         struct pull *p = list_entry(node, struct pull, node);
 
         loop_defer_cancel(&p->finish);
+        loop_timer_stop(&p->timer);
         child_kill(&p->child, 9);
         pull_free(p);
     }
