@@ -28,6 +28,7 @@ const size_t ctl_n_global_flags = ARRAY_SIZE(ctl_global_flags);
 
 /* --- output ------------------------------------------------------------------------------------------------------------------ */
 
+static void print_to(int fd, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 static void print_to(int fd, const char *fmt, va_list ap)
 {
     AUTO(buf_done) struct buf b = {0};
