@@ -16,7 +16,9 @@
 
 static int open_within(int dirfd, const char *path, int flags)
 {
-    struct open_how how = {.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | O_NONBLOCK),
+    /* openat2() refuses what means nothing: O_NONBLOCK beside O_PATH. */
+    struct open_how how = {.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC
+                                                         | (flags & O_PATH ? 0 : O_NONBLOCK)),
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     long fd;
     int tries = 0;
