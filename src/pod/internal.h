@@ -64,7 +64,11 @@ void process_signal(int pidfd, int signo);
  * *ret_again: not yet, it waits for its parent. */
 bool process_wait_status(int pidfd, int *ret_status, bool *ret_again);
 /* As subreaper we inherit what others leave behind. What is still uncollected when it is met a second time has no owner here. */
-void process_collect_strays(pid_t *last);
+struct strays {
+    pid_t *p;
+    size_t n, cap;
+};
+void process_collect_strays(struct strays *seen);
 void process_boot_id(char ret[40]);
 bool cgroup_hybrid(void);                  /* both versions mounted: crun needs help */
 pid_t cgroup_any(const char *instance, const char *uid); /* a process in the pod's cgroup, 0: none */
@@ -93,7 +97,7 @@ struct pod_runtime {
     struct recorder *recorder;
     struct map pods; /* uid → struct pod */
     struct loop_timer log_timer;
-    pid_t stray;
+    struct strays strays;
     struct list followers; /* of logs */
 
     bool stopping; /* stop_all */

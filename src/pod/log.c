@@ -121,7 +121,7 @@ static void sweep(struct loop_timer *t)
         if (p->state == POD_RUNNING && !rotate(p, &err))
             log_warning(pod_tag(p), "log: %s, ignoring", error_text(&err));
     }
-    process_collect_strays(&r->stray);
+    process_collect_strays(&r->strays);
     loop_timer_start(r->loop, t, SWEEP_NS, sweep);
 }
 

@@ -93,17 +93,42 @@ bool process_wait_status(int pidfd, int *ret_status, bool *ret_again)
     return !*ret_again;
 }
 
-void process_collect_strays(pid_t *last)
+static bool met(const struct strays *s, pid_t pid)
 {
-    siginfo_t child = {0};
+    for (size_t i = 0; i < s->n; i++)
+        if (s->p[i] == pid)
+            return true;
+    return false;
+}
 
-    if (waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) < 0 || child.si_pid == 0) {
-        *last = 0;
+void process_collect_strays(struct strays *seen)
+{
+    AUTO(buf_done) struct buf text = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct strays next = {0};
+    struct str rest, word;
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    buf_init(&text, 1u << 20);
+    if (!file_read(AT_FDCWD, path, &text, &err))
         return;
+    rest = buf_str(&text);
+    while (str_next(&rest, ' ', &word)) {
+        siginfo_t child = {0};
+        uint64_t pid;
+
+        error_clear(&err);
+        if (!parse_u64(word, INT_MAX, &pid, &err)
+            || waitid(P_PID, (id_t)pid, &child, WEXITED | WNOHANG | WNOWAIT) < 0 || child.si_pid == 0)
+            continue;
+        if (met(seen, (pid_t)pid))
+            waitpid((pid_t)pid, NULL, WNOHANG);
+        else
+            vec_push(&next, (pid_t)pid);
     }
-    if (child.si_pid == *last)
-        waitpid(child.si_pid, NULL, WNOHANG);
-    *last = child.si_pid;
+    vec_done(seen);
+    *seen = next;
 }
 
 void process_boot_id(char ret[40])

@@ -576,6 +576,7 @@ void pod_runtime_free(struct pod_runtime *r)
     recorder_free(r->recorder);
     fd_close(&r->pods_fd);
     fd_close(&r->crun_fd);
+    vec_done(&r->strays);
     free(r->dir);
     free(r->instance);
     free(r->node_name);
