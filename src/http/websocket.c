@@ -35,6 +35,10 @@ struct websocket {
     struct buf waiting; /* received while paused or not yet started */
     size_t queued;      /* about: frames accepted and not yet put to the connection */
     bool paused, said_full, started, reading;
+    bool closing, close_queued; /* websocket_close() was called; its frame is with wslay */
+    bool moved;                 /* the connection has taken bytes */
+    unsigned our_code;
+    char our_reason[124];
     unsigned close_code; /* of the peer; 0: none yet */
     char close_reason[124];
     struct loop_timer close_timer;
@@ -78,6 +82,7 @@ static ssize_t send_out(wslay_event_context_ptr ctx, const uint8_t *p, size_t n,
     if (n > room)
         n = room;
     conn_put(ws->conn, p, n);
+    ws->moved = true;
     ws->queued -= n < ws->queued ? n : ws->queued;
     return (ssize_t)n;
 }
@@ -194,14 +199,32 @@ static void close_timeout(struct loop_timer *t)
     fail_connection(container_of(t, struct websocket, close_timer));
 }
 
+/* wslay sends control frames before messages: a close that is queued at once would cut off what was sent before it. */
+static void queue_close(struct websocket *ws)
+{
+    if (!ws->closing || ws->close_queued || wslay_event_want_write(ws->wslay))
+        return;
+    ws->close_queued = true;
+    if (wslay_event_queue_close(ws->wslay, (uint16_t)ws->our_code, (const uint8_t *)ws->our_reason,
+                                strlen(ws->our_reason))
+        != 0)
+        fail_connection(ws);
+}
+
 static void ws_fill(struct conn *c)
 {
     struct websocket *ws = c->user;
 
-    if (wslay_event_want_write(ws->wslay) && wslay_event_send(ws->wslay) != 0) {
-        conn_close(c);
-        return;
+    ws->moved = false;
+    for (int i = 0; i < 2; i++) { /* what waits, then a close behind it */
+        if (wslay_event_want_write(ws->wslay) && wslay_event_send(ws->wslay) != 0) {
+            conn_close(c);
+            return;
+        }
+        queue_close(ws);
     }
+    if (ws->moved && loop_timer_active(&ws->close_timer)) /* a slow peer is no dead one */
+        loop_timer_start(ws->loop, &ws->close_timer, CLOSE_WAIT_NS, close_timeout);
     if (!wslay_event_want_write(ws->wslay))
         ws->queued = 0;
     if (ws->said_full && ws->queued < LOW_WATER) {
@@ -478,7 +501,8 @@ size_t websocket_send(struct websocket *ws, struct str data, bool binary)
         .msg_length = data.n,
     };
 
-    if (!ws->conn || !conn_alive(ws->conn) || wslay_event_queue_msg(ws->wslay, &m) != 0)
+    if (!ws->conn || !conn_alive(ws->conn) || ws->closing
+        || wslay_event_queue_msg(ws->wslay, &m) != 0)
         return ws->queued; /* closing: the frame has nowhere to go */
     ws->queued += data.n + FRAME_SIZE;
     ws->said_full = ws->said_full || ws->queued >= HIGH_WATER;
@@ -498,7 +522,7 @@ void websocket_pause(struct websocket *ws, bool paused)
 
 void websocket_close(struct websocket *ws, unsigned code, const char *reason)
 {
-    struct str r = str_take(str_of(reason ? reason : ""), sizeof ws->close_reason - 1);
+    struct str r = str_take(str_of(reason ? reason : ""), sizeof ws->our_reason - 1);
 
     if (!ws->conn) {
         http_call_cancel(TAKE(ws->call));
@@ -508,8 +532,10 @@ void websocket_close(struct websocket *ws, unsigned code, const char *reason)
     if (!conn_alive(ws->conn) || wslay_event_get_close_sent(ws->wslay)
         || loop_timer_active(&ws->close_timer))
         return;
-    if (wslay_event_queue_close(ws->wslay, (uint16_t)code, (const uint8_t *)r.p, r.n) != 0)
-        fail_connection(ws);
+    ws->closing = true;
+    ws->our_code = code;
+    memcpy(ws->our_reason, r.p, r.n); /* and the zero that is there */
+    queue_close(ws);
     websocket_pause(ws, false); /* the peer's answer must get through */
     loop_timer_start(ws->loop, &ws->close_timer, CLOSE_WAIT_NS, close_timeout);
     conn_kick(ws->conn);
