@@ -24,7 +24,8 @@ struct console {
     struct caught signals[4];
     struct loop_timer timer;
     struct termios saved;
-    bool raw, done, due;
+    sigset_t mask; /* before signals were caught */
+    bool raw, caught, done, due;
 };
 
 /* --- the terminal ------------------------------------------------------------------------------------------------------------ */
@@ -52,6 +53,8 @@ static bool go_raw(struct console *s, struct error *err)
 
     if (!isatty(s->c->io.in))
         return true;
+    sigprocmask(SIG_SETMASK, NULL, &s->mask);
+    s->caught = true;
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
         s->signals[i].console = s;
         if (!loop_signal_start(s->c->loop, &s->signals[i].signal, numbers[i], on_signal, err))
@@ -72,6 +75,8 @@ static void console_done(struct console *s)
     restore(s);
     for (size_t i = 0; i < ARRAY_SIZE(s->signals); i++)
         loop_signal_stop(&s->signals[i].signal);
+    if (s->caught)
+        sigprocmask(SIG_SETMASK, &s->mask, NULL);
     loop_timer_stop(&s->timer);
     ctl_disconnect(s->c);
     pump_done(&s->pump);

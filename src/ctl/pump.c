@@ -81,7 +81,8 @@ static void on_input(struct loop_io *io, uint32_t events)
 static void on_output(struct loop_io *io, uint32_t events)
 {
     struct pump *p = container_of(io, struct pump, out_io);
-    ssize_t n = write(p->out, p->waiting.p, p->waiting.n < PIECE ? p->waiting.n : PIECE);
+    size_t left = p->waiting.n - p->written;
+    ssize_t n = write(p->out, p->waiting.p + p->written, left < PIECE ? left : PIECE);
 
     (void)events;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -93,7 +94,11 @@ static void on_output(struct loop_io *io, uint32_t events)
         end_if_over(p);
         return;
     }
-    buf_consume(&p->waiting, (size_t)n);
+    p->written += (size_t)n;
+    if (p->written == p->waiting.n || p->written >= FULL) { /* not for every piece: it moves the rest */
+        buf_consume(&p->waiting, p->written);
+        p->written = 0;
+    }
     if (p->waiting.n < FULL && p->ws)
         websocket_pause(p->ws, false);
     if (!p->waiting.n)

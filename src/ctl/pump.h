@@ -2,7 +2,9 @@
  *
  * pump_connect() opens the WebSocket, paused; pump_start() lets bytes flow. Each side stops being read while the other is
  * full. Descriptors may block (a terminal's flags are shared with the shell, so they stay as they are): they are written
- * only when the loop says so, and then in pieces that a pipe takes whole. */
+ * only when the loop says so, and then in pieces that a pipe takes whole.
+ *
+ * A WebSocket has no half close. Our input's end is therefore kept to ourselves, and the peer may go on for `linger`. */
 #pragma once
 #include "ctl/ctl.h"
 #include "http/websocket.h"
@@ -27,7 +29,8 @@ struct pump {
     struct loop_io in_io, out_io;
     struct loop_timer linger;
     struct loop_defer end;
-    struct buf waiting;
+    struct buf waiting; /* for the output; the first `written` bytes are out */
+    size_t written;
     bool started, no_output, over;
 };
 
