@@ -760,6 +760,33 @@ static void websockets_talk(void **state)
     }
 }
 
+/* What was sent before a close arrives before it, however much it is. */
+static void websockets_close_behind_their_data(void **state)
+{
+    static char large[900000];
+
+    (void)state;
+    memset(large, 'y', sizeof large);
+    for (int server = 0; server < 2; server++) {
+        AUTO(talk_done) struct talk t = {0};
+        struct http_client *c = client_by(TLS_H2);
+
+        w.ws_closed = false;
+        w.ws_messages = 0;
+        talk_start(&t, c, "/ws");
+        PUMP_UNTIL(t.connected || t.failed);
+        assert_false(t.failed);
+        for (int k = 0; k < 4; k++)
+            websocket_send(server ? w.ws : t.ws, str_n(large, sizeof large), true);
+        websocket_close(server ? w.ws : t.ws, 1000, "done");
+        websocket_send(server ? w.ws : t.ws, STR("too late"), true);
+        PUMP_UNTIL(t.closed && w.ws_closed);
+        assert_int_equal(server ? t.messages : w.ws_messages, 4);
+        assert_int_equal(server ? t.code : w.ws_code, 1000);
+        http_client_free(c);
+    }
+}
+
 static void websockets_refused(void **state)
 {
     AUTO(talk_done) struct talk t = {0}, early = {0};
@@ -792,6 +819,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(drains, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_into_the_void, setup, teardown),
         cmocka_unit_test_setup_teardown(websockets_talk, setup, teardown),
+        cmocka_unit_test_setup_teardown(websockets_close_behind_their_data, setup, teardown),
         cmocka_unit_test_setup_teardown(websockets_refused, setup, teardown),
     };
 
