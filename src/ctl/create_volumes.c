@@ -292,7 +292,7 @@ static bool import_source(struct creation *v, const struct create_params *p, con
 static bool add_import(struct creation *v, const struct create_params *p, size_t i, struct error *err)
 {
     struct str type = create_param(p, "type"), ns, from, size, name;
-    const struct json *source;
+    const struct json *source = NULL;
     char suffix[5];
 
     (void)i;
