@@ -78,12 +78,12 @@ def a_missing_image_is_named_on_the_VM_and_in_an_Event(t):
     text = [e["message"] for n in pods + ["no-image"] for e in s.events(n) if e["type"] == "Warning"]
     check(any("not-there" in m for m in text), "no Event names the image", text)
     # It appears, and nothing more is to be done.
-    os.symlink("tiny", os.path.join(t.config.guest, "not-there"))
+    path = os.path.join(t.config.guest, "not-there")
     try:
-        with contextlib.suppress(Failure):
-            s.wait_phase("no-image", seconds=1)
+        shutil.copytree(os.path.join(t.config.guest, "tiny"), path, copy_function=os.link)
+        s.wait_phase("no-image", seconds=30)
     finally:
-        os.unlink(os.path.join(t.config.guest, "not-there"))
+        shutil.rmtree(path, ignore_errors=True)
     s.delete("vm", "no-image")
 
 
@@ -111,7 +111,8 @@ def a_missing_claim_is_named(t):
     vm["spec"]["template"]["spec"]["volumes"] = [{"name": "d", "persistentVolumeClaim": {"claimName": "nowhere"}}]
     s.apply(vm)
     s.wait_status("no-claim", "ErrorPvcNotFound", 10)
-    check(any("nowhere" in e["message"] for e in s.events("no-claim")), "no Event names the claim", s.describe("vmi", "no-claim"))
+    until(2, "an Event names the claim", lambda: any("nowhere" in e["message"] for e in s.events("no-claim")),
+          explain=lambda: s.describe("vmi", "no-claim"))
     s.delete("vm", "no-claim")
 
 
@@ -129,7 +130,7 @@ def a_port_in_use_a_directory_in_use_and_a_wrong_flag_are_one_line_each(t):
     one_line(run([argv[0], "sevre"], 20), "sevre", "--help", code=2)
     one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "nowhere"], 20), "nowhere")
     one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "127.0.0.1:%d" % harness.free_port(), "--pod-cidr", "10.300.0.0/16"], 20),
-             "10.300.0.0/16")
+             "10.300.0.0", "--pod-cidr")
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -174,32 +175,28 @@ def a_pod_range_that_overlaps_the_hosts_is_named_with_the_flag(t):
         s.sweep()
 
 
-def path_without(*programs):
-    """A PATH with everything but these."""
-    folder = tempfile.mkdtemp(prefix="vireo-e2e-path-")
-    for d in reversed(os.environ["PATH"].split(":")):
-        with contextlib.suppress(OSError):
-            for name in os.listdir(d):
-                if name not in programs and not os.path.lexists(os.path.join(folder, name)):
-                    os.symlink(os.path.join(d, name), os.path.join(folder, name))
-    return folder
-
-
 @case
 def without_QEMU_doctor_and_the_VM_say_what_to_install(t):
-    folder = path_without("qemu-system-x86_64")
+    hidden = tempfile.mkdtemp(prefix="vireo-e2e-hidden-")
+    # In a mount namespace of the server's, /usr/bin is a copy-on-write layer without QEMU.
+    script = ('mount -t tmpfs tmpfs "%s" && mkdir "%s/u" "%s/w" && '
+              'mount -t overlay -o lowerdir=/usr/bin,upperdir="%s/u",workdir="%s/w" overlay /usr/bin && rm /usr/bin/qemu-system-x86_64'
+              % ((hidden,) * 5))
     try:
-        s = t.own_server("noqemu", path=folder)
-        p = run(s.argv("doctor"), env={"PATH": folder})
+        p = run(["unshare", "-m", "sh", "-c", script])
+        if p.returncode:
+            raise Skip("QEMU cannot be hidden here: " + p.text.strip())
+        s = t.own_server("noqemu", before=script)
+        p = run(["unshare", "-m", "sh", "-c", script + ' && exec "$@"', "sh", *s.argv("doctor")])
         check(p.returncode != 0 and re.search(r"FAIL +qemu-system-x86_64.*apt-get install qemu-system-x86", p.text), "vireo doctor", p.text)
         with s:
             s.start()
             s.apply(null_vm("nothing"))
-            until(10, "an Event or the log names qemu-system-x86_64", lambda: "qemu-system-x86" in s.log_text() or any(
-                "qemu" in e["message"].lower() for e in s.get("event")["items"]), explain=lambda: s.describe("vmi", "nothing"))
+            until(10, "an Event names qemu-system-x86_64", lambda: any(
+                "qemu-system-x86_64" in e["message"] for e in s.get("event")["items"]), explain=lambda: s.describe("vmi", "nothing"))
             s.delete("vm", "nothing")
     finally:
-        shutil.rmtree(folder)
+        os.rmdir(hidden)
 
 
 @case
@@ -267,6 +264,7 @@ def hostile_requests_do_not_end_the_server(t):
         with contextlib.suppress(OSError, json.JSONDecodeError):
             status, _ = s.request("POST", "/apis/kubevirt.io/v1/namespaces/default/virtualmachines", body)
             check(400 <= status < 500, "status %d for %r" % (status, body[:20]))
-    status, _ = s.request("POST", "/api/v1/namespaces/default/configmaps", "x" * (8 << 20), raw=True)
-    check(status in (400, 413), "8 MiB of nonsense: %d" % status)
+    with contextlib.suppress(OSError):  # it may hang up before it has read all
+        status, _ = s.request("POST", "/api/v1/namespaces/default/configmaps", "x" * (8 << 20), raw=True)
+        check(status in (400, 413), "8 MiB of nonsense: %d" % status)
     check(s.child("control") == control, "the control process is another one")

@@ -123,13 +123,14 @@ def instance_name(folder):
 class Server:
     """One instance of Vireo. Use as a context: it is stopped with all its VMs at the end, and what stays is an error."""
 
-    def __init__(self, config, name="main", data_dir=None, extra=(), path=None):
+    def __init__(self, config, name="main", data_dir=None, extra=(), before=None):
         self.config = config
         self.dir = data_dir or tempfile.mkdtemp(prefix="vireo-e2e-%s-" % name)
+        os.makedirs(self.dir, exist_ok=True)
         os.chmod(self.dir, 0o755)
         self.listen = "127.0.0.1:%d" % free_port()
         self.cidr = free_range()
-        self.extra, self.path = list(extra), path
+        self.extra, self.before = list(extra), before  # before: shell commands in a mount namespace of its own
         self.log_path = os.path.join(config.logs, os.path.basename(self.dir) + ".log")
         self.kubeconfig = os.path.join(self.dir, "admin.kubeconfig")
         self.process = None
@@ -146,9 +147,10 @@ class Server:
 
     def start(self, ready=True):
         argv = self.argv("serve")
-        env = {**os.environ, **({"PATH": self.path} if self.path else {})}
+        if self.before:
+            argv = ["unshare", "-m", "sh", "-c", self.before + ' && exec "$@"', "sh", *argv]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env)
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if ready:
             self.wait_ready()
         return self
@@ -164,7 +166,8 @@ class Server:
 
     def stop(self, all_machines=True, expect=0):
         self.note_links()
-        p = run(self.argv("stop", *(["--all"] if all_machines else [])), timeout=90)
+        inside = ["nsenter", "-t", str(self.process.pid), "-m"] if self.before and self.process else []
+        p = run(inside + self.argv("stop", *(["--all"] if all_machines else [])), timeout=90)
         if self.process:
             try:
                 self.process.wait(20)
