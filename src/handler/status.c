@@ -3,6 +3,8 @@
 
 #include "api/meta.h"
 
+#define MAX_INTERFACES 64 /* a guest tells of as many as it likes */
+
 bool vm_phase_final(struct str phase)
 {
     return str_is(phase, "Succeeded") || str_is(phase, "Failed");
@@ -67,6 +69,23 @@ static const struct json *told_by_agent(const struct json *domain, struct str ma
     return NULL;
 }
 
+/* An interface that only the guest knows of: made in it, or a device that it was given by other means. */
+static const struct json *found_in_guest(const struct json *told, struct arena *a)
+{
+    const struct json *ips = json_get(told, "ips");
+
+    return json_object(a, "interfaceName", json_get(told, "name"), "mac", json_get(told, "mac"), "ipAddress", json_item(ips, 0),
+                       "ipAddresses", json_len(ips) ? ips : NULL, "infoSource", json_new_z(a, "guest-agent"), NULL);
+}
+
+static bool has_mac(const struct json *list, struct str mac)
+{
+    json_each_item(nic, list)
+        if (str_eq_nocase(json_str_at(nic, "mac"), mac))
+            return true;
+    return false;
+}
+
 /* What the network was set up with, completed by what the guest agent says of the interface with that MAC address. */
 static const struct json *interfaces(const struct json *vmi, const struct vm_report *r, struct arena *a)
 {
@@ -75,13 +94,50 @@ static const struct json *interfaces(const struct json *vmi, const struct vm_rep
     json_each_item(nic, list) {
         const struct json *told = told_by_agent(r->domain, json_str_at(nic, "mac")), *v = nic;
 
-        if (told) {
+        if (told && json_str_at(told, "name").n) {
             v = json_with(a, v, "interfaceName", json_get(told, "name"));
             v = json_with(a, v, "infoSource", json_new_z(a, "domain, guest-agent"));
         }
         out = json_append(a, out, v);
     }
+    json_each_item(told, json_get(r->domain, "interfaces"))
+        if (json_len(list) && json_len(out) < MAX_INTERFACES && json_str_at(told, "mac").n && !has_mac(list, json_str_at(told, "mac")))
+            out = json_append(a, out, found_in_guest(told, a));
     return json_len(out) && !json_eq(out, json_at(vmi, "status/interfaces")) ? json_with_at(a, vmi, "status/interfaces", out) : vmi;
+}
+
+/* The device name of a disk as upstream's domain has it: letters in the order of the spec, counted per prefix. Guests name
+ * their disks by themselves; most agree. */
+static const struct json *target_of(const struct json *vmi, struct str volume, struct arena *a)
+{
+    unsigned vd = 0, sd = 0;
+
+    json_each_item(disk, json_at(vmi, "spec/domain/devices/disks")) {
+        static const char *const kinds[] = {"disk/bus", "cdrom/bus", "lun/bus"};
+        struct str bus = STR_NONE;
+        unsigned *n, at;
+
+        for (size_t i = 0; i < ARRAY_SIZE(kinds) && !bus.n; i++)
+            bus = json_str_at(disk, kinds[i]);
+        n = str_is(bus, "virtio") ? &vd : &sd;
+        at = (*n)++;
+        if (!str_eq(json_str_at(disk, "name"), volume))
+            continue;
+        if (at >= 26)
+            return json_new_f(a, "%s%c%c", n == &vd ? "vd" : "sd", 'a' + (at / 26 - 1) % 26, 'a' + at % 26);
+        return json_new_f(a, "%s%c", n == &vd ? "vd" : "sd", 'a' + at);
+    }
+    return json_new_z(a, "");
+}
+
+static const struct json *volumes(const struct json *vmi, struct arena *a)
+{
+    const struct json *out = json_array(a, NULL);
+
+    json_each_item(v, json_at(vmi, "status/volumeStatus"))
+        out = json_append(a, out, json_with(a, v, "target", target_of(vmi, json_str_at(v, "name"), a)));
+    return json_len(out) && !json_eq(out, json_at(vmi, "status/volumeStatus")) ? json_with_at(a, vmi, "status/volumeStatus", out)
+                                                                               : vmi;
 }
 
 static const struct json *agent(const struct json *vmi, const struct json *domain, const char *now, struct arena *a)
@@ -89,7 +145,7 @@ static const struct json *agent(const struct json *vmi, const struct json *domai
     bool connected = json_bool_at(domain, "agent", false);
     const struct json *os = json_get(domain, "guestOSInfo");
 
-    if (os)
+    if (os && !json_eq(os, json_at(vmi, "status/guestOSInfo")))
         vmi = json_with_at(a, vmi, "status/guestOSInfo", os);
     if (!connected)
         return condition_remove(a, vmi, "AgentConnected");
@@ -165,6 +221,7 @@ const struct json *vm_status(const struct json *vmi, const struct vm_report *r, 
     v = machine(v, r->domain, a);
     if (strcmp(phase, "Running") == 0) {
         v = paused(v, r->domain, r->now, a);
+        v = volumes(v, a);
         v = interfaces(v, r, a);
         v = agent(v, r->domain, r->now, a);
         v = migratable(v, r->now, a);

@@ -187,11 +187,15 @@ static void agent_and_interfaces(void **state)
 
     (void)state;
     r.domain = parse(&a, "{'state':'running','agent':true,'guestOSInfo':{'id':'debian'},"
-                         "'interfaces':[{'name':'enp1s0','mac':'02:00:00:00:00:0A'},{'name':'lost','mac':'xx'}]}");
+                         "'interfaces':[{'name':'enp1s0','mac':'02:00:00:00:00:0A'},{'name':'docker0','mac':'02:42:00:00:00:01','ips':['172.17.0.1']}]}");
     v = vm_status(parse(&a, SCHEDULED), &r, &a);
     assert_true(condition_is(v, "AgentConnected", "True"));
     assert_true(str_is(json_str_at(v, "status/guestOSInfo/id"), "debian"));
-    assert_int_equal(json_len(json_at(v, "status/interfaces")), 2);
+    assert_int_equal(json_len(json_at(v, "status/interfaces")), 3);
+    nic = json_item(json_at(v, "status/interfaces"), 2);
+    assert_true(str_is(json_str_at(nic, "interfaceName"), "docker0"));
+    assert_true(str_is(json_str_at(nic, "infoSource"), "guest-agent"));
+    assert_true(str_is(json_str_at(nic, "ipAddress"), "172.17.0.1"));
     nic = json_item(json_at(v, "status/interfaces"), 0);
     assert_true(str_is(json_str_at(nic, "interfaceName"), "enp1s0"));
     assert_true(str_is(json_str_at(nic, "infoSource"), "domain, guest-agent"));
@@ -200,7 +204,36 @@ static void agent_and_interfaces(void **state)
     r.nics = NULL; /* an agent that was started again does not know how the network was made: what is written stays */
     v = vm_status(v, &r, &a);
     assert_null(find(v, "AgentConnected"));
-    assert_int_equal(json_len(json_at(v, "status/interfaces")), 2);
+    assert_int_equal(json_len(json_at(v, "status/interfaces")), 3);
+}
+
+static void targets(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf disks = {0}, volumes = {0};
+    static const char *const buses[] = {"'disk':{'bus':'virtio'}", "'cdrom':{'bus':'sata'}", "'disk':{'bus':'scsi'}",
+                                        "'lun':{'bus':'scsi'}", "'disk':{'bus':'virtio'}", "'disk':{'bus':'usb'}"};
+    static const char *const want[] = {"vda", "sda", "sdb", "sdc", "vdb", "sdd"};
+    const struct json *v;
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++) {
+        buf_addf(&disks, "%s{'name':'d%u',%s}", i ? "," : "", i, i < 6 ? buses[i] : buses[0]);
+        buf_addf(&volumes, "{'name':'d%u','target':''},", i);
+    }
+    v = status(&a,
+               arena_printf(&a,
+                            "{'spec':{'domain':{'devices':{'disks':[%s]}}},'status':{'phase':'Scheduled','volumeStatus':[%s"
+                            "{'name':'no-disk','target':'','persistentVolumeClaimInfo':{'claimName':'c'}}]}}",
+                            disks.p, volumes.p),
+               "{'state':'running'}", false);
+    v = json_at(v, "status/volumeStatus");
+    for (unsigned i = 0; i < 6; i++)
+        assert_true(str_is(json_str_at(json_item(v, i), "target"), want[i]));
+    assert_true(str_is(json_str_at(json_item(v, 29), "target"), "vdz"));
+    assert_true(str_is(json_str_at(json_item(v, 30), "target"), "vdaa"));
+    assert_true(str_is(json_str_at(json_item(v, 40), "target"), ""));
+    assert_true(str_is(json_str_at(json_item(v, 40), "persistentVolumeClaimInfo/claimName"), "c"));
 }
 
 /* A launcher's report is an outsider's text: any shape of it is answered, none believed. */
@@ -232,6 +265,7 @@ int main(void)
         cmocka_unit_test(ready_of_others_stays),
         cmocka_unit_test(errors_of_synchronizing),
         cmocka_unit_test(agent_and_interfaces),
+        cmocka_unit_test(targets),
         cmocka_unit_test(shapes_of_strangers),
     };
 

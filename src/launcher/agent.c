@@ -17,6 +17,7 @@
 #define RETRY_NS SECONDS(5)
 #define MAX_INTERFACES 32
 #define MAX_IPS 32
+#define MAX_TEXT 256
 
 enum item {
     ITEM_INFO,
@@ -189,7 +190,7 @@ static void take_answer(struct guest_agent *g, struct str line)
 
         free(g->answers[g->item]);
         g->answers[g->item] = text;
-        publish_if_changed(g, changed && (g->item == ITEM_INTERFACES || g->item == ITEM_INFO));
+        publish_if_changed(g, changed && (g->item == ITEM_INTERFACES || g->item == ITEM_INFO || g->item == ITEM_OS));
         ask_next(g);
     }
 }
@@ -250,6 +251,14 @@ static const struct json *answer(const struct guest_agent *g, enum item item, st
     return v;
 }
 
+/* What becomes part of the VMI's status: short texts, whatever the guest sends. */
+static const struct json *short_text(const struct json *object, const char *key)
+{
+    const struct json *v = json_get(object, key);
+
+    return json_is(v, JSON_STRING) && v->n <= MAX_TEXT ? v : NULL;
+}
+
 const struct json *agent_interfaces(const struct guest_agent *g, struct arena *a)
 {
     const struct json *list[MAX_INTERFACES];
@@ -262,13 +271,32 @@ const struct json *agent_interfaces(const struct guest_agent *g, struct arena *a
         if (str_is(json_str_at(nic, "name"), "lo") || n == MAX_INTERFACES)
             continue;
         json_each_item(ip, json_get(nic, "ip-addresses"))
-            if (n_ips < MAX_IPS && json_is(json_get(ip, "ip-address"), JSON_STRING))
-                ips[n_ips++] = json_get(ip, "ip-address");
+            if (n_ips < MAX_IPS && short_text(ip, "ip-address"))
+                ips[n_ips++] = short_text(ip, "ip-address");
         list[n++] =
-            json_object(a, "name", json_get(nic, "name"), "mac", json_get(nic, "hardware-address"),
+            json_object(a, "name", short_text(nic, "name"), "mac", short_text(nic, "hardware-address"),
                         "ips", json_array_n(a, ips, n_ips), NULL);
     }
     return json_array_n(a, list, n);
+}
+
+const struct json *agent_os(const struct guest_agent *g, struct arena *a)
+{
+    static const struct {
+        const char *ours, *agents;
+    } names[] = {{"name", "name"},
+                 {"kernelRelease", "kernel-release"},
+                 {"version", "version"},
+                 {"prettyName", "pretty-name"},
+                 {"versionId", "version-id"},
+                 {"kernelVersion", "kernel-version"},
+                 {"machine", "machine"},
+                 {"id", "id"}};
+    const struct json *told = answer(g, ITEM_OS, a), *v = json_object(a, NULL);
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        v = json_with(a, v, names[i].ours, short_text(told, names[i].agents));
+    return json_len(v) ? v : NULL;
 }
 
 const struct json *agent_info(const struct guest_agent *g, struct arena *a)

@@ -75,6 +75,8 @@ void agent_port_changed(struct guest_agent *g, bool open);
 bool agent_connected(const struct guest_agent *g);
 const struct json *agent_interfaces(const struct guest_agent *g,
                                     struct arena *a); /* [{"name","mac","ips"}], or NULL */
+/* As status.guestOSInfo has it, or NULL: not told yet. */
+const struct json *agent_os(const struct guest_agent *g, struct arena *a);
 const struct json *agent_info(const struct guest_agent *g,
                               struct arena *a); /* reply of guest-info */
 /* dhcp.c */

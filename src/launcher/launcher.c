@@ -42,7 +42,8 @@ const struct json *launcher_domain(struct launcher *l, struct arena *a)
                        json_new_z(a, l->accelerator == VMM_KVM ? "kvm" : "tcg"), "reboots",
                        json_new_i64(a, s->reboots), "agent",
                        json_new_bool(agent_connected(l->agent)), "interfaces",
-                       list ? list : json_array(a, NULL), NULL);
+                       list ? list : json_array(a, NULL), "guestOSInfo",
+                       agent_connected(l->agent) ? agent_os(l->agent, a) : NULL, NULL);
 }
 
 void launcher_publish(struct launcher *l)
