@@ -178,9 +178,9 @@ def a_pod_range_that_overlaps_the_hosts_is_named_with_the_flag(t):
 @case
 def without_QEMU_doctor_and_the_VM_say_what_to_install(t):
     hidden = tempfile.mkdtemp(prefix="vireo-e2e-hidden-")
-    # In a mount namespace of the server's, /usr/bin is a copy-on-write layer without QEMU.
+    # In a mount namespace of the server's, /usr is a copy-on-write layer without QEMU.
     script = ('mount -t tmpfs tmpfs "%s" && mkdir "%s/u" "%s/w" && '
-              'mount -t overlay -o lowerdir=/usr/bin,upperdir="%s/u",workdir="%s/w" overlay /usr/bin && rm /usr/bin/qemu-system-x86_64'
+              'mount -t overlay -o lowerdir=/usr,upperdir="%s/u",workdir="%s/w" overlay /usr && rm /usr/bin/qemu-system-x86_64'
               % ((hidden,) * 5))
     try:
         p = run(["unshare", "-m", "sh", "-c", script])
