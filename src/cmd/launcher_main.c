@@ -1,6 +1,7 @@
 /* vireo-launcher: one per VM, in its pod. See launcher/launcher.h. */
 #include <getopt.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -49,6 +50,9 @@ int main(int argc, char **argv)
     uint64_t grace;
     int opt, status = 1;
 
+    /* The node agent's haste is not the guest's. */
+    if (getpriority(PRIO_PROCESS, 0) < 0)
+        setpriority(PRIO_PROCESS, 0, 0);
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (opt) {
         case OPT_NAME:

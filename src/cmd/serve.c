@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -285,6 +286,16 @@ static void serve_done(struct serve *s)
     loop_free(s->loop);
 }
 
+/* What the platform does is short and everything waits for it, guests too; it goes before them and before a busy host, or each of
+ * the dozens of hand-overs on the way to a running guest waits its turn. Launcher and fetcher take it back. Whoever has
+ * chosen a priority (nice, systemd's Nice=) keeps it. */
+static void go_first(void)
+{
+    errno = 0;
+    if (getpriority(PRIO_PROCESS, 0) == 0 && errno == 0 && setpriority(PRIO_PROCESS, 0, -10) < 0)
+        log_debug(NULL, "setpriority: %s, ignoring", strerror(errno));
+}
+
 int serve_main(int argc, char **argv)
 {
     AUTO(instance_options_done) struct instance_options o = {0};
@@ -311,6 +322,7 @@ int serve_main(int argc, char **argv)
         return 1;
     }
 
+    go_first();
     start(&s.control);
     start(&s.node);
     socket_path = xasprintf("%s/run/api.sock", s.instance.o.dir);

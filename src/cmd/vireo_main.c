@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/cleanup.h"
 #include "cmd/instance.h"
@@ -23,6 +24,8 @@ static int fetch_verb(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
+    if (getpriority(PRIO_PROCESS, 0) < 0)
+        setpriority(PRIO_PROCESS, 0, 0); /* serve's own is not for long work */
     return image_fetch_main();
 }
 
