@@ -205,6 +205,7 @@ static void failed_start_can_be_repeated(void **state)
     assert_false(
         sync_vmi(&f, VMI_HEAD "\"machine\":{\"type\":\"no-such-board\"},\"devices\":{}}}}"));
     assert_non_null(strstr(f.error, "unsupported machine type"));
+    assert_non_null(strstr(f.error, "spec.domain.machine.type"));
     await(&f, "crashed");
     assert_string_equal(f.reason, "start-failed");
     assert_true(sync_vmi(&f, NULL_VMI));

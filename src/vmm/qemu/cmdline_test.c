@@ -126,6 +126,14 @@ static const struct {
       "stimer=on,hv-stimer-direct=on,"
       "hv-vendor-id=v\n"},
      {"hv-vapic"}},
+    {"{\"domain\":{\"devices\":{},\"features\":{\"hypervPassthrough\":{\"enabled\":false}}," MEM "}}",
+     &plain,
+     {"-cpu max\n"},
+     {"hv-"}},
+    {"{\"domain\":{\"devices\":{},\"features\":{\"hypervPassthrough\":{}}," MEM "}}",
+     &kvm,
+     {"hv-passthrough=on"},
+     {0}},
 };
 
 static void golden_lines(void **state)
@@ -237,6 +245,8 @@ static void refused(void **state)
         {"{\"domain\":{\"devices\":{\"interfaces\":[{\"name\":\"a\"}]}," MEM "}}",
          "was not prepared", ERROR_INVALID},
         {"{\"domain\":{\"devices\":{},\"features\":{\"hyperv\":{\"relaxed\":{}}}," MEM "}}",
+         "needs KVM", ERROR_UNSUPPORTED},
+        {"{\"domain\":{\"devices\":{},\"features\":{\"hypervPassthrough\":{\"enabled\":true}}," MEM "}}",
          "needs KVM", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{\"tpm\":{}}," MEM "}}", "devices.tpm", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{},\"launchSecurity\":{\"tdx\":{}}," MEM "}}", "launchSecurity",

@@ -354,7 +354,8 @@ void qemu_add_disks(struct qemu_cmd *c)
             cmd_fail(c, ERROR_UNSUPPORTED,
                      "disk '" STR_FMT "': persistent reservations are not supported",
                      STR_ARG(d->name));
-        if (d->block_size && d->block_size->match_volume)
+        if (d->block_size && d->block_size->match_volume
+            && opt_not_false(d->block_size->match_volume->enabled))
             cmd_fail(c, ERROR_UNSUPPORTED,
                      "disk '" STR_FMT "': blockSize.matchVolume is not supported",
                      STR_ARG(d->name));

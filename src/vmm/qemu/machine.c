@@ -178,9 +178,10 @@ static void add_model(struct qemu_cmd *c)
         cmd_kvb(c, "kvmclock", opt_not_false(timer->kvm->present));
     if (timer && timer->hyperv)
         cmd_kvb(c, "hv-time", opt_not_false(timer->hyperv->present));
-    if (f && f->hyperv_passthrough)
+    bool hv_passthrough = f && f->hyperv_passthrough && opt_not_false(f->hyperv_passthrough->enabled);
+    if (hv_passthrough)
         cmd_kvz(c, "hv-passthrough", "on");
-    if (f && (f->hyperv || f->hyperv_passthrough) && !kvm)
+    if (f && (f->hyperv || hv_passthrough) && !kvm)
         cmd_fail(c, ERROR_UNSUPPORTED,
                  "spec.domain.features.hyperv needs KVM; this machine is emulated");
     if (f && f->hyperv)

@@ -271,12 +271,39 @@ static void await_end(struct qemu *q)
     drain_stderr(q);
 }
 
-static bool failed(struct qemu *q, struct error *err)
+/* What a user can do about QEMU's words, where they are known. */
+static bool explain(const struct vmm_machine *m, struct str words, struct error *err)
+{
+    const struct kv_machine *machine = m->vmi->spec->domain->machine;
+    struct str before, model;
+    size_t at;
+
+    if (str_find(words, STR("unsupported machine type"), &at))
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "spec.domain.machine.type: unsupported machine type '" STR_FMT
+                         "': the QEMU of this node does not have it (qemu-system-x86_64 -machine "
+                         "help lists what it has); q35 is its newest",
+                         STR_ARG(machine ? machine->type : STR_NONE));
+    if (str_find(words, STR("' is not a valid device model name"), &at)
+        && str_rcut(str_take(words, at), '\'', &before, &model))
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "the QEMU of this node has no device '" STR_FMT
+                         "': choose another model%s",
+                         STR_ARG(model),
+                         str_is(model, "igb") ? " for the interface (virtio, e1000e), or install "
+                                                "QEMU 8.0 or newer"
+                                              : "");
+    return error_set(err, ERROR_INTERNAL, STR_FMT, STR_ARG(words));
+}
+
+static bool failed(struct qemu *q, const struct vmm_machine *m, struct error *err)
 {
     await_end(q);
     struct str words = last_words(q);
-    if (err->kind == ERROR_UNAVAILABLE && words.n > 0)
-        error_set(err, ERROR_INTERNAL, STR_FMT, STR_ARG(words));
+    if (err->kind == ERROR_UNAVAILABLE && words.n > 0) {
+        error_clear(err);
+        explain(m, words, err);
+    }
     error_wrap(err, "start qemu");
     vmm_set(&q->base, VMM_CRASHED, VMM_REASON_START_FAILED, "%s", error_text(err));
     return false;
@@ -336,19 +363,19 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
     q->started = true;
     if (!m->vmi->spec->domain || !m->vmi->spec->domain->devices) {
         error_set(err, ERROR_INVALID, "spec.domain.devices is missing");
-        return failed(q, err);
+        return failed(q, m, err);
     }
     if (!firmware_open(m, &fw, err))
-        return failed(q, err);
+        return failed(q, m, err);
     code = fw.code_fd;
     vars = fw.vars_fd;
     if (!socket_pair(monitor, err) || !socket_pair(agent, err)
         || (qemu_wants_serial(m) && !socket_pair(serial, err)))
-        return failed(q, err);
+        return failed(q, m, err);
     cmd_init(&c, &a, m);
     struct qemu_ends ends = {.monitor = monitor[1], .serial = serial[1], .agent = agent[1]};
     if (!qemu_build(&c, &fw, &ends, err) || !spawn(q, &c, err))
-        return failed(q, err);
+        return failed(q, m, err);
     fd_close(&monitor[1]);
     fd_close(&serial[1]);
     fd_close(&agent[1]);
@@ -356,7 +383,7 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
     q->agent_fd = TAKE_FD(agent[0]);
     q->qmp = qmp_new(v->loop, TAKE_FD(monitor[0]), &qmp_events, q);
     if (!hello(q, m, err))
-        return failed(q, err);
+        return failed(q, m, err);
     vmm_set(v, paused ? VMM_PAUSED : VMM_RUNNING, paused ? VMM_REASON_USER : VMM_REASON_NONE, "%s",
             "");
     return true;
