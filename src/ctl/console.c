@@ -169,8 +169,10 @@ static bool talk(struct console *s, const struct target *t, struct error *err)
             loop_turn(s->c->loop, GOODBYE);
         return true;
     }
-    if (s->pump.code == 1000)
+    if (s->pump.code == 1000) {
+        ctl_notice(s->c, "\nThe console was closed%s" STR_FMT ".\n", s->pump.reason.n ? ": " : "", STR_ARG(buf_str(&s->pump.reason)));
         return true;
+    }
     return error_set(err, ERROR_UNAVAILABLE,
                      "the console was closed%s" STR_FMT ": another session took it over, the virtual machine ended, or the "
                      "network failed", s->pump.reason.n ? ", " : "", STR_ARG(buf_str(&s->pump.reason)));

@@ -47,8 +47,13 @@ static bool ask(struct ctl *c, struct ctl_reply *reply, struct error *err)
     if (!read_manifest(c, file, &a, &manifest, err) || !target_parse(STR("any"), &kind, false, c->config.ns, &t, err))
         return false;
     path = xasprintf("/apis/subresources.kubevirt.io/v1/namespaces/%s/expand-vm-spec", t.ns);
-    return ctl_call(c, HTTP_PUT, path, manifest, reply, err)
-           || error_wrap(err, "cannot expand the VirtualMachine of %s", file);
+    if (ctl_call(c, HTTP_PUT, path, manifest, reply, err))
+        return true;
+    if (err->kind == ERROR_NOT_FOUND) {
+        error_clear(err);
+        error_set(err, ERROR_UNSUPPORTED, "this server expands no manifests: create the VirtualMachine there and use --vm");
+    }
+    return error_wrap(err, "cannot expand the VirtualMachine of %s", file);
 }
 
 static bool run(struct ctl *c, struct error *err)
