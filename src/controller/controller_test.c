@@ -433,6 +433,28 @@ static void a_claim_is_waited_for_and_bound(void **state)
     assert_int_equal(fake_count(w->client, "persistentvolumes"), 0);
 }
 
+static void a_volume_that_cannot_be_mounted_is_told_on_the_instance(void **state)
+{
+    struct world *w = *state;
+    const struct json *c;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", "");
+    settle(w);
+    fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
+               "{\"status\":{\"phase\":\"Pending\",\"containerStatuses\":[{\"name\":\"compute\",\"state\":{"
+               "\"waiting\":{\"reason\":\"ContainerCreating\"}}}]}}");
+    settle(w);
+    assert_null(condition_find(get(w, "virtualmachineinstances"), "Synchronized"));
+    fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
+               "{\"status\":{\"phase\":\"Pending\",\"containerStatuses\":[{\"name\":\"compute\",\"state\":{"
+               "\"waiting\":{\"reason\":\"ContainerCreating\",\"message\":\"disk.img is no file\"}}}]}}");
+    settle(w);
+    c = condition_find(get(w, "virtualmachineinstances"), "Synchronized");
+    assert_true(str_is(json_str_at(c, "status"), "False"));
+    assert_true(str_is(json_str_at(c, "message"), "disk.img is no file"));
+}
+
 /* spec.volumeName is the tenant's to write: it neither gives nor takes what is another's. */
 static void a_claim_that_names_anothers_volume_gets_and_ends_nothing(void **state)
 {
@@ -632,6 +654,7 @@ int main(void)
         T(a_pod_deleted_by_force_ends_the_instance),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
+        T(a_volume_that_cannot_be_mounted_is_told_on_the_instance),
         T(a_claim_that_names_anothers_volume_gets_and_ends_nothing),
         T(a_claim_of_another_class_is_told_about),
         T(a_refused_instance_is_told_and_retried),

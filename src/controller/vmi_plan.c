@@ -112,7 +112,8 @@ static const struct json *scheduled(struct arena *a, const struct json *vmi, con
     return condition_set(a, vmi, &c, now);
 }
 
-/* Why a container does not start, when it is more than that it has not started yet. */
+/* Why a container does not start, when it is more than that it has not started yet: a reason of its own, or something to say
+ * about the ordinary one (volumes that cannot be mounted). */
 static const struct json *waiting(const struct json *pod)
 {
     static const char *const lists[] = {"status/initContainerStatuses", "status/containerStatuses"};
@@ -121,9 +122,10 @@ static const struct json *waiting(const struct json *pod)
         json_each_item(s, json_at(pod, lists[i])) {
             const struct json *w = json_at(s, "state/waiting");
             struct str reason = json_str_at(w, "reason");
+            bool ordinary =
+                str_is(reason, "ContainerCreating") || str_is(reason, "PodInitializing");
 
-            if (reason.n && !str_is(reason, "ContainerCreating")
-                && !str_is(reason, "PodInitializing"))
+            if (reason.n && (!ordinary || json_str_at(w, "message").n))
                 return w;
         }
     return NULL;

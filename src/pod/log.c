@@ -220,7 +220,8 @@ static void pump(struct follower *f)
         loop_timer_start(f->r->loop, &f->poll, FOLLOW_NS, on_poll);
 }
 
-/* Where the last *lines lines begin; takes those that it found off *lines. */
+/* Where the last *lines lines begin; takes those that it found off *lines. No further back than a log may reach: its writer can
+ * make the file seem endless in no time. */
 static off_t tail_from(int fd, uint64_t *lines)
 {
     char bytes[PIECE];
@@ -228,7 +229,7 @@ static off_t tail_from(int fd, uint64_t *lines)
 
     while (at > 0) {
         off_t from = at > (off_t)PIECE ? at - (off_t)PIECE : 0;
-        ssize_t n = pread(fd, bytes, (size_t)(at - from), from);
+        ssize_t n = size - at > (off_t)LIMIT_LOG_FILE ? 0 : pread(fd, bytes, (size_t)(at - from), from);
 
         if (n <= 0)
             return from;

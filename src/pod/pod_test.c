@@ -632,6 +632,8 @@ static void test_log(void **state)
 {
     struct fixture *f = *state;
     struct http_server *server;
+    AUTO_FREE char *path = NULL;
+    AUTO_CLOSE int fd = -1;
 
     NEEDS_CRUN();
     server = http_server_new(&(struct http_server_config){.loop = f->loop, .handle = handle, .data = f});
@@ -654,6 +656,15 @@ static void test_log(void **state)
     turn_until(f, read_reply, "limit");
     assert_non_null(strstr(reply.p, "line 1\nlin"));
     assert_null(strstr(reply.p, "line 2"));
+
+    /* A file that its writer made seem endless does not keep the node process reading. */
+    path = xasprintf("pods/%s/" LOG_NAME, known(f, "p")->rec.uid);
+    fd = openat(f->dirfd, path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(ftruncate(fd, (off_t)1 << 42), 0);
+    ask_log(server, "/v1/pods/default/p/log?tailLines=3&limitBytes=1");
+    turn_until(f, read_reply, "tail of an endless file");
+    assert_int_equal(ftruncate(fd, 0), 0);
+    fd_close(&fd);
 
     ask_log(server, "/v1/pods/default/p/log?tailLines=x");
     turn_until(f, read_reply, "bad number");
