@@ -225,7 +225,7 @@ static const char objects[] =
     "metadata: {name: vireo-local, annotations: {storageclass.kubernetes.io/is-default-class: "
     "'true'}}\n"
     "provisioner: vireo.io/local\nreclaimPolicy: Delete\nvolumeBindingMode: "
-    "WaitForFirstConsumer\nallowVolumeExpansion: true\n";
+    "WaitForFirstConsumer\nallowVolumeExpansion: false\n";
 
 static void finish(struct loop_defer *d)
 {

@@ -183,7 +183,14 @@ static const char *claims_missing(struct controllers *c, const struct json *pod,
                                 STR_ARG(name));
         if (str_is(json_str_at(claim, "status/phase"), "Bound"))
             continue;
-        *ret_silent = volume_is_ours(c, claim, a); /* being bound just now */
+        *ret_silent = volume_is_ours(c, claim, a); /* being bound just now … */
+        if (*ret_silent && str_is(json_str_at(claim, "spec/volumeMode"), "Block")) { /* … or never */
+            *ret_silent = false;
+            return arena_printf(a,
+                                "persistentvolumeclaim \"" STR_FMT "\" asks for volumeMode Block, and this StorageClass's "
+                                "volumes are directories: make it anew with volumeMode Filesystem",
+                                STR_ARG(name));
+        }
         return arena_printf(a,
                             "pod has unbound PersistentVolumeClaim \"" STR_FMT "\": see its Events",
                             STR_ARG(name));

@@ -239,8 +239,12 @@ static bool ephemeral(const struct job *j, struct storage_disk *d, struct error 
 {
     struct stat st;
 
-    if (!claim(j, d, true, err))
+    if (!claim(j, d, true, err)) {
+        if (err->kind == ERROR_NOT_FOUND)
+            return error_set(err, ERROR_NOT_FOUND,
+                             "its claim holds no disk.img yet: put an image there, or start a VM with the claim itself first");
         return false;
+    }
     if (fstat(d->fd, &st) != 0)
         return error_errno(err, errno, "disk.img");
     d->read_only = false;
