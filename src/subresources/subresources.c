@@ -497,10 +497,37 @@ static void root(struct subresources *s, struct virtual_request *r)
                                            json_new_z(a, "linux/amd64"), NULL));
     else if (str_is(r->rest, "healthz"))
         apiserver_respond_json(r->x, 200, json_object(a, "apiserver", json_object(a, "connectivity", json_new_z(a, "ok"), NULL), NULL));
-    else if (str_is(r->rest, "guestfs") || str_is(r->rest, "expand-vm-spec"))
+    else if (str_is(r->rest, "guestfs"))
         respond_refusal(r->x, 501, "this is part of KubeVirt's API but not of this release of Vireo (see docs/compatibility.md)");
     else
         respond_refusal(r->x, 404, "the server could not find the requested resource");
+}
+
+/* PUT namespaces/NS/expand-vm-spec: the VM of the body with instance type and preference applied. Both are refused at
+ * admission in this release, so a VM that has none comes back as it is, and one that has is refused here as there. */
+static void expand(struct virtual_request *r)
+{
+    const struct json *vm;
+    struct str ns;
+    bool dry;
+
+    if (r->x->method != HTTP_PUT) {
+        respond_refusal(r->x, 405, "the server does not allow this method on the requested resource");
+        return;
+    }
+    if (!parse_body(r->x, &vm, &dry))
+        return;
+    ns = json_str_at(vm, "metadata/namespace");
+    if (!vm)
+        respond_refusal(r->x, 400, "empty request body");
+    else if (!str_is(meta_kind(vm), "VirtualMachine") || !json_at(vm, "spec/template/spec"))
+        respond_refusal(r->x, 400, "Object is not a valid VirtualMachine");
+    else if (ns.n && !str_eq(ns, r->ns))
+        respond_refusal(r->x, 400, arena_printf(&r->x->arena, "VM namespace must be empty or " STR_FMT, STR_ARG(r->ns)));
+    else if (json_at(vm, "spec/instancetype") || json_at(vm, "spec/preference"))
+        respond_refusal(r->x, 501, "instance types and preferences are not part of this release of Vireo");
+    else
+        apiserver_respond_json(r->x, 200, vm);
 }
 
 static void handle(void *data, struct virtual_request *r)
@@ -508,6 +535,10 @@ static void handle(void *data, struct virtual_request *r)
     struct subresources *s = data;
     struct str rest = r->rest, action = STR_NONE;
 
+    if (!r->name.n && str_is(r->resource, "expand-vm-spec")) {
+        expand(r);
+        return;
+    }
     if (!r->name.n) {
         root(s, r);
         return;
@@ -535,7 +566,8 @@ static const char *make_discovery(struct arena *a)
     AUTO(buf_done) struct buf b = {0};
     bool first = true;
 
-    buf_addc(&b, '[');
+    buf_adds(&b, "[{\"name\":\"expand-vm-spec\",\"singularName\":\"\",\"namespaced\":true,\"kind\":\"\",\"verbs\":[\"update\"]}");
+    first = false;
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
         if (routes[i].missing)
             continue;
