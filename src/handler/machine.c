@@ -94,21 +94,29 @@ static void retry_later(struct vm *v)
     loop_timer_start(v->h->loop, &v->retry, v->retry_ns, on_retry);
 }
 
-/* The launcher is gone: its termination record, if it left one, has the last word. */
-static void ended(struct vm *v)
+/* The termination record that the launcher writes before it exits, in place of what was last reported. */
+static bool take_last_word(struct vm *v)
 {
     AUTO(buf_done) struct buf text = {0};
     AUTO(error_clear) struct error err = {0};
     const struct json *last = NULL;
 
-    disconnect(v);
     buf_init(&text, LIMIT_PROTO_MESSAGE);
-    if (v->pod_dirfd >= 0 && file_read(v->pod_dirfd, EMPTY_DIR "private/" TERMINATION_NAME, &text, &err)) {
-        arena_clear(&v->domain_arena);
-        if (!json_parse(buf_str(&text), &v->domain_arena, &last, &err) || !str_is(json_str_at(last, "uid"), v->uid))
-            last = NULL;
-        v->domain = json_get(last, "domain");
-    }
+    if (v->pod_dirfd < 0 || !file_read(v->pod_dirfd, EMPTY_DIR "private/" TERMINATION_NAME, &text, &err))
+        return false;
+    v->domain = NULL;
+    arena_clear(&v->domain_arena);
+    if (!json_parse(buf_str(&text), &v->domain_arena, &last, &err) || !str_is(json_str_at(last, "uid"), v->uid))
+        return false;
+    v->domain = json_get(last, "domain");
+    return true;
+}
+
+/* The launcher is gone. */
+static void ended(struct vm *v)
+{
+    disconnect(v);
+    take_last_word(v);
     v->stage = VM_ENDED;
     report(v);
 }
@@ -529,6 +537,11 @@ static void try_connect(struct vm *v)
         v->stage = VM_ASKING;
         v->retry_ns = 0;
         proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
+        return;
+    }
+    /* It ended while nobody looked: an agent that was started again finds what it left. */
+    if (!v->launcher && take_last_word(v)) {
+        ended(v);
         return;
     }
     if (loop_now_ns(v->h->loop) - v->connecting_since_ns > CONNECT_TIMEOUT) {

@@ -21,6 +21,9 @@ static const char *phase_of(const struct json *vmi, const struct vm_report *r)
         return NULL;
     if (str_is(state, "running") || str_is(state, "paused"))
         return r->launcher_lost ? "Failed" : "Running";
+    /* A start that failed is tried again in the same pod: not an end of a guest that has never begun. */
+    if (str_is(state, "crashed") && str_is(reason, "start-failed") && !r->launcher_lost && !str_is(now, "Running"))
+        return NULL;
     if (str_is(state, "crashed"))
         return "Failed";
     if (str_is(state, "shutdown")) {

@@ -51,6 +51,8 @@ static void phases(void **state)
         {RUNNING, "{'state':'running'}", false, "Running"},
         {RUNNING, "{'state':'running'}", true, "Failed"}, /* no last word */
         {RUNNING, "{'state':'crashed'}", false, "Failed"},
+        {SCHEDULED, "{'state':'crashed','reason':'start-failed'}", false, "Scheduled"},
+        {SCHEDULED, "{'state':'crashed','reason':'start-failed'}", true, "Failed"},
         {RUNNING, "{'state':'crashed'}", true, "Failed"},
         {RUNNING, "{'state':'shutdown','reason':'guest-shutdown'}", true, "Succeeded"},
         {RUNNING, "{'state':'shutdown','reason':'shutdown'}", true, "Succeeded"},
