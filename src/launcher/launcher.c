@@ -138,8 +138,10 @@ void launcher_shutdown(struct launcher *l, int64_t grace_ns)
 {
     AUTO(error_clear) struct error err = {0};
 
-    if (!vmm_alive(l->vmm))
+    if (!vmm_alive(l->vmm)) {
+        end(l); /* nothing runs, and nothing will: what was asked for is the machine's end */
         return;
+    }
     if (grace_ns <= 0) {
         loop_timer_stop(&l->grace);
         loop_timer_stop(&l->ask_again);
@@ -163,10 +165,8 @@ static void terminated(struct launcher *l)
     if (vmm_alive(l->vmm)) {
         log_info(launcher_tag(l), "asked to end; the guest has %lld s",
                  (long long)(l->options->grace_ns / SECONDS(1)));
-        launcher_shutdown(l, l->options->grace_ns);
-        return;
     }
-    end(l);
+    launcher_shutdown(l, l->options->grace_ns);
 }
 
 static void got_term(struct loop_signal *s)

@@ -196,6 +196,21 @@ static void another_vmi_is_refused(void **state)
     assert_int_equal(stop(&f, NULL), 0);
 }
 
+static void without_a_machine_shutdown_ends_it(void **state)
+{
+    AUTO(buf_done) struct buf record = {0};
+    struct fixture f;
+
+    (void)state;
+    start(&f);
+    assert_false(
+        sync_vmi(&f, VMI_HEAD "\"machine\":{\"type\":\"no-such-board\"},\"devices\":{}}}}"));
+    await(&f, "crashed");
+    assert_true(call(&f, "shutdown", "{\"grace_ms\":60000}"));
+    assert_int_equal(stop(&f, &record), 1);
+    assert_non_null(strstr(record.p, "start-failed"));
+}
+
 static void failed_start_can_be_repeated(void **state)
 {
     struct fixture f;
@@ -316,6 +331,7 @@ int main(void)
         cmocka_unit_test(life_of_a_machine),
         cmocka_unit_test(another_vmi_is_refused),
         cmocka_unit_test(failed_start_can_be_repeated),
+        cmocka_unit_test(without_a_machine_shutdown_ends_it),
         cmocka_unit_test(killed_vmm_is_a_crash),
         cmocka_unit_test(killed_launcher_takes_the_vmm_along),
         cmocka_unit_test(guest_talks_and_turns_off),

@@ -16,7 +16,7 @@
  *   sync       {"vmi":{object},"accelerator":"kvm"|"tcg","nics":[nic…],"disks":[disk…]} → {"domain":{…}}. Starts the machine
  *              if there is none, else brings what can change in line (start strategy, pause does not belong here). Idempotent.
  *   pause, unpause, reset, soft-reboot → {}
- *   shutdown   {"grace_ms":N} → {}: asks the guest (ACPI), kills after the grace; 0 kills at once
+ *   shutdown   {"grace_ms":N} → {}: asks the guest (ACPI), kills after the grace; 0 kills at once; without a machine the launcher ends
  *   kill       → {}
  *   console    {"port":"serial0"} → {} with one descriptor: a connected stream of the console. The previous holder's is shut down.
  *   vnc        → {} with one descriptor: a connected RFB stream (several may be open)
