@@ -1,8 +1,10 @@
 """Kill -9 anything; restart, reboot and force-delete: nothing is lost, nothing runs twice."""
 import contextlib
 import glob
+import http.client
 import json
 import os
+import random
 import time
 
 import cases_guest
@@ -166,6 +168,61 @@ def a_claim_of_one_writer_is_not_given_to_two_VMs_at_once(t):
     s.wait_phase("writer-b", seconds=90)
     s.delete("vm", "writer-b")
     s.delete("pvc", "single")
+
+
+@case
+def random_kills_while_VMs_come_and_go_lose_nothing_and_run_nothing_twice(t):
+    """Twenty seconds of it; in make soak ten minutes. The seed is told, so a failure can be had again."""
+    seed = int(os.environ.get("VIREO_SEED", time.time_ns() % 100000))
+    dice, seconds = random.Random(seed), 600 if os.environ.get("VIREO_SOAK") else 20
+    names, wanted = ["dice-%d" % n for n in range(4)], {}
+    with t.own_server("dice") as s:
+        s.start()
+
+        def patiently(act):
+            """What a client does whose server is away for a moment."""
+            def probe():
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    act()
+                    return True
+            until(30, "the API answers (seed %d)" % seed, probe, explain=s.log_tail)
+
+        def twice():
+            slots = {}
+            for pid in s.qemu():
+                args = harness.proc_text(pid, "cmdline")
+                name = next((n for n in names if "default_" + n in args or "default/" + n in args), None)
+                slots.setdefault(name or pid, []).append(pid)
+            return {k: v for k, v in slots.items() if len(v) > 1}
+        for n in names:
+            s.apply(null_vm(n, strategy="Halted", memory="16Mi"))
+            wanted[n] = "Halted"
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for n in dice.sample(names, 2):
+                wanted[n] = dice.choice(["Always", "Always", "Halted"])
+                patiently(lambda n=n: s.patch("vm", n, {"spec": {"runStrategy": wanted[n]}}))
+            time.sleep(dice.random() * 0.6)
+            victim = dice.choice(["control", "node", "serve", "launcher", "qemu", "nobody"])
+            if victim in ("control", "node"):
+                pid = s.child(victim)
+                if pid:
+                    harness.kill(pid)
+            elif victim == "serve":
+                orphans = [p for p in (s.child("control"), s.child("node")) if p]
+                s.kill()
+                until(5, "its processes end with it", lambda: not any(harness.alive(p) for p in orphans), every=0.01)
+                s.start(ready=False)
+            elif victim != "nobody":
+                for pid in dice.sample(found := s.launchers() if victim == "launcher" else s.qemu(), k=min(1, len(found))):
+                    harness.kill(pid)
+            time.sleep(dice.random() * 0.6)
+            check(not twice(), "two QEMUs of one VM (seed %d)" % seed, twice())
+        s.wait_ready(30)
+        for n in names:
+            s.wait_status(n, "Running" if wanted[n] == "Always" else "Stopped", 400 if os.environ.get("VIREO_SOAK") else 90)
+        running = sum(1 for n in names if wanted[n] == "Always")
+        until(20, "%d QEMUs run (seed %d)" % (running, seed), lambda: len(s.qemu()) == running, explain=s.log_tail)
 
 
 def remove_cgroups(s):

@@ -11,7 +11,7 @@ import threading
 import time
 
 from cases import collector, linux_vm
-from harness import Background, Console, Failure, Skip, Terminal, check, free_port, run, until
+from harness import ROOT, Background, Console, Failure, Skip, Terminal, check, free_port, run, until
 
 case, CASES = collector()
 
@@ -372,3 +372,30 @@ def a_key_from_a_Secret_lets_ssh_in(t):
     check(p.out.strip() == "keyed", "another host", p.out)
     s.delete("vm", "keyed")
     s.kubectl("delete", "secret", "my-key")
+
+
+@case
+def every_example_does_what_it_says(t):
+    s, k = t.server, t.server.kubectl
+    files = [ROOT + "/examples/" + n for n in ("demo.yaml", "container-disk.yaml", "pvc.yaml", "two-namespaces.yaml", "cloud-init-ssh.yaml", "once.yaml")]
+    k("create", "secret", "generic", "my-key", "--from-literal=key=ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample example")
+    for path in files:
+        k("apply", "-f", path)
+    s.subresource("vm", "keeper", "start")
+    for name, ns in (("demo", "default"), ("from-image", "default"), ("keeper", "default"), ("with-key", "default"), ("twin", "blue"), ("twin", "green")):
+        s.wait_phase(name, ns=ns, seconds=60)
+    s.wait_phase("job", "Succeeded", 120)
+    out = k("logs", "-l", "vm.kubevirt.io/name=job", "--tail=-1").out
+    check("six times seven is 42" in out, "the job's result is not in its pod's log", out[-600:])
+    with s.console("demo") as c:
+        c.login(120)
+        check(c.run("hostname; cat /run/greeting") == "demo\nstarted by cloud-init", "demo's cloud-init")
+    with s.console("with-key") as c:
+        c.login(120)
+        check("Example" in c.run("cat /root/.ssh/authorized_keys"), "the key is not in the guest")
+    with s.console("keeper") as c:
+        c.login(120)
+        c.run("mke2fs /dev/vda >/dev/null 2>&1 && mount /dev/vda /mnt && date > /mnt/when && sync")
+    for path in files:
+        k("delete", "-f", path, "--wait", "--timeout=60s", timeout=90)
+    k("delete", "secret", "my-key")
