@@ -34,11 +34,10 @@ struct vm {
     struct arena nics_arena;
     const struct json *nics;     /* status.interfaces as the network was set up, or NULL: not by this process */
     struct loop_io exit_io;      /* the launcher's end */
-    struct loop_timer retry, deadline;
+    struct loop_timer retry;
     int64_t retry_ns, connecting_since_ns;
     bool network_running;        /* a network_vm_setup() is under way */
     bool shutdown_sent, gone;    /* gone: the VMI left the API; free when nothing is under way */
-    bool started_told, created_told;
     char *sync_error;            /* why the last attempt failed, or NULL */
     struct client_call *patch;   /* under way */
     bool patch_again;

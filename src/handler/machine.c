@@ -42,8 +42,10 @@ static const struct json *vmi_of(struct vm *v, struct arena *a)
 
 static void disconnect(struct vm *v)
 {
-    proto_client_free(v->launcher);
-    v->launcher = NULL;
+    struct proto_client *launcher = v->launcher;
+
+    v->launcher = NULL; /* first: calls that wait are failed by the next line */
+    proto_client_free(launcher);
     loop_io_stop(&v->exit_io);
     fd_close(&v->pidfd);
 }
@@ -52,7 +54,6 @@ void vm_free(struct vm *v)
 {
     disconnect(v);
     loop_timer_stop(&v->retry);
-    loop_timer_stop(&v->deadline);
     if (v->patch)
         client_cancel(v->h->client, v->patch);
     fd_close(&v->pod_dirfd);
@@ -115,9 +116,9 @@ static bool take_last_word(struct vm *v)
 /* The launcher is gone. */
 static void ended(struct vm *v)
 {
+    v->stage = VM_ENDED;
     disconnect(v);
     take_last_word(v);
-    v->stage = VM_ENDED;
     report(v);
 }
 
@@ -415,6 +416,11 @@ static void on_network(void *user, struct network_vm *net, const struct error *e
         forget(v);
         return;
     }
+    if (v->stage != VM_NETWORK) { /* the launcher was lost meanwhile: advance() waited for us */
+        network_vm_done(net);
+        advance(v);
+        return;
+    }
     if (err->kind != ERROR_NONE) {
         set_error(v, err);
         v->stage = VM_ASKING;
@@ -422,8 +428,7 @@ static void on_network(void *user, struct network_vm *net, const struct error *e
         retry_later(v);
         return;
     }
-    if (v->stage == VM_NETWORK)
-        sync_machine(v, net);
+    sync_machine(v, net);
     network_vm_done(net);
 }
 

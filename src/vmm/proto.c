@@ -272,11 +272,6 @@ void *proto_user(struct proto_conn *c)
     return c->user;
 }
 
-int proto_fd(const struct proto_conn *c)
-{
-    return c->fd;
-}
-
 void proto_send(struct proto_conn *c, const struct json *msg, const int *fds, size_t n_fds)
 {
     AUTO(buf_done) struct buf b = {0};

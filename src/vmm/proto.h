@@ -53,12 +53,12 @@ struct proto_handlers {
 };
 struct proto_conn *proto_new(struct loop *l, int take_fd, const struct proto_handlers *h, void *user);
 void *proto_user(struct proto_conn *c);
-int proto_fd(const struct proto_conn *c);
 /* Queues a frame; the descriptors are dup'ed. A peer that does not read is cut off at 4 × LIMIT_PROTO_MESSAGE. */
 void proto_send(struct proto_conn *c, const struct json *msg, const int *fds, size_t n_fds);
 void proto_free(struct proto_conn *c);
 
-/* The agent's side of calls: done is called once (err is never NULL; kind ERROR_NONE is success), also when the connection dies (ERROR_UNAVAILABLE) or after timeout_ns. */
+/* The agent's side of calls: done is called once (err is never NULL; kind ERROR_NONE is success), also after timeout_ns and when
+ * the connection dies or is freed (ERROR_UNAVAILABLE): whoever waits for an answer gets one. */
 typedef void (*proto_done_fn)(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err);
 struct proto_client;
 /* dirfd: the opened "sockets" volume; connects beneath it without following links. expect_uid: the launcher's host uid. */
@@ -68,4 +68,4 @@ void proto_client_call(struct proto_client *c, const char *call, const struct js
                        int64_t timeout_ns, proto_done_fn done, void *user);
 void proto_client_on_event(struct proto_client *c, void (*fn)(void *user, const struct json *event),
                            void (*closed)(void *user, const struct error *why), void *user);
-void proto_client_free(struct proto_client *c);
+void proto_client_free(struct proto_client *c); /* calls that wait fail in here; they must not use c any more */

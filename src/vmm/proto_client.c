@@ -224,19 +224,16 @@ void proto_client_on_event(struct proto_client *c, void (*fn)(void *user, const 
 
 static void client_destroy(struct proto_client *c)
 {
-    loop_defer_cancel(&c->fail);
-    list_each_safe(it, &c->calls) {
-        struct call *call = list_entry(it, struct call, node);
+    AUTO(error_clear) struct error err = {0};
 
-        list_remove(&call->node);
-        loop_timer_stop(&call->timer);
-        free(call);
-    }
+    error_set(&err, ERROR_UNAVAILABLE, "launcher: the connection was given up");
+    while (!list_empty(&c->calls))
+        call_finish(list_entry(c->calls.next, struct call, node), NULL, NULL, 0, &err);
+    loop_defer_cancel(&c->fail);
     proto_free(c->conn);
     free(c);
 }
 
-/* Calls that still wait are dropped without their done. */
 void proto_client_free(struct proto_client *c)
 {
     if (!c)

@@ -222,6 +222,27 @@ static void calls_end_with_time_and_connection(void **state)
     loop_free(l);
 }
 
+static void calls_that_wait_are_told_of_a_free(void **state)
+{
+    AUTO(error_clear) struct error err = {0};
+    struct loop *l = loop_new(NULL);
+    struct seen s = {0};
+    struct answer first = {0}, second = {0};
+    struct proto_conn *server;
+    struct proto_client *c = connect_client(l, &s, &server, geteuid(), &err);
+
+    (void)state;
+    assert_non_null(c);
+    proto_client_call(c, "silence", NULL, NULL, 0, SECONDS(60), answered, &first);
+    proto_client_call(c, "silence", NULL, NULL, 0, 0, answered, &second);
+    proto_client_free(c);
+    assert_int_equal(first.calls, 1);
+    assert_int_equal(second.calls, 1);
+    assert_int_equal(second.kind, ERROR_UNAVAILABLE);
+    proto_free(server);
+    loop_free(l);
+}
+
 static void another_users_socket_is_refused(void **state)
 {
     AUTO(error_clear) struct error err = {0};
@@ -242,6 +263,7 @@ int main(void)
         cmocka_unit_test(hostile_frames_close),
         cmocka_unit_test(calls_carry_descriptors),
         cmocka_unit_test(calls_end_with_time_and_connection),
+        cmocka_unit_test(calls_that_wait_are_told_of_a_free),
         cmocka_unit_test(another_users_socket_is_refused),
     };
 
