@@ -1,6 +1,8 @@
 /* Rules of spec.domain.devices beside disks and interfaces; most are fields behind a feature gate. */
 #include "api/kv_rules.h"
 
+#include "base/cleanup.h"
+
 static void check_inputs(struct rules *r)
 {
     size_t i = 0;
@@ -100,8 +102,35 @@ static void check_panic(struct rules *r)
     }
 }
 
+/* Devices of every kind share one name space in the machine ("ua-<name>", as libvirt's aliases have it): two of one name
+ * would pass here and be refused by the VMM, at every start. */
+static void check_names(struct rules *r)
+{
+    static const char *const lists[] = {"disks", "interfaces", "inputs"}, *const ones[] = {"watchdog", "sound"};
+    const struct json *seen = json_object(r->a, NULL);
+
+    for (size_t i = 0; i < ARRAY_SIZE(lists) + ARRAY_SIZE(ones); i++) {
+        bool list = i < ARRAY_SIZE(lists);
+        const char *kind = list ? lists[i] : ones[i - ARRAY_SIZE(lists)];
+        const struct json *of = json_get(r->devices, kind);
+        size_t n = list ? json_len(of) : kv_has(r->devices, kind);
+
+        for (size_t k = 0; k < n; k++) {
+            struct str name = json_str_at(list ? json_item(of, k) : of, "name"), other = json_str(json_get_str(seen, name));
+
+            if (name.n && other.n && !str_is(other, kind))
+                rules_invalid(r, list ? rules_at(r, "domain.devices.%s[%zu].name", kind, k) : rules_at(r, "domain.devices.%s.name", kind),
+                              "devices of one machine need different names: '" STR_FMT "' is also one of its " STR_FMT, STR_ARG(name),
+                              STR_ARG(other));
+            else if (name.n)
+                seen = json_with_str(r->a, seen, name, json_new_z(r->a, kind));
+        }
+    }
+}
+
 void rules_devices(struct rules *r)
 {
+    check_names(r);
     check_inputs(r);
     check_sound(r);
     check_video(r);

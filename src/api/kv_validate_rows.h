@@ -52,6 +52,9 @@ static const struct row vmi_rows[] = {
     {NULL, "{\"spec\":{\"startStrategy\":\"Paused\",\"livenessProbe\":{\"guestAgentPing\":{}}}}",
      "I spec.startStrategy: either spec.startStrategy or spec.livenessProbe should be provided.Pausing VMI with"
      " LivenessProbe is not supported"},
+    {NULL, "{\"spec\":{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\"}],\"sound\":{\"name\":\"a\"}}},\"volumes\":[{\"name\":\"a\",\"emptyDis"
+           "k\":{\"capacity\":\"1Gi\"}}]}}",
+     "I spec.domain.devices.sound.name: devices of one machine need different names: 'a' is also one of its disks"},
     {NULL, "{\"spec\":{\"evictionStrategy\":\"Kill\"}}",
      "I spec.evictionStrategy: spec.evictionStrategy is set with an unrecognized option: Kill"},
     {NULL, "{\"spec\":{\"terminationGracePeriodSeconds\":-1}}",
