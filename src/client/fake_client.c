@@ -601,6 +601,16 @@ size_t fake_count(struct client *c, const char *plural)
         json_get(do_list(fake_of(c), &(struct client_request){.plural = plural}, &a), "items"));
 }
 
+bool fake_event_says(struct client *c, const char *text)
+{
+    AUTO(arena_done) struct arena a = {0};
+    size_t at;
+
+    json_each_item(e, json_get(do_list(fake_of(c), &(struct client_request){.plural = "events"}, &a), "items"))
+        if (str_find(json_str_at(e, "message"), str_of(text), &at) || str_find(json_str_at(e, "note"), str_of(text), &at))
+            return true;
+    return false;
+}
 const char *fake_only(struct client *c, const char *plural, struct arena *a)
 {
     const struct json *items =

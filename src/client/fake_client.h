@@ -14,6 +14,7 @@ void fake_delete(struct client *c, const char *plural, const char *key);
 void fake_remove(struct client *c, const char *plural,
                  const char *key); /* as --force: at once, whatever finalizers say */
 size_t fake_count(struct client *c, const char *plural);
+bool fake_event_says(struct client *c, const char *text); /* does any have it in its message? */
 /* Key of the only object of a resource, in the arena; NULL when there is none, or more than one. */
 const char *fake_only(struct client *c, const char *plural, struct arena *a);
 /* Writes asked for through the client interface so far: all but Events, and of one resource. */

@@ -368,6 +368,22 @@ static void a_pod_deleted_by_force_ends_the_instance(void **state)
     assert_string_equal(VMI("status/phase"), "Scheduling");
 }
 
+/* A host that was restarted: the node's pod runtime says so of the pod, and the instance's Event repeats it. */
+static void a_pod_that_ended_says_why(void **state)
+{
+    struct world *w = *state;
+
+    run_vm(w, "Once");
+    fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
+               "{\"status\":{\"phase\":\"Failed\",\"containerStatuses\":[{\"name\":\"compute\",\"state\":{"
+               "\"terminated\":{\"exitCode\":137,\"message\":\"the host was restarted\"}}}]}}");
+    turns(w);
+    loop_fake_advance(w->loop, SECONDS(3));
+    settle(w);
+    assert_string_equal(VMI("status/phase"), "Failed");
+    assert_true(fake_event_says(w->client, "not reported: the host was restarted"));
+}
+
 static void too_big_says_so(void **state)
 {
     struct world *w = *state;
@@ -652,6 +668,7 @@ int main(void)
         T(rerun_on_failure_starts_again_only_then),
         T(a_start_that_fails_is_tried_ever_later),
         T(a_pod_deleted_by_force_ends_the_instance),
+        T(a_pod_that_ended_says_why),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
         T(a_volume_that_cannot_be_mounted_is_told_on_the_instance),

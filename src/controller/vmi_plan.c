@@ -280,6 +280,17 @@ static bool containers_ready(const struct json *pod)
     return true;
 }
 
+/* What a pod that ended says of it: an eviction in its own status, the rest in its container's. */
+static struct str pod_last_words(const struct json *pod)
+{
+    struct str why = json_str_at(pod, "status/message");
+
+    if (!why.n)
+        why = json_str_at(json_item(json_at(pod, "status/containerStatuses"), 0),
+                          "state/terminated/message");
+    return str_take(why, 512);
+}
+
 static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char *now)
 {
     struct arena *a = p->a;
@@ -287,7 +298,7 @@ static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char
     struct str node = json_str_at(pod, "spec/nodeName");
 
     if (!pod || pod_ended(pod)) {
-        struct str why = json_str_at(pod, "status/message");
+        struct str why = pod_last_words(pod);
 
         fail(v, p, NULL,
              why.n ? arena_strdup(a, why)
@@ -318,8 +329,13 @@ static void plan_handed_over(const struct vmi_view *v, struct plan *p, const cha
             plan_again(p, LAST_WORDS_NS - v->pod_gone_ns);
             return;
         }
+        struct str why = pod_last_words(vmi_pod(v));
+
         fail(v, p, NULL,
-             vmi_pod(v) ? "the virtual machine's pod ended and the guest's end was not reported"
+             vmi_pod(v) ? arena_printf(p->a,
+                                       "the virtual machine's pod ended and the guest's end was "
+                                       "not reported%s" STR_FMT,
+                                       why.n ? ": " : "", STR_ARG(why))
                         : "the virtual machine's pod is gone",
              now);
         return;
