@@ -1,5 +1,5 @@
 /* Streams through the API server: the client's WebSocket on one side, the node agent's or a TCP connection to the guest on the
- * other. Each side is paused while the other is full, so a slow reader costs one buffer and no more. */
+ * other. Each side is paused while the other is full. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "http/pump.h"
 #include "http/websocket.h"
 #include "subresources/internal.h"
 
@@ -72,7 +73,7 @@ static void relay_connected(struct websocket *ws)
     }
     x->closed = NULL;
     r->x = NULL;
-    r->client = websocket_accept(x, websocket_offers(x, PROTOCOL) ? PROTOCOL : NULL, &relay_ops, r);
+    r->client = websocket_accept(x, PROTOCOL, &relay_ops, r);
     if (!r->client)
         websocket_close(ws, 1001, "the client cannot be served");
 }
@@ -137,143 +138,60 @@ void stream_agent(struct subresources *s, struct exchange *x, const struct json 
 
 /* --- to a TCP port of the guest ---------------------------------------------------------------------------------------------------- */
 
-struct forward {
-    struct exchange *x; /* until connected */
-    struct websocket *ws;
-    struct loop *loop;
+struct dial {
+    struct exchange *x;
     int fd;
     struct loop_io io;
     struct loop_timer timeout;
-    struct buf out;
-    bool paused;
 };
 
-static void forward_free(struct forward *f)
+static void dial_free(struct dial *d)
 {
-    loop_io_stop(&f->io);
-    loop_timer_stop(&f->timeout);
-    fd_close(&f->fd);
-    buf_done(&f->out);
-    free(f);
+    loop_io_stop(&d->io);
+    loop_timer_stop(&d->timeout);
+    fd_close(&d->fd);
+    free(d);
 }
 
-static void forward_events(struct forward *f)
+static void give_up(struct dial *d, int errnum)
 {
-    loop_io_events(&f->io, (f->paused ? EPOLLRDHUP : EPOLLIN) | (f->out.n ? EPOLLOUT : 0u));
-}
-
-static void forward_flush(struct forward *f)
-{
-    while (f->out.n) {
-        ssize_t n = send(f->fd, f->out.p, f->out.n, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        buf_consume(&f->out, (size_t)n);
-    }
-    if (f->out.n < FULL)
-        websocket_pause(f->ws, false);
-}
-
-static void on_data(struct loop_io *io, uint32_t events)
-{
-    struct forward *f = container_of(io, struct forward, io);
-    char data[32 << 10];
-    ssize_t n;
-
-    if (events & EPOLLOUT)
-        forward_flush(f);
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
-        n = recv(f->fd, data, sizeof data, 0);
-        if (n > 0) {
-            f->paused = websocket_send(f->ws, str_n(data, (size_t)n), true) >= FULL;
-        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            loop_io_stop(&f->io);
-            websocket_close(f->ws, 1000, "");
-            return;
-        }
-    }
-    forward_events(f);
-}
-
-static void forward_message(struct websocket *ws, struct str data, bool binary)
-{
-    struct forward *f = websocket_user(ws);
-
-    (void)binary;
-    if (!f->io.loop)
-        return;
-    buf_addstr(&f->out, data);
-    forward_flush(f);
-    if (f->out.n >= FULL)
-        websocket_pause(ws, true);
-    forward_events(f);
-}
-
-static void forward_writable(struct websocket *ws)
-{
-    struct forward *f = websocket_user(ws);
-
-    f->paused = false;
-    if (f->io.loop)
-        forward_events(f);
-}
-
-static void forward_closed(struct websocket *ws, unsigned code, struct str reason)
-{
-    (void)code;
-    (void)reason;
-    forward_free(websocket_user(ws));
-}
-
-static const struct websocket_ops forward_ops = {.message = forward_message, .writable = forward_writable, .closed = forward_closed};
-
-static void give_up(struct forward *f, int errnum)
-{
-    struct exchange *x = f->x;
+    struct exchange *x = d->x;
     const char *why = arena_printf(&x->arena, "dialing the virtual machine: %s", strerror(errnum));
 
     x->closed = NULL;
-    forward_free(f);
+    dial_free(d);
     respond_refusal(x, 500, why);
 }
 
 static void on_dialed(struct loop_io *io, uint32_t events)
 {
-    struct forward *f = container_of(io, struct forward, io);
-    struct exchange *x = f->x;
-    int status = 0;
+    struct dial *d = container_of(io, struct dial, io);
+    struct exchange *x = d->x;
+    int status = 0, fd;
     socklen_t n = sizeof status;
 
     (void)events;
-    if (getsockopt(f->fd, SOL_SOCKET, SO_ERROR, &status, &n) < 0)
+    if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &status, &n) < 0)
         status = errno;
     if (status) {
-        give_up(f, status);
+        give_up(d, status);
         return;
     }
-    loop_timer_stop(&f->timeout);
-    loop_io_stop(&f->io);
     x->closed = NULL;
-    f->x = NULL;
-    f->ws = websocket_accept(x, websocket_offers(x, PROTOCOL) ? PROTOCOL : NULL, &forward_ops, f);
-    if (!f->ws) {
-        forward_free(f);
-        return;
-    }
-    loop_io_start(f->loop, &f->io, f->fd, EPOLLIN, on_data);
+    loop_io_stop(&d->io); /* before the descriptor moves on */
+    fd = TAKE_FD(d->fd);
+    dial_free(d);
+    pump_start(x, PROTOCOL, fd);
 }
 
 static void on_dial_timeout(struct loop_timer *t)
 {
-    give_up(container_of(t, struct forward, timeout), ETIMEDOUT);
+    give_up(container_of(t, struct dial, timeout), ETIMEDOUT);
 }
 
 static void on_dial_gone(struct exchange *x)
 {
-    forward_free(x->user);
+    dial_free(x->user);
 }
 
 static bool address_of(struct str ip, unsigned port, struct sockaddr_storage *ret, socklen_t *ret_n)
@@ -303,7 +221,7 @@ void stream_port(struct subresources *s, struct exchange *x, const struct json *
     struct str ip = json_str_at(json_item(json_at(vmi, "status/interfaces"), 0), "ipAddress");
     AUTO(error_clear) struct error err = {0};
     struct sockaddr_storage address;
-    struct forward *f;
+    struct dial *d;
     socklen_t n;
     uint64_t number;
 
@@ -322,17 +240,15 @@ void stream_port(struct subresources *s, struct exchange *x, const struct json *
         respond_refusal(x, 400, "the virtual machine has no address yet");
         return;
     }
-    f = NEW(struct forward);
-    f->x = x;
-    f->loop = x->loop;
-    buf_init(&f->out, FULL + 2 * LIMIT_WS_FRAME);
-    x->user = f;
+    d = NEW(struct dial);
+    d->x = x;
+    x->user = d;
     x->closed = on_dial_gone;
-    f->fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (f->fd < 0 || (connect(f->fd, (struct sockaddr *)&address, n) < 0 && errno != EINPROGRESS)) {
-        give_up(f, errno);
+    d->fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (d->fd < 0 || (connect(d->fd, (struct sockaddr *)&address, n) < 0 && errno != EINPROGRESS)) {
+        give_up(d, errno);
         return;
     }
-    loop_timer_start(f->loop, &f->timeout, DIAL_NS, on_dial_timeout);
-    loop_io_start(f->loop, &f->io, f->fd, EPOLLOUT, on_dialed);
+    loop_timer_start(x->loop, &d->timeout, DIAL_NS, on_dial_timeout);
+    loop_io_start(x->loop, &d->io, d->fd, EPOLLOUT, on_dialed);
 }
