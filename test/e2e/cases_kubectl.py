@@ -210,10 +210,11 @@ def a_chart_of_helm_is_installed_and_removed(t):
     with open(chart + "/Chart.yaml", "w", encoding="utf-8") as f:
         f.write("apiVersion: v2\nname: vms\nversion: 0.1.0\n")
     with open(chart + "/templates/vm.yaml", "w", encoding="utf-8") as f:
-        vm = null_vm("from-chart", strategy="Halted")
+        vm = null_vm("from-chart")
         f.write(json.dumps(vm).replace('"from-chart"', '"{{ .Release.Name }}-vm"'))
     env = t.server.env()
     p = run([helm, "install", "rel", chart, "--wait", "--timeout", "60s"], env=env)
     check(p.returncode == 0 and t.server.get("vm", "rel-vm"), "helm install", p.text)
+    t.server.wait_phase("rel-vm")
     p = run([helm, "uninstall", "rel", "--wait"], env=env)
     check(p.returncode == 0 and t.server.get("vm", "rel-vm") is None, "helm uninstall", p.text)
