@@ -95,6 +95,11 @@ static bool whiteout(int dir, struct str base, struct error *err)
     return file_remove_tree(dir, name.p, err);
 }
 
+static bool too_large(const struct fetch *f, struct error *err)
+{
+    return error_set(err, ERROR_TOO_LARGE, "the image is larger than %llu bytes unpacked", (unsigned long long)f->max_bytes);
+}
+
 static bool write_file(struct fetch *f, struct archive *a, struct archive_entry *e, int dir, const char *base, struct error *err)
 {
     AUTO_CLOSE int fd = -1;
@@ -104,13 +109,15 @@ static bool write_file(struct fetch *f, struct archive *a, struct archive_entry 
     la_int64_t at;
     int r;
 
+    if (archive_entry_size(e) < 0 || (uint64_t)archive_entry_size(e) > f->max_bytes) /* holes count, too */
+        return too_large(f, err);
     fd = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return error_errno(err, errno, "%s", base);
     while ((r = archive_read_data_block(a, &block, &n, &at)) == ARCHIVE_OK) {
         f->bytes += n;
         if (f->bytes > f->max_bytes || (uint64_t)at + n > f->max_bytes)
-            return error_set(err, ERROR_TOO_LARGE, "the image is larger than %llu bytes unpacked", (unsigned long long)f->max_bytes);
+            return too_large(f, err);
         for (size_t done = 0; done < n;) {
             ssize_t w = pwrite(fd, (const char *)block + done, n - done, at + (la_int64_t)done);
 
