@@ -787,6 +787,28 @@ static void websockets_close_behind_their_data(void **state)
     }
 }
 
+/* A relay hands on the code that it heard; some of them mean that there was none. */
+static void websockets_send_no_reserved_codes(void **state)
+{
+    static const struct {
+        unsigned given, arrives;
+    } codes[] = {{1005, 1005}, {1006, 1001}, {1015, 1001}, {1011, 1011}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+        AUTO(talk_done) struct talk t = {0};
+        struct http_client *c = client_by(PLAIN);
+
+        w.ws_closed = false;
+        talk_start(&t, c, "/ws");
+        PUMP_UNTIL(t.connected || t.failed);
+        websocket_close(t.ws, codes[i].given, "why");
+        PUMP_UNTIL(t.closed && w.ws_closed);
+        assert_int_equal(w.ws_code, codes[i].arrives);
+        http_client_free(c);
+    }
+}
+
 static void websockets_refused(void **state)
 {
     AUTO(talk_done) struct talk t = {0}, early = {0};
@@ -820,6 +842,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(answers_into_the_void, setup, teardown),
         cmocka_unit_test_setup_teardown(websockets_talk, setup, teardown),
         cmocka_unit_test_setup_teardown(websockets_close_behind_their_data, setup, teardown),
+        cmocka_unit_test_setup_teardown(websockets_send_no_reserved_codes, setup, teardown),
         cmocka_unit_test_setup_teardown(websockets_refused, setup, teardown),
     };
 

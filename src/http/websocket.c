@@ -520,9 +520,24 @@ void websocket_pause(struct websocket *ws, bool paused)
         loop_defer(ws->loop, &ws->run, run_deferred);
 }
 
+/* Relays pass on what they were told: 1005, 1006 and 1015 are said to users only, never on the wire (RFC 6455 §7.4.1). */
+static unsigned code_to_send(unsigned code)
+{
+    switch (code) {
+    case WSLAY_CODE_NO_STATUS_RCVD:
+        return 0; /* a close without a code */
+    case WSLAY_CODE_ABNORMAL_CLOSURE:
+    case WSLAY_CODE_TLS_HANDSHAKE:
+        return WSLAY_CODE_GOING_AWAY;
+    default:
+        return code;
+    }
+}
+
 void websocket_close(struct websocket *ws, unsigned code, const char *reason)
 {
-    struct str r = str_take(str_of(reason ? reason : ""), sizeof ws->our_reason - 1);
+    unsigned sent = code_to_send(code);
+    struct str r = str_take(str_of(reason && sent ? reason : ""), sizeof ws->our_reason - 1);
 
     if (!ws->conn) {
         http_call_cancel(TAKE(ws->call));
@@ -533,7 +548,7 @@ void websocket_close(struct websocket *ws, unsigned code, const char *reason)
         || loop_timer_active(&ws->close_timer))
         return;
     ws->closing = true;
-    ws->our_code = code;
+    ws->our_code = sent;
     memcpy(ws->our_reason, r.p, r.n); /* and the zero that is there */
     queue_close(ws);
     websocket_pause(ws, false); /* the peer's answer must get through */

@@ -52,7 +52,7 @@ static void relay_closed(struct websocket *ws, unsigned code, struct str reason)
     else
         r->agent = NULL;
     if (r->client || r->agent) {
-        websocket_close(r->client ? r->client : r->agent, code == 1006 ? 1001 : code, why ? why : "");
+        websocket_close(r->client ? r->client : r->agent, code, why ? why : "");
         return;
     }
     if (!r->x)
