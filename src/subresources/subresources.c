@@ -158,9 +158,12 @@ static void on_pods(void *user, const struct client_response *r)
 
 static void list_pods(struct op *o)
 {
+    const char *query = arena_printf(o->a, "labelSelector=kubevirt.io%%2Fcreated-by%%3D" STR_FMT,
+                                     STR_ARG(json_str_at(o->vmi, "metadata/uid")));
+
     o->call = client_call(o->s->config.client,
                           &(struct client_request){.verb = CLIENT_LIST, .group = "", .version = "v1", .plural = "pods", .ns = o->ns,
-                                                   .query = STR("labelSelector=kubevirt.io%3Dvirt-launcher")},
+                                                   .query = str_of(query)},
                           on_pods, o);
 }
 
