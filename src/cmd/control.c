@@ -130,7 +130,9 @@ static void relay_done(void *user, int status, struct str body, const struct err
     (void)status;
     (void)body;
     r->x->closed = NULL;
-    if (r->started)
+    if (r->started && err->kind != ERROR_NONE)
+        exchange_abort(r->x); /* a log that was cut off must not look like a whole one */
+    else if (r->started)
         exchange_end(r->x);
     else
         apiserver_respond_error(r->x, err);
