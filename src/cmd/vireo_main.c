@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -73,6 +74,8 @@ static int usage(FILE *to)
 
 int main(int argc, char **argv)
 {
+    /* A reader that went away - of a console, or of our own log - is an error like others. Programs that we start get it back. */
+    signal(SIGPIPE, SIG_IGN);
     if (argc < 2)
         return usage(stderr);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
