@@ -47,7 +47,8 @@ static bool fill_object(struct arena *a, const struct schema_type *t, const stru
             continue;
         if (!out) {
             out = ARENA_ARRAY(a, struct json_member, v->n + t->n_fields);
-            memcpy(out, v->members, v->n * sizeof *out);
+            if (v->n > 0)
+                memcpy(out, v->members, v->n * sizeof *out);
         }
         if (m) {
             out[m - v->members].value = changed ? now : *value;
