@@ -33,7 +33,8 @@ struct image_pull {
     void *user;
 };
 void image_store_pull(struct image_store *s, const struct image_pull *p); /* equal pulls are joined */
-/* Removes what no name in `keep` (digests, NULL-terminated) uses. */
+/* Removes one image that none of `keep` (digests, NULL-terminated) is, if it was not asked for within the last hour, or the disk is
+ * nearly full: the one that was asked for longest ago. Nothing while a pull is under way. */
 void image_store_prune(struct image_store *s, const char *const *keep);
 
 /* The fetcher's main: reads its job as JSON from descriptor 3, writes below descriptor 4, finds local images below descriptor 5 and

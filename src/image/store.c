@@ -6,9 +6,11 @@
  *   images/tmp/<n>/             a fetcher's work; removed at start */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <dirent.h>
 
@@ -28,6 +30,8 @@
  * network and counts no more, up to a number that memory allows; nothing runs for ever. */
 #define LONG_AFTER  SECONDS(20)
 #define MAX_LONG    32
+#define UNUSED_NS   SECONDS(3600)
+#define FULL_PERCENT 10
 #define MAX_RUNTIME SECONDS(2 * 3600)
 
 struct waiter {
@@ -85,6 +89,18 @@ static void pull_free(struct pull *p)
     free(p);
 }
 
+/* When an image was last asked for. */
+static void touch(struct image_store *s, int fd)
+{
+    int64_t now = loop_unix_ns(s->config.loop);
+    struct timespec t = {now / SECONDS(1), now % SECONDS(1)};
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd); /* the descriptor may be of O_PATH */
+    if (utimensat(AT_FDCWD, path, (const struct timespec[]){t, t}, 0) < 0)
+        log_debug("images", "%s, ignoring", strerror(errno));
+}
+
 static void answer(struct pull *p)
 {
     struct image_store *s = p->store;
@@ -104,6 +120,7 @@ static void answer(struct pull *p)
             w.done(w.user, -1, NULL, NULL, &err);
             continue;
         }
+        touch(s, fd);
         AUTO_FREE char *path = xasprintf("%s/%s", s->path, name);
         w.done(w.user, TAKE_FD(fd), path, p->digest, &err);
     }
@@ -116,10 +133,18 @@ static void on_finish(struct loop_defer *d)
     answer(container_of(d, struct pull, finish));
 }
 
+static bool write_index(struct image_store *s, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf text = {0};
+
+    json_write(&text, json_object(&a, "references", s->index, NULL));
+    return file_write(s->dir, "index.json", buf_str(&text), 0600, err);
+}
+
 static void remember(struct image_store *s, const char *key, const char *digest)
 {
     AUTO(arena_done) struct arena fresh = {0};
-    AUTO(buf_done) struct buf text = {0};
     AUTO(error_clear) struct error err = {0};
     const struct json *index = json_with(&fresh, s->index, key, json_new_z(&fresh, digest));
 
@@ -127,8 +152,7 @@ static void remember(struct image_store *s, const char *key, const char *digest)
     arena_done(&s->index_arena);
     s->index_arena = TAKE(fresh);
     s->index = index;
-    json_write(&text, json_object(&s->index_arena, "references", index, NULL));
-    if (!file_write(s->dir, "index.json", buf_str(&text), 0600, &err))
+    if (!write_index(s, &err))
         log_warning("images", "%s: the image is fetched again after a restart, ignoring", error_text(&err));
 }
 
@@ -404,20 +428,63 @@ static bool kept(const char *const *keep, const char *hex)
     return false;
 }
 
+static bool nearly_full(int dir)
+{
+    struct statvfs fs;
+
+    return fstatvfs(dir, &fs) == 0 && fs.f_blocks > 0 && fs.f_bavail < fs.f_blocks / 100 * FULL_PERCENT;
+}
+
+/* Names of the image go with it: a copy that is not there must not look like one. */
+static void forget(struct image_store *s, const char *hex)
+{
+    AUTO(arena_done) struct arena fresh = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *left = json_object(&fresh, NULL);
+
+    json_each_member(m, s->index)
+        if (!str_ends(json_str(&m->value), str_of(hex)))
+            left = json_with_str(&fresh, left, json_str(&m->key), &m->value);
+    left = json_copy(&fresh, left);
+    arena_done(&s->index_arena);
+    s->index_arena = TAKE(fresh);
+    s->index = left;
+    if (!write_index(s, &err))
+        log_warning("images", "%s, ignoring", error_text(&err));
+}
+
 void image_store_prune(struct image_store *s, const char *const *keep)
 {
     int copy = openat(s->dir, "roots", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+    bool full = nearly_full(s->dir);
+    int64_t oldest = INT64_MAX, now = loop_unix_ns(s->config.loop);
+    AUTO(error_clear) struct error err = {0};
+    char name[NAME_MAX + 1] = "";
     struct dirent *e;
 
-    while (d && (e = readdir(d))) {
-        AUTO(error_clear) struct error err = {0};
+    while (d && list_empty(&s->pulls) && (e = readdir(d))) {
+        struct stat st;
+        int64_t used;
 
-        if (e->d_name[0] == '.' || kept(keep, e->d_name))
+        if (e->d_name[0] == '.' || kept(keep, e->d_name) || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
-        if (!file_remove_tree(dirfd(d), e->d_name, &err))
+        used = st.st_mtim.tv_sec * SECONDS(1) + st.st_mtim.tv_nsec;
+        if (used < oldest && (full || now - used > UNUSED_NS)) {
+            oldest = used;
+            snprintf(name, sizeof name, "%s", e->d_name);
+        }
+    }
+    if (name[0]) {
+        forget(s, name);
+        if (file_remove_tree(dirfd(d), name, &err))
+            log_info("images", "sha256:%s removed: no virtual machine uses it, last asked for %lld min ago%s", name,
+                     (long long)((now - oldest) / SECONDS(60)), full ? "; the disk is nearly full" : "");
+        else
             log_warning("images", "%s, ignoring", error_text(&err));
     }
     if (d)
         closedir(d);
+    else
+        fd_close(&copy);
 }

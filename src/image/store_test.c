@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -105,9 +106,64 @@ static void a_registry_that_trickles_keeps_nobody_elses_image_waiting(void **sta
     assert_int_equal(w->failed, 6);
 }
 
+static bool root_there(struct world *w)
+{
+    char name[128];
+
+    snprintf(name, sizeof name, "images/roots/%064d", 7);
+    return faccessat(w->dirfd, name, F_OK, 0) == 0;
+}
+
+static void an_image_that_nobody_uses_goes(void **state)
+{
+    struct world *w = *state;
+    const char *const nobody[] = {NULL};
+    char digest[80];
+    const char *const somebody[] = {"sha256:00", digest, NULL};
+    struct statvfs fs;
+    AUTO(error_clear) struct error err = {0};
+    AUTO(buf_done) struct buf index = {0};
+
+    if (statvfs(w->dir, &fs) == 0 && fs.f_bavail < fs.f_blocks / 5) {
+        print_message("skipped: the disk is nearly full\n");
+        skip();
+    }
+    snprintf(digest, sizeof digest, "sha256:%064d", 7);
+    pull(w, "localhost/a:x");
+    turns(w, 1);
+    assert_true(root_there(w));
+    image_store_prune(w->store, nobody);
+    assert_true(root_there(w)); /* asked for just now */
+    loop_fake_advance(w->loop, SECONDS(3000));
+    pull(w, "localhost/a:x");
+    turns(w, 2);
+    loop_fake_advance(w->loop, SECONDS(3000));
+    image_store_prune(w->store, nobody);
+    assert_true(root_there(w)); /* the hour counts from the last time */
+    loop_fake_advance(w->loop, SECONDS(3000));
+    image_store_prune(w->store, somebody);
+    assert_true(root_there(w));
+    pull(w, "localhost/slow:x");
+    loop_turn(w->loop, 0);
+    image_store_prune(w->store, nobody);
+    assert_true(root_there(w)); /* not while something is fetched */
+    loop_fake_advance(w->loop, SECONDS(3 * 3600));
+    turns(w, 3);
+    image_store_prune(w->store, nobody);
+    assert_false(root_there(w));
+    assert_true(file_read(w->dirfd, "images/index.json", &index, &err));
+    assert_string_equal(index.p, "{\"references\":{}}");
+    image_store_prune(w->store, nobody);
+    w->done = 0;
+    pull(w, "localhost/a:x"); /* and it comes back when it is wanted */
+    turns(w, 1);
+    assert_true(root_there(w));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_image_that_nobody_uses_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_registry_that_trickles_keeps_nobody_elses_image_waiting, setup, teardown),
     };
 

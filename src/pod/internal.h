@@ -42,6 +42,8 @@ struct record { /* owns its texts */
     pid_t pid;
     uint64_t start_ticks; /* field 22 of /proc/<pid>/stat: with the boot id the identity of a process */
     VEC(struct record_claim) claims;
+    VEC(char *) images;  /* digests */
+    bool images_known;   /* not so in records of releases that did not write them */
     char ip[46], host_ip[46];
     int64_t created_ns, started_ns, finished_ns;
     int exit_code, signal;
@@ -96,7 +98,7 @@ struct pod_runtime {
     struct informer *informer; /* NULL while not started */
     struct recorder *recorder;
     struct map pods; /* uid → struct pod */
-    struct loop_timer log_timer;
+    struct loop_timer log_timer, prune_timer;
     struct strays strays;
     struct list followers; /* of logs */
 
@@ -231,6 +233,12 @@ const struct json *status_running(const struct json *pod, const struct record *r
 const struct json *status_waiting(const struct json *pod, const char *reason, const char *message, const struct record *rec,
                                   int64_t now_ns, struct arena *a);
 const struct json *status_ended(const struct json *pod, const struct record *rec, struct arena *a);
+/* prune.c: images that no pod uses go */
+void prune_start(struct pod_runtime *r);
+void prune_now(struct pod_runtime *r); /* at most one */
+void prune_note(struct pod *p, const char *digest); /* the pod has got this image */
+void prune_forget(struct pod *p);      /* it starts anew */
+
 /* publish.c: and their way to the API */
 void pod_publish(struct pod *p, enum pod_publish what);
 void pod_publish_waiting(struct pod *p, const char *reason, const char *message);

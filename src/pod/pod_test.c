@@ -115,6 +115,17 @@ void image_store_pull(struct image_store *s, const struct image_pull *p)
         p->done(p->user, -1, NULL, NULL, &err);
 }
 
+static char pruned[256]; /* what was to be kept */
+
+void image_store_prune(struct image_store *s, const char *const *keep)
+{
+    (void)s;
+    pruned[0] = 0;
+    for (; *keep; keep++)
+        snprintf(pruned + strlen(pruned), sizeof pruned - strlen(pruned), "%s ", *keep);
+    snprintf(pruned + strlen(pruned), sizeof pruned - strlen(pruned), ".");
+}
+
 /* ---- fixture ---- */
 
 static bool can_run(void)
@@ -714,6 +725,47 @@ static void test_image_missing(void **state)
     await_phase(f, "p", "Running");
 }
 
+/* Whatever it has open, nothing would keep a second one from being started beside it. */
+static void test_a_sandbox_without_a_record_does_not_run_on(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_FREE char *path = NULL, *uid = NULL;
+
+    NEEDS_CRUN();
+    create_pod(f, "p", "vmi-1", "\"run\"", "", "");
+    await_phase(f, "p", "Running");
+    uid = xstrdup(known(f, "p")->rec.uid);
+    path = xasprintf("pods/%s/" RECORD_NAME, uid);
+    assert_true(cgroup_any(f->runtime->instance, uid) > 0);
+    assert_int_equal(unlinkat(f->dirfd, path, 0), 0);
+    restart(f);
+    assert_int_equal(cgroup_any(f->runtime->instance, uid), 0);
+}
+
+static bool is_synced(struct fixture *f) { return f->runtime->synced; }
+
+/* What a running pod's record names is kept, also by a runtime that was started again; what no pod uses is not. */
+static void test_images_in_use(void **state)
+{
+    struct fixture *f = *state;
+
+    NEEDS_CRUN();
+    image_root = xstrdup("/usr/share");
+    create_pod(f, "p", "vmi-1", "\"run\"",
+               "{\"name\":\"i\",\"image\":{\"reference\":\"x\"}},{\"name\":\"j\",\"image\":{\"reference\":\"x\"}}",
+               "{\"name\":\"i\",\"mountPath\":\"" KV_DIR_CONTAINER_DISK "/i\"}");
+    await_phase(f, "p", "Running");
+    prune_now(f->runtime);
+    assert_string_equal(pruned, "sha256:00 .");
+    restart(f);
+    pruned[0] = 0;
+    prune_now(f->runtime); /* not before all pods are known */
+    assert_string_equal(pruned, "");
+    turn_until(f, is_synced, "synced");
+    prune_now(f->runtime);
+    assert_string_equal(pruned, "sha256:00 .");
+}
+
 /* Pull secrets of the pod's namespace: both forms count, what is missing or of another type is told and not waited for. */
 static void test_pull_secrets(void **state)
 {
@@ -796,6 +848,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_image_missing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_sandbox_without_a_record_does_not_run_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_images_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pull_secrets, setup, teardown),
         cmocka_unit_test_setup_teardown(test_claimed_but_not_bound, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_all, setup, teardown),

@@ -502,7 +502,6 @@ static void image_answered(void *user, int root_fd, const char *root_path, const
     struct pod *p = op_end(user, &arg);
     struct volume *v = arg;
 
-    (void)digest;
     if (root_fd >= 0)
         close(root_fd);
     if (!p)
@@ -515,6 +514,7 @@ static void image_answered(void *user, int root_fd, const char *root_path, const
         fail_later(v->w, "Failed", p->failures ? "ImagePullBackOff" : "ErrImagePull", &told);
     } else {
         v->host_path = arena_strdup(&v->w->arena, str_of(root_path));
+        prune_note(p, digest);
     }
     answered(v->w);
 }
@@ -656,6 +656,7 @@ void pod_prepare(struct pod *p)
         return;
     }
     volumes = json_at(w->pod, "spec/volumes");
+    prune_forget(p);
     p->state = POD_PREPARING;
     p->work = w;
     w->pending = w->claims_pending = 1; /* ours: nothing is complete before all are asked for */

@@ -23,6 +23,9 @@ void record_done(struct record *r)
     for (size_t i = 0; i < r->claims.n; i++)
         free(r->claims.p[i].volume);
     vec_done(&r->claims);
+    for (size_t i = 0; i < r->images.n; i++)
+        free(r->images.p[i]);
+    vec_done(&r->images);
     *r = (struct record){0};
 }
 
@@ -37,6 +40,15 @@ static const struct json *claims_json(const struct record *r, struct arena *a)
                                                 "shared", json_new_bool(c->shared), NULL));
     }
     return list;
+}
+
+static const struct json *images_json(const struct record *r, struct arena *a)
+{
+    const struct json *list = json_array(a, NULL);
+
+    for (size_t i = 0; i < r->images.n; i++)
+        list = json_append(a, list, json_new_z(a, r->images.p[i]));
+    return r->images_known ? list : NULL;
 }
 
 static bool replace(int dirfd, struct str text, struct error *err)
@@ -61,7 +73,7 @@ bool record_write(int pod_dirfd, const struct record *r, struct error *err)
                                "vmiUID", json_new_z(&a, r->vmi_uid), "migrationTarget", json_new_bool(r->migration_target),
                                "bootID", json_new_z(&a, r->boot_id), "slot", json_new_i64(&a, r->slot), "pid",
                                json_new_i64(&a, r->pid), "startTicks", json_new_i64(&a, (int64_t)r->start_ticks), "claims",
-                               claims_json(r, &a), "ip", json_new_z(&a, r->ip), "hostIP", json_new_z(&a, r->host_ip),
+                               claims_json(r, &a), "images", images_json(r, &a), "ip", json_new_z(&a, r->ip), "hostIP", json_new_z(&a, r->host_ip),
                                "createdNs", json_new_i64(&a, r->created_ns), "startedNs", json_new_i64(&a, r->started_ns),
                                "finishedNs", json_new_i64(&a, r->finished_ns), "exitCode", json_new_i64(&a, r->exit_code),
                                "signal", json_new_i64(&a, r->signal), "reason", json_new_z(&a, r->reason), "message",
@@ -122,6 +134,10 @@ bool record_read(int pod_dirfd, struct record *ret, struct error *err)
         vec_push(&r.claims, (struct record_claim){.volume = str_dup(json_str_at(c, "volume")),
                                                   .write = json_bool_at(c, "write", true),
                                                   .shared = json_bool_at(c, "shared", false)});
+    r.images_known = json_is(json_get(v, "images"), JSON_ARRAY);
+    json_each_item(image, json_get(v, "images"))
+        if (json_str(image).n)
+            vec_push(&r.images, str_dup(json_str(image)));
     *ret = TAKE(r);
     return true;
 }

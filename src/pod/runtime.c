@@ -563,6 +563,7 @@ void pod_runtime_start(struct pod_runtime *r)
                                                          .field_selector = str_of(selector), .changed = changed,
                                                          .synced = synced, .user = r});
     log_start(r);
+    prune_start(r);
 }
 
 void pod_runtime_free(struct pod_runtime *r)
@@ -570,6 +571,7 @@ void pod_runtime_free(struct pod_runtime *r)
     if (!r)
         return;
     log_stop(r);
+    loop_timer_stop(&r->prune_timer);
     loop_defer_cancel(&r->stop_check);
     map_done_with(&r->pods, pod_free);
     informer_free(r->informer);
