@@ -583,6 +583,7 @@ static void a_silent_node_loses_its_instances(void **state)
     turns(w);
     assert_true(str_is(
         meta_label(fake_get(w->client, "nodes", "n1", &w->a), "kubevirt.io/schedulable"), "false"));
+    assert_true(condition_is(fake_get(w->client, "nodes", "n1", &w->a), "Ready", "Unknown"));
     assert_string_equal(VMI("status/phase"), "Running");                 /* its pod lives */
     fake_delete(w->client, "pods", fake_only(w->client, "pods", &w->a)); /* as an eviction would */
     loop_fake_advance(w->loop, SECONDS(31));

@@ -13,7 +13,8 @@ void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
 {
     struct arena *a = p->a;
     struct node_view v = {.node = object_of(c, RESOURCE_NODE, str_of(k->key), a),
-                          .now_unix_ns = loop_unix_ns(c->loop)};
+                          .now_unix_ns = loop_unix_ns(c->loop),
+                          .embedded = c->config.embedded};
 
     if (!v.node)
         return;

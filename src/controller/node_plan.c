@@ -56,6 +56,22 @@ static void give_up(const struct node_view *v, struct plan *p)
     }
 }
 
+/* Closed for new VMs, and not Ready any more: one write after the other, as each is bound to what it was planned on. */
+static void close_node(const struct node_view *v, struct plan *p)
+{
+    const struct condition unknown = {.type = "Ready",
+                                      .status = "Unknown",
+                                      .reason = "NodeStatusUnknown",
+                                      .message = "the node agent has not been heard of for 5 minutes"};
+
+    if (!str_is(meta_label(v->node, "kubevirt.io/schedulable"), "false"))
+        plan_patch(p, RESOURCE_NODE, v->node,
+                   meta_with_label(p->a, v->node, "kubevirt.io/schedulable", STR("false")), false);
+    else if (v->embedded)
+        plan_patch(p, RESOURCE_NODE, v->node,
+                   condition_set(p->a, v->node, &unknown, time_text(p->a, v->now_unix_ns)), true);
+}
+
 /* > 0: nanoseconds until it is silent. A node that never had an agent is none of ours. */
 static int64_t left_of(const struct json *node, int64_t now_unix_ns)
 {
@@ -82,9 +98,7 @@ void node_plan(const struct node_view *v, struct plan *p)
             plan_again(p, left);
         return;
     }
-    if (!str_is(meta_label(v->node, "kubevirt.io/schedulable"), "false"))
-        plan_patch(p, RESOURCE_NODE, v->node,
-                   meta_with_label(p->a, v->node, "kubevirt.io/schedulable", STR("false")), false);
+    close_node(v, p);
     plan_again(p, AGAIN_NS); /* their pods go one by one */
     give_up(v, p);
 }

@@ -8,6 +8,7 @@ struct node_view {
     const struct json
         *live; /* object: UIDs of VMIs that have a pod that neither ended nor is going */
     int64_t now_unix_ns;
+    bool embedded; /* no other controller says that the node is not ready */
 };
 void node_plan(const struct node_view *v, struct plan *p);
 bool node_silent(const struct json *node, int64_t now_unix_ns);
