@@ -26,6 +26,7 @@ struct node_object {
     struct loop_timer beat;
     int step;
     bool again;
+    int64_t ready_unix_ns, probed_unix_ns; /* since when the conditions say what they say */
 };
 
 static void next(struct node_object *n);
@@ -103,15 +104,19 @@ static const struct json *node_info(const struct handler *h, struct arena *a)
 }
 
 static const struct json *condition(struct arena *a, const char *type, const char *status, const char *reason,
-                                    const char *message, const char *now)
+                                    const char *message, const char *now, int64_t since_unix_ns)
 {
+    char since[TIME_TEXT_LEN + 1];
+
+    ident_time(since_unix_ns, false, since);
     return json_object(a, "type", json_new_z(a, type), "status", json_new_z(a, status), "reason", json_new_z(a, reason),
                        "message", json_new_z(a, message), "lastHeartbeatTime", json_new_z(a, now), "lastTransitionTime",
-                       json_new_z(a, now), NULL);
+                       json_new_z(a, since), NULL);
 }
 
-static const struct json *conditions(const struct handler *h, struct arena *a, const char *now)
+static const struct json *conditions(const struct node_object *n, struct arena *a, const char *now)
 {
+    const struct handler *h = n->h;
     const char *kvm_status = !h->kvm_known || h->kvm.verdict == PROBE_INCONCLUSIVE ? "Unknown"
                              : h->kvm.verdict == PROBE_WORKS                      ? "True"
                                                                                   : "False";
@@ -119,9 +124,11 @@ static const struct json *conditions(const struct handler *h, struct arena *a, c
     const char *verdict = h->kvm_known ? probe_verdict_name(h->kvm.verdict) : "probing";
 
     buf_addf(&reason, "KVM%c%s", verdict[0] - 'a' + 'A', verdict + 1);
-    return json_array(a, condition(a, "Ready", "True", "KubeletReady", "the node agent is posting ready status", now),
+    return json_array(a, condition(a, "Ready", "True", "KubeletReady", "the node agent is posting ready status", now,
+                                   n->ready_unix_ns),
                       condition(a, "KVMWorks", kvm_status, reason.p,
-                                h->kvm_known ? h->kvm.reason : "the accelerator probe is still running", now),
+                                h->kvm_known ? h->kvm.reason : "the accelerator probe is still running", now,
+                                n->probed_unix_ns),
                       NULL);
 }
 
@@ -145,14 +152,15 @@ static const struct json *heartbeat(const struct handler *h, struct arena *a)
     return json_object(a, "kubevirt.io/heartbeat", json_new_z(a, now), NULL);
 }
 
-static const struct json *status(const struct handler *h, struct arena *a)
+static const struct json *status(const struct node_object *n, struct arena *a)
 {
+    const struct handler *h = n->h;
     char now[TIME_TEXT_LEN + 1], host[256] = "";
 
     ident_time(loop_unix_ns(h->loop), false, now);
     gethostname(host, sizeof host - 1);
     return json_object(a, "capacity", resources(h, a, 0), "allocatable", resources(h, a, RESERVED_BYTES), "conditions",
-                       conditions(h, a, now), "nodeInfo", node_info(h, a), "addresses",
+                       conditions(n, a, now), "nodeInfo", node_info(h, a), "addresses",
                        json_array(a,
                                   json_object(a, "type", json_new_z(a, "InternalIP"), "address", json_new_z(a, "127.0.0.1"), NULL),
                                   json_object(a, "type", json_new_z(a, "Hostname"), "address", json_new_z(a, host), NULL), NULL),
@@ -198,13 +206,13 @@ static void next(struct node_object *n)
         r.body = json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "Node"), "metadata",
                              json_object(&a, "name", json_new_z(&a, h->node_name), "labels", labels(h, &a), "annotations",
                                          heartbeat(h, &a), NULL),
-                             "spec", json_object(&a, NULL), "status", status(h, &a), NULL);
+                             "spec", json_object(&a, NULL), "status", status(n, &a), NULL);
     } else {
         r.verb = CLIENT_PATCH_MERGE;
         r.subresource = h->config.embedded ? "status" : NULL;
         r.body = json_object(&a, "metadata",
                              json_object(&a, "labels", labels(h, &a), "annotations", heartbeat(h, &a), NULL), "status",
-                             h->config.embedded ? status(h, &a) : NULL, NULL);
+                             h->config.embedded ? status(n, &a) : NULL, NULL);
     }
     n->call = client_call(h->client, &r, on_done, n);
 }
@@ -214,6 +222,7 @@ struct node_object *node_object_new(struct handler *h)
     struct node_object *n = NEW(struct node_object);
 
     n->h = h;
+    n->ready_unix_ns = n->probed_unix_ns = loop_unix_ns(h->loop);
     n->step = STEP_CREATE;
     next(n);
     return n;
@@ -221,6 +230,7 @@ struct node_object *node_object_new(struct handler *h)
 
 void node_object_probe(struct node_object *n)
 {
+    n->probed_unix_ns = loop_unix_ns(n->h->loop);
     if (n->call) {
         n->again = true;
         return;
