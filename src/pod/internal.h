@@ -75,6 +75,8 @@ void process_boot_id(char ret[40]);
 bool cgroup_hybrid(void);                  /* both versions mounted: crun needs help */
 pid_t cgroup_any(const char *instance, const char *uid); /* a process in the pod's cgroup, 0: none */
 void cgroup_kill(const char *instance, const char *uid); /* SIGKILL to all in it */
+bool cgroup_end(const char *instance, const char *uid);  /* the same until none is left; false after 2 s */
+void cgroup_each(const char *instance, void (*fn)(void *user, const char *uid), void *user);
 bool cgroup_oom(const char *instance, const char *uid);  /* the kernel killed for memory in it */
 /* CPU weight of a pod, or of all together (uid NULL), in shares: 2…262144. */
 MUST_CHECK bool cgroup_weigh(const char *instance, const char *uid, uint64_t shares, struct error *err);

@@ -729,7 +729,7 @@ static void test_image_missing(void **state)
 static void test_a_sandbox_without_a_record_does_not_run_on(void **state)
 {
     struct fixture *f = *state;
-    AUTO_FREE char *path = NULL, *uid = NULL;
+    AUTO_FREE char *path = NULL, *uid = NULL, *netns = NULL;
 
     NEEDS_CRUN();
     create_pod(f, "p", "vmi-1", "\"run\"", "", "");
@@ -740,6 +740,8 @@ static void test_a_sandbox_without_a_record_does_not_run_on(void **state)
     assert_int_equal(unlinkat(f->dirfd, path, 0), 0);
     restart(f);
     assert_int_equal(cgroup_any(f->runtime->instance, uid), 0);
+    netns = xasprintf("%s/run/netns/%s", f->runtime->dir, uid);
+    umount2(netns, MNT_DETACH); /* what else it had stays for a person to look at */
 }
 
 static bool is_synced(struct fixture *f) { return f->runtime->synced; }

@@ -207,6 +207,29 @@ void cgroup_kill(const char *instance, const char *uid)
     }
 }
 
+bool cgroup_end(const char *instance, const char *uid)
+{
+    for (int i = 0; i < 100 && cgroup_any(instance, uid); i++) {
+        cgroup_kill(instance, uid);
+        usleep(20000);
+    }
+    return !cgroup_any(instance, uid);
+}
+
+void cgroup_each(const char *instance, void (*fn)(void *user, const char *uid), void *user)
+{
+    char path[PATH_MAX];
+    DIR *d;
+
+    cgroup_path(path, "pids", instance, NULL, NULL);
+    d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_type == DT_DIR && e->d_name[0] != '.')
+            fn(user, e->d_name);
+    if (d)
+        closedir(d);
+}
+
 bool cgroup_oom(const char *instance, const char *uid)
 {
     AUTO(buf_done) struct buf text = {0};

@@ -451,6 +451,20 @@ static void adopt(struct pod_runtime *r, struct record *take_rec)
     pod_step_soon(p);
 }
 
+/* A sandbox whose record was lost or damaged: nobody knows which machine and volumes it has, so nothing would keep a second one
+ * from being started beside it. It ends before anything starts. */
+static void end_unknown(void *user, const char *uid)
+{
+    struct pod_runtime *r = user;
+
+    if (map_get(&r->pods, str_of(uid)) || !cgroup_any(r->instance, uid))
+        return;
+    if (cgroup_end(r->instance, uid))
+        log_error(NULL, "pods/%s: it ran, but its record is gone: ended, lest its machine runs twice", uid);
+    else
+        log_error(NULL, "pods/%s: it runs, its record is gone, and it cannot be ended: do that by hand", uid);
+}
+
 static void adopt_dir(struct pod_runtime *r, const char *name)
 {
     AUTO(record_done) struct record rec = {0};
@@ -466,11 +480,11 @@ static void adopt_dir(struct pod_runtime *r, const char *name)
     } else if (err.kind == ERROR_NOT_FOUND) {
         /* Made, but not yet recorded: nothing was started. */
         error_clear(&err);
+        end_unknown(r, name);
         if (!file_remove_tree(r->pods_fd, name, &err))
             log_warning(NULL, "pods/%s: %s, ignoring", name, error_text(&err));
     } else {
-        /* Unreadable: it may run. Its directory and cgroup stay for a person to judge. */
-        log_error(NULL, "pods/%s: %s: left alone; end its processes and remove it", name, error_text(&err));
+        log_error(NULL, "pods/%s: %s: its processes are ended; remove it", name, error_text(&err));
     }
 }
 
@@ -485,6 +499,7 @@ static void adopt_all(struct pod_runtime *r)
         if (ident_is_uuid(str_of(e->d_name)))
             adopt_dir(r, e->d_name);
     closedir(d);
+    cgroup_each(r->instance, end_unknown, r);
 }
 
 /* ---- the whole ---- */
