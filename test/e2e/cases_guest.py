@@ -107,16 +107,45 @@ def a_containerDisk_comes_from_an_archive_and_from_a_registry_on_localhost(t):
         s.delete("vm", name)
 
 
+@case
+def a_registry_that_wants_a_password_gets_that_of_the_imagePullSecret(t):
+    s = t.server
+    for tool in ("docker-registry", "skopeo"):
+        if not shutil.which(tool):
+            raise Skip(tool + " is not installed")
+    with registry(t, password=True) as address:
+        vm = linux_disk_vm("private", address + "/tiny:latest")
+        vm["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["imagePullSecret"] = "of-registry"
+        s.apply(vm)
+        until(15, "what is missing is named",
+              lambda: any("imagePullSecret" in e["message"] for e in s.events("private") if e["type"] == "Warning"),
+              explain=lambda: s.describe("vmi", "private"))
+        s.kubectl("create", "secret", "docker-registry", "of-registry", "--docker-server=" + address, "--docker-username=pull",
+                  "--docker-password=s3cret")
+        s.wait_phase("private")
+        # What one tenant's password brought does not serve others.
+        s.apply(linux_disk_vm("rider", address + "/tiny:latest"))
+        until(15, "who has no password gets no image",
+              lambda: any("wants credentials" in e["message"] for e in s.events("rider") if e["type"] == "Warning"),
+              explain=lambda: s.describe("vmi", "rider"))
+    s.delete("vm", "rider")
+    s.delete("vm", "private")
+
+
 @contextlib.contextmanager
-def registry(t):
+def registry(t, password=False):
     port, folder = free_port(), tempfile.mkdtemp(prefix="vireo-e2e-registry-")
     config = os.path.join(folder, "config.yml")
     with open(config, "w", encoding="utf-8") as f:
         f.write("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: 127.0.0.1:%d}\n" % (folder, port))
+        if password:
+            f.write("auth: {htpasswd: {realm: private, path: %s/htpasswd}}\n" % folder)
+    with open(folder + "/htpasswd", "w", encoding="utf-8") as f:
+        f.write("pull:$2b$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK\n") # s3cret, by bcrypt
     with Background(["docker-registry", "serve", config]) as r:
         try:
-            until(10, "the registry answers", lambda: run(["curl", "-sf", "http://127.0.0.1:%d/v2/" % port]).returncode == 0)
-            p = run(["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "oci:%s/tiny:latest" % t.config.guest,
+            until(10, "the registry answers", lambda: run(["curl", "-s", "http://127.0.0.1:%d/v2/" % port]).returncode == 0)
+            p = run(["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", *(["--dest-creds=pull:s3cret"] if password else []), "oci:%s/tiny:latest" % t.config.guest,
                      "docker://127.0.0.1:%d/tiny:latest" % port], timeout=120)
             check(p.returncode == 0, "skopeo copy", p.text, r.text[-500:])
             yield "localhost:%d" % port

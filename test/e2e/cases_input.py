@@ -121,22 +121,26 @@ def a_port_in_use_a_directory_in_use_and_a_wrong_flag_are_one_line_each(t):
     s = t.server
     argv = s.argv("serve")
     folder = tempfile.mkdtemp(prefix="vireo-e2e-second-")
-    argv[argv.index("--data-dir") + 1] = folder
-    one_line(run(argv, 20), re.escape(s.listen), "in use", "--listen", code=1)
-    argv = s.argv("serve")
-    argv[argv.index("--listen") + 1] = "127.0.0.1:%d" % harness.free_port()
-    one_line(run(argv, 20), re.escape(s.dir), "in use", code=1)
-    one_line(run([argv[0], "serve", "--nonsense"], 20), "--nonsense", "--help", code=2)
-    one_line(run([argv[0], "sevre"], 20), "sevre", "--help", code=2)
-    one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "nowhere"], 20), "nowhere")
-    one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "127.0.0.1:%d" % harness.free_port(), "--pod-cidr", "10.300.0.0/16"], 20),
-             "10.300.0.0", "--pod-cidr")
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        argv[argv.index("--data-dir") + 1] = folder
+        one_line(run(argv, 20), re.escape(s.listen), "in use", "--listen", code=1)
+        argv = s.argv("serve")
+        argv[argv.index("--listen") + 1] = "127.0.0.1:%d" % harness.free_port()
+        one_line(run(argv, 20), re.escape(s.dir), "in use", code=1)
+        one_line(run([argv[0], "serve", "--nonsense"], 20), "--nonsense", "--help", code=2)
+        one_line(run([argv[0], "sevre"], 20), "sevre", "--help", code=2)
+        one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "nowhere"], 20), "nowhere")
+        one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "127.0.0.1:%d" % harness.free_port(), "--pod-cidr", "10.300.0.0/16"], 20),
+                 "10.300.0.0", "--pod-cidr")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @case
 def without_root_serve_says_sudo(t):
-    argv = t.own_server("nobody").argv("serve")
+    s = t.own_server("nobody")
+    argv = s.argv("serve")
+    s.sweep()
 
     def drop():
         os.setgroups([])
@@ -201,7 +205,9 @@ def without_QEMU_doctor_and_the_VM_say_what_to_install(t):
 
 @case
 def doctor_finds_this_machine_fit(t):
-    p = run(t.own_server("doctor").argv("doctor"))
+    s = t.own_server("doctor")
+    p = run(s.argv("doctor"))
+    s.sweep()
     check(p.returncode == 0 and "ready for `vireo serve`" in p.text and "FAIL" not in p.text, "vireo doctor", p.text)
 
 
