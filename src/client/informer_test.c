@@ -1,7 +1,6 @@
 #include "base/base_test.h"
 #include "client/fake_client.h"
 #include "client/informer.h"
-#include "client/recorder.h"
 
 #include <stdio.h>
 
@@ -170,69 +169,6 @@ static void index_follows_changes(void **state)
     assert_int_equal(b.n, 0);
 }
 
-/* Events */
-
-static const struct json *pod(struct arena *a, const char *uid)
-{
-    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Pod"),
-                       "metadata",
-                       json_object(a, "namespace", json_new_z(a, "x"), "name", json_new_z(a, "p"),
-                                   "uid", json_new_z(a, uid), NULL),
-                       NULL);
-}
-
-static void equal_events_are_counted(void **state)
-{
-    struct world *w = *state;
-    AUTO(arena_done) struct arena a = {0};
-    struct recorder *r = recorder_new(w->client, "tester", NULL);
-    const char *key;
-
-    for (int i = 0; i < 3; i++)
-        recorder_event(r, pod(&a, "1"), "Warning", "Bad", "it is %s", "bad");
-    assert_int_equal(fake_count(w->client, "events"), 0);
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    key = fake_only(w->client, "events", &a);
-    assert_non_null(key);
-    assert_int_equal(json_i64_at(fake_get(w->client, "events", key, &a), "count", 0), 3);
-    recorder_event(r, pod(&a, "1"), "Warning", "Bad", "it is %s", "bad");
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    assert_int_equal(json_i64_at(fake_get(w->client, "events", key, &a), "count", 0), 4);
-    recorder_event(r, pod(&a, "2"), "Warning", "Bad", "it is %s", "bad");
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    assert_int_equal(fake_count(w->client, "events"), 2);
-    loop_fake_advance(w->loop, SECONDS(700));
-    recorder_event(r, pod(&a, "2"), "Warning", "Bad", "it is %s", "bad");
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    assert_int_equal(fake_count(w->client, "events"), 3);
-    recorder_free(r);
-}
-
-static void an_event_that_expired_is_made_anew(void **state)
-{
-    struct world *w = *state;
-    AUTO(arena_done) struct arena a = {0};
-    struct recorder *r = recorder_new(w->client, "tester", "n1");
-
-    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    fake_delete(w->client, "events", fake_only(w->client, "events", &a));
-    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
-    loop_fake_advance(w->loop, SECONDS(1));
-    turns(w);
-    assert_int_equal(fake_count(w->client, "events"), 1);
-    recorder_event(r, pod(&a, "1"), "Normal", "Good", "fine");
-    recorder_free(r); /* with one waiting */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,8 +176,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_closed_watch_is_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(gone_means_list_again, setup, teardown),
         cmocka_unit_test_setup_teardown(index_follows_changes, setup, teardown),
-        cmocka_unit_test_setup_teardown(equal_events_are_counted, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_event_that_expired_is_made_anew, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* Events wait for FLUSH_NS before they are written: what repeats within that time is one write, and the writes of many
- * objects come in one turn and share a commit. An event that repeats later is counted up in the object made first. */
+ * objects come in one turn and share a commit. An event that repeats later is counted up in the object made first. One that
+ * cannot be written because the API server is away waits for it. */
 #include "client/recorder.h"
 
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "json/patch.h"
 
 #define FLUSH_NS MILLIS(100)
+#define AGAIN_NS SECONDS(2)
 #define SAME_NS SECONDS(600)
 #define ENTRIES_MAX 4096 /* remembered events; the least recent one goes first */
 #define MESSAGE_MAX 1024 /* as core/v1 allows */
@@ -74,13 +76,26 @@ void recorder_free(struct recorder *r)
 }
 
 static void entry_write(struct entry *e);
+static void on_flush(struct loop_timer *t);
+
+/* Nothing is wrong with the event: there was nobody to take it. */
+static bool away(enum error_kind k)
+{
+    return k == ERROR_UNAVAILABLE || k == ERROR_TIMEOUT || k == ERROR_TOO_MANY;
+}
 
 static void on_written(void *user, const struct client_response *r)
 {
     struct entry *e = user;
 
     e->call = NULL;
-    if (r->err->kind != ERROR_NONE) {
+    if (away(r->err->kind)) {
+        e->dirty = true;
+        if (!loop_timer_active(&e->recorder->flush))
+            loop_timer_start(e->recorder->client->loop, &e->recorder->flush, AGAIN_NS, on_flush);
+        return;
+    }
+    if (r->err->kind != ERROR_NONE && !(e->object && r->err->kind == ERROR_EXISTS)) {
         /* Gone by its time to live, or its namespace is going: the next equal event starts anew. */
         if (r->err->kind != ERROR_NOT_FOUND && r->err->kind != ERROR_FORBIDDEN)
             log_debug(e->name, "event: %s, ignoring", error_text(r->err));
@@ -88,6 +103,8 @@ static void on_written(void *user, const struct client_response *r)
         entry_free(e);
         return;
     }
+    free(e->object); /* it exists, perhaps by a write whose answer was lost */
+    e->object = NULL;
     if (e->dirty)
         entry_write(e);
 }
@@ -121,8 +138,6 @@ static void entry_write(struct entry *e)
         request.body = json_merge_patch(&a, object, count_patch(e, &a));
     }
     e->call = client_call(e->recorder->client, &request, on_written, e);
-    free(e->object);
-    e->object = NULL;
 }
 
 static void on_flush(struct loop_timer *t)
