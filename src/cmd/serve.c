@@ -230,6 +230,18 @@ static bool find_launcher(struct instance_options *o, struct error *err)
     return true;
 }
 
+/* A control process whose supervisor was killed holds the address for the moment that its own death takes. */
+static bool listen_patiently(const char *address, int *ret_fd, struct error *err)
+{
+    for (int i = 0; i < 20; i++) {
+        error_clear(err);
+        if (http_listen_tcp(address, ret_fd, err))
+            return true;
+        usleep(50000);
+    }
+    return false;
+}
+
 static bool check_network(const struct instance *i, struct error *err)
 {
     struct loop *l = loop_new(NULL);
@@ -252,7 +264,7 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
     if (!find_launcher(o, err))
         return false;
     /* The port first: a second server on it is the commonest mistake, and nothing has been touched yet. */
-    if (!http_listen_tcp(o->listen, &control->listen_tls_fd, err)) {
+    if (!listen_patiently(o->listen, &control->listen_tls_fd, err)) {
         AUTO_FREE char *why = xstrdup(error_text(err));
 
         return error_set(err, ERROR_CONFLICT,
