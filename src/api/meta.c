@@ -147,13 +147,6 @@ const struct json *meta_owner_ref(struct arena *a, const struct json *owner, boo
                        "blockOwnerDeletion", controller ? json_new_bool(true) : NULL, NULL);
 }
 
-const struct json *meta_add_owner(struct arena *a, const struct json *o, const struct json *owner_ref)
-{
-    if (meta_owned_by(o, json_str(json_get(owner_ref, "uid"))))
-        return o;
-    return with_meta(a, o, "ownerReferences", json_append(a, meta(o, "ownerReferences"), owner_ref));
-}
-
 static const struct json *find(const struct json *list, const char *type)
 {
     json_each_item(it, list) {

@@ -34,7 +34,6 @@ const struct json *meta_add_finalizer(struct arena *a, const struct json *o, con
 const struct json *meta_remove_finalizer(struct arena *a, const struct json *o, const char *name);
 /* An ownerReference to `owner`, controller and blockOwnerDeletion true when asked. */
 const struct json *meta_owner_ref(struct arena *a, const struct json *owner, bool controller);
-const struct json *meta_add_owner(struct arena *a, const struct json *o, const struct json *owner_ref);
 
 /* Conditions, in the list status.conditions of an object. */
 const struct json *condition_find(const struct json *o, const char *type);

@@ -131,10 +131,3 @@ const char *name_path_segment(struct str s, struct arena *a)
         return "may not contain a NUL";
     return str_has(s, '%') ? "may not contain '%'" : NULL;
 }
-
-const char *name_prefix(struct str s)
-{
-    while (s.n && s.p[s.n - 1] == '-')
-        s.n--;
-    return name_dns1123_subdomain(s);
-}

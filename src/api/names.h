@@ -10,4 +10,3 @@ const char *name_dns1035_label(struct str s);
 const char *name_label_value(struct str s);
 const char *name_qualified(struct str s, struct arena *a); /* label and annotation keys, taints, finalizers */
 const char *name_path_segment(struct str s, struct arena *a); /* RBAC names */
-const char *name_prefix(struct str s); /* generateName */

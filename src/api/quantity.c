@@ -166,11 +166,6 @@ struct quantity quantity_of(int64_t units, enum quantity_format format)
     return (struct quantity){units * NANO, format};
 }
 
-struct quantity quantity_of_milli(int64_t milli)
-{
-    return (struct quantity){(__int128)milli * 1000000, QUANTITY_DECIMAL_SI};
-}
-
 int quantity_cmp(struct quantity a, struct quantity b) { return (a.nano > b.nano) - (a.nano < b.nano); }
 
 struct quantity quantity_add(struct quantity a, struct quantity b)
@@ -180,12 +175,6 @@ struct quantity quantity_add(struct quantity a, struct quantity b)
     if (__builtin_add_overflow(a.nano, b.nano, &q.nano))
         q.nano = a.nano > 0 ? INT128_MAX : -INT128_MAX;
     return q;
-}
-
-struct quantity quantity_sub(struct quantity a, struct quantity b)
-{
-    b.nano = -b.nano; /* the range is symmetric */
-    return quantity_add(a, b);
 }
 
 static int64_t rounded(__int128 nano, __int128 unit)

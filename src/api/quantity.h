@@ -16,13 +16,11 @@ struct quantity {
 /* ERROR_INVALID with apimachinery's three messages. */
 MUST_CHECK bool quantity_parse(struct str text, struct quantity *ret, struct error *err);
 struct quantity quantity_of(int64_t units, enum quantity_format format);
-struct quantity quantity_of_milli(int64_t milli);
 
 int quantity_cmp(struct quantity a, struct quantity b);
 static inline bool quantity_is_zero(struct quantity q) { return q.nano == 0; }
 /* The format of the left side stays unless that is zero. Saturate at the ends of the range. */
 struct quantity quantity_add(struct quantity a, struct quantity b);
-struct quantity quantity_sub(struct quantity a, struct quantity b);
 
 /* Rounded away from zero; saturated to int64. */
 int64_t quantity_value(struct quantity q); /* Go's Value() */

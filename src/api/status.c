@@ -49,13 +49,6 @@ const struct json *status_failure(struct arena *a, int code, const char *reason,
                        json_new_i64(a, code), NULL);
 }
 
-const struct json *status_success(struct arena *a, const struct status_details *details)
-{
-    return json_object(a, "kind", json_new_z(a, "Status"), "apiVersion", json_new_z(a, "v1"), "metadata",
-                       json_object(a, NULL), "status", json_new_z(a, "Success"), "details",
-                       details_of(a, details, NULL), NULL);
-}
-
 const struct json *status_of(struct arena *a, const struct error *e, const struct status_details *details)
 {
     const char *message = error_text(e);
@@ -120,15 +113,4 @@ static bool about(struct error *err, enum error_kind kind, const char *before, c
 bool status_not_found(struct error *err, const char *group, const char *plural, struct str name)
 {
     return about(err, ERROR_NOT_FOUND, "", group, plural, name, " not found");
-}
-
-bool status_exists(struct error *err, const char *group, const char *plural, struct str name)
-{
-    return about(err, ERROR_EXISTS, "", group, plural, name, " already exists");
-}
-
-bool status_conflict(struct error *err, const char *group, const char *plural, struct str name)
-{
-    return about(err, ERROR_CONFLICT, "Operation cannot be fulfilled on ", group, plural, name,
-                 ": the object has been modified; please apply your changes to the latest version and try again");
 }

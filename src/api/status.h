@@ -18,14 +18,10 @@ const struct json *status_invalid(struct arena *a, const struct schema_causes *c
 /* A Failure in full: every other form. `causes` (a JSON array) and details may be NULL. */
 const struct json *status_failure(struct arena *a, int code, const char *reason, const char *message,
                                   const struct status_details *details, const struct json *causes);
-/* The Success of a deletion. */
-const struct json *status_success(struct arena *a, const struct status_details *details);
 const struct json *status_causes(struct arena *a, const struct schema_causes *causes); /* JSON array */
 
 /* Errors in the words of kube-apiserver; `resource` is "virtualmachines.kubevirt.io" (plural.group, or the plural alone). */
 char *status_resource(struct arena *a, const char *group, const char *plural);
 bool status_not_found(struct error *err, const char *group, const char *plural, struct str name);
-bool status_exists(struct error *err, const char *group, const char *plural, struct str name);
-bool status_conflict(struct error *err, const char *group, const char *plural, struct str name);
 /* The text of causes as 'message' has it: "f: m", or "[f: m, f: m]". */
 void status_write_causes(struct buf *b, const struct schema_causes *causes);

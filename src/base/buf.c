@@ -251,12 +251,3 @@ bool buf_add_base64url_decoded(struct buf *b, struct str text, struct error *err
     buf_addstr(b, buf_str(&out));
     return buf_ok(b, "decoded base64url", err);
 }
-
-void buf_add_hex(struct buf *b, const void *p, size_t n)
-{
-    static const char hex[] = "0123456789abcdef";
-    const unsigned char *bytes = p;
-
-    for (size_t i = 0; i < n; i++)
-        buf_add(b, (char[]){hex[bytes[i] >> 4], hex[bytes[i] & 15]}, 2);
-}

@@ -99,6 +99,5 @@ MUST_CHECK bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw,
 
 /* Bytes of a Kubernetes quantity ("1.5Gi", "512M", "1e9"), rounded down as upstream does. */
 MUST_CHECK bool qemu_quantity(struct str q, uint64_t *ret, struct error *err);
-bool qemu_wants_agent(const struct vmm_machine *m);
 bool qemu_wants_serial(const struct vmm_machine *m);
 bool qemu_wants_graphics(const struct vmm_machine *m);

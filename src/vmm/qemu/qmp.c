@@ -345,11 +345,6 @@ struct qmp *qmp_new(struct loop *l, int take_fd, const struct qmp_handlers *h, v
     return q;
 }
 
-bool qmp_dead(const struct qmp *q)
-{
-    return !q || q->dead;
-}
-
 void qmp_free(struct qmp *q)
 {
     if (!q)

@@ -16,7 +16,6 @@ struct qmp_handlers {
 /* Takes over a connected socket. Nothing is read or written yet. */
 struct qmp *qmp_new(struct loop *l, int take_fd, const struct qmp_handlers *h, void *user);
 void qmp_free(struct qmp *q);
-bool qmp_dead(const struct qmp *q);
 /* Hands out every event that has arrived, at once: for the end, when the process is known to be gone. */
 void qmp_drain(struct qmp *q);
 
