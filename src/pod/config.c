@@ -141,19 +141,30 @@ static const struct json *namespaces(struct arena *a, const char *netns)
     return json_append(a, list, json_object(a, "type", z(a, "network"), "path", z(a, netns), NULL));
 }
 
+/* More than any machine has, and far from where sums overflow. */
+#define MAX_MILLIS (1LL << 40)
+
+static int64_t millis_of(const struct json *container, const char *path)
+{
+    int64_t n = quantity_millis(json_str_at(container, path), 0);
+
+    return n > MAX_MILLIS ? MAX_MILLIS : n;
+}
+
 uint64_t config_cpu_shares(const struct json *container)
 {
-    int64_t request = quantity_millis(json_str_at(container, "resources/requests/cpu"), 0), shares = request * 1024 / 1000;
+    int64_t request = millis_of(container, "resources/requests/cpu"), shares;
 
     if (request <= 0)
         return 1024;
+    shares = request * 1024 / 1000;
     return shares < 2 ? 2 : shares > 262144 ? 262144 : (uint64_t)shares;
 }
 
 static const struct json *resources(const struct json *container, struct arena *a)
 {
     int64_t memory = quantity_bytes(json_str_at(container, "resources/limits/memory"), 0);
-    int64_t limit = quantity_millis(json_str_at(container, "resources/limits/cpu"), 0);
+    int64_t limit = millis_of(container, "resources/limits/cpu");
     const struct json *cpu = json_object(a, NULL), *r = cpu;
     uint64_t shares = config_cpu_shares(container);
 
