@@ -1,35 +1,12 @@
+#include "json/json_test.h"
 #include "api/managed.h"
 
 #include "api/types.h"
 #include "base/cleanup.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static const struct json *parse(struct arena *a, const char *text)
-{
-    const struct json *v = NULL;
-    struct error err = {0};
-
-    if (!json_parse(str_of(text), a, &v, &err))
-        fail_msg("%s: %s", text, error_text(&err));
-    return v;
-}
-
 static void assert_fields(const struct json *o, const char *want)
 {
     AUTO_FREE char *text = json_text(json_at(o, "metadata/managedFields"));
-
-    assert_string_equal(text, want);
-}
-
-static void assert_text(const struct json *v, const char *want)
-{
-    AUTO_FREE char *text = json_text(v);
 
     assert_string_equal(text, want);
 }

@@ -1,25 +1,9 @@
+#include "json/json_test.h"
 #include "api/types.h"
 
 #include "api/jsonpath.h"
 #include "api/strategic.h"
 #include "base/cleanup.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static const struct json *parse(struct arena *a, const char *text)
-{
-    const struct json *v = NULL;
-    struct error err = {0};
-
-    if (!json_parse(str_of(text), a, &v, &err))
-        fail_msg("%s: %s", text, error_text(&err));
-    return v;
-}
 
 static void test_merge(void **state)
 {

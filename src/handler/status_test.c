@@ -1,4 +1,4 @@
-#include "base/base_test.h"
+#include "json/json_test.h"
 #include "handler/internal.h"
 
 #include "api/meta.h"
@@ -6,26 +6,9 @@
 
 #define NOW "2026-03-01T10:00:00Z"
 
-static const struct json *parse(struct arena *a, const char *text)
-{
-    AUTO(error_clear) struct error err = {0};
-    const struct json *v = NULL;
-    char *copy;
-
-    if (!text)
-        return NULL;
-    copy = arena_strdup(a, str_of(text));
-    for (char *p = copy; *p; p++)
-        if (*p == '\'')
-            *p = '"';
-    if (!json_parse(str_of(copy), a, &v, &err))
-        fail_msg("%s: %s", copy, error_text(&err));
-    return v;
-}
-
 static const struct json *status(struct arena *a, const char *vmi, const char *domain, bool lost)
 {
-    return vm_status(parse(a, vmi), &(struct vm_report){.domain = parse(a, domain), .launcher_lost = lost, .now = NOW}, a);
+    return vm_status(parse_quoted(a, vmi), &(struct vm_report){.domain = parse_quoted(a, domain), .launcher_lost = lost, .now = NOW}, a);
 }
 
 #define SCHEDULED "{'spec':{},'status':{'phase':'Scheduled'}}"
@@ -112,9 +95,9 @@ static void no_news_is_the_same_object(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(domains); i++) {
         AUTO(arena_done) struct arena a = {0};
-        const struct json *nics = parse(&a, "[{'name':'default','mac':'02:00:00:00:00:01','ipAddress':'10.0.2.2'}]");
-        struct vm_report r = {.domain = parse(&a, domains[i]), .nics = nics, .now = NOW};
-        const struct json *once = vm_status(parse(&a, SCHEDULED), &r, &a);
+        const struct json *nics = parse_quoted(&a, "[{'name':'default','mac':'02:00:00:00:00:01','ipAddress':'10.0.2.2'}]");
+        struct vm_report r = {.domain = parse_quoted(&a, domains[i]), .nics = nics, .now = NOW};
+        const struct json *once = vm_status(parse_quoted(&a, SCHEDULED), &r, &a);
 
         r.now = "2026-03-01T10:00:07Z";
         if (!json_eq(vm_status(once, &r, &a), once))
@@ -131,9 +114,9 @@ static void pausing(void **state)
     assert_true(condition_is(v, "Paused", "True"));
     assert_true(str_is(json_str_at(find(v, "Paused"), "reason"), "PausedByUser"));
     assert_true(str_is(json_str_at(v, "status/phase"), "Running"));
-    v = vm_status(v, &(struct vm_report){.domain = parse(&a, "{'state':'paused','reason':'io-error'}"), .now = NOW}, &a);
+    v = vm_status(v, &(struct vm_report){.domain = parse_quoted(&a, "{'state':'paused','reason':'io-error'}"), .now = NOW}, &a);
     assert_true(str_is(json_str_at(find(v, "Paused"), "reason"), "PausedIOError"));
-    v = vm_status(v, &(struct vm_report){.domain = parse(&a, "{'state':'running'}"), .now = NOW}, &a);
+    v = vm_status(v, &(struct vm_report){.domain = parse_quoted(&a, "{'state':'running'}"), .now = NOW}, &a);
     assert_null(find(v, "Paused"));
     v = status(&a, "{'status':{'phase':'Running','conditions':[{'type':'Paused','status':'True'},"
                    "{'type':'AgentConnected','status':'True'}]}}",
@@ -164,7 +147,7 @@ static void ready_of_others_stays(void **state)
 static void errors_of_synchronizing(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
-    const struct json *v = parse(&a, SCHEDULED), *other;
+    const struct json *v = parse_quoted(&a, SCHEDULED), *other;
 
     (void)state;
     v = vm_status(v, &(struct vm_report){.sync_error = "no such disk", .now = NOW}, &a);
@@ -172,9 +155,9 @@ static void errors_of_synchronizing(void **state)
     assert_true(str_is(json_str_at(find(v, "Synchronized"), "message"), "no such disk"));
     assert_true(str_is(json_str_at(v, "status/phase"), "Scheduled"));
     assert_ptr_equal(vm_status(v, &(struct vm_report){.sync_error = "no such disk", .now = "2026-03-01T10:00:09Z"}, &a), v);
-    v = vm_status(v, &(struct vm_report){.domain = parse(&a, "{'state':'running'}"), .now = NOW}, &a);
+    v = vm_status(v, &(struct vm_report){.domain = parse_quoted(&a, "{'state':'running'}"), .now = NOW}, &a);
     assert_null(find(v, "Synchronized"));
-    other = parse(&a, "{'status':{'phase':'Scheduled','conditions':[{'type':'Synchronized','status':'False',"
+    other = parse_quoted(&a, "{'status':{'phase':'Scheduled','conditions':[{'type':'Synchronized','status':'False',"
                       "'reason':'FailedPvcNotFound'}]}}");
     assert_ptr_equal(vm_status(other, &(struct vm_report){.now = NOW}, &a), other);
 }
@@ -182,15 +165,15 @@ static void errors_of_synchronizing(void **state)
 static void agent_and_interfaces(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
-    const struct json *nics = parse(&a, "[{'name':'default','mac':'02:00:00:00:00:0a','ipAddress':'10.0.2.2'},"
+    const struct json *nics = parse_quoted(&a, "[{'name':'default','mac':'02:00:00:00:00:0a','ipAddress':'10.0.2.2'},"
                                         "{'name':'second','mac':'02:00:00:00:00:0b'}]");
     struct vm_report r = {.nics = nics, .now = NOW};
     const struct json *v, *nic;
 
     (void)state;
-    r.domain = parse(&a, "{'state':'running','agent':true,'guestOSInfo':{'id':'debian'},"
+    r.domain = parse_quoted(&a, "{'state':'running','agent':true,'guestOSInfo':{'id':'debian'},"
                          "'interfaces':[{'name':'enp1s0','mac':'02:00:00:00:00:0A'},{'name':'docker0','mac':'02:42:00:00:00:01','ips':['172.17.0.1']}]}");
-    v = vm_status(parse(&a, SCHEDULED), &r, &a);
+    v = vm_status(parse_quoted(&a, SCHEDULED), &r, &a);
     assert_true(condition_is(v, "AgentConnected", "True"));
     assert_true(str_is(json_str_at(v, "status/guestOSInfo/id"), "debian"));
     assert_int_equal(json_len(json_at(v, "status/interfaces")), 3);
@@ -202,7 +185,7 @@ static void agent_and_interfaces(void **state)
     assert_true(str_is(json_str_at(nic, "interfaceName"), "enp1s0"));
     assert_true(str_is(json_str_at(nic, "infoSource"), "domain, guest-agent"));
     assert_false(json_str_at(json_item(json_at(v, "status/interfaces"), 1), "interfaceName").n);
-    r.domain = parse(&a, "{'state':'running'}");
+    r.domain = parse_quoted(&a, "{'state':'running'}");
     r.nics = NULL; /* an agent that was started again does not know how the network was made: what is written stays */
     v = vm_status(v, &r, &a);
     assert_null(find(v, "AgentConnected"));
@@ -249,11 +232,11 @@ static void shapes_of_strangers(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(domains); i++) {
         AUTO(arena_done) struct arena a = {0};
-        struct vm_report r = {.domain = parse(&a, domains[i]), .nics = parse(&a, "[{'mac':'02:00:00:00:00:01'}]"), .now = NOW};
+        struct vm_report r = {.domain = parse_quoted(&a, domains[i]), .nics = parse_quoted(&a, "[{'mac':'02:00:00:00:00:01'}]"), .now = NOW};
 
-        assert_non_null(vm_status(parse(&a, SCHEDULED), &r, &a));
+        assert_non_null(vm_status(parse_quoted(&a, SCHEDULED), &r, &a));
         r.launcher_lost = true;
-        assert_non_null(vm_status(parse(&a, RUNNING), &r, &a));
+        assert_non_null(vm_status(parse_quoted(&a, RUNNING), &r, &a));
     }
 }
 

@@ -1,29 +1,10 @@
-#include "json/json.h"
+#include "json/json_test.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include <setjmp.h>
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 
 static const char *data_arg; /* folder of recordings; may be absent */
-
-static const struct json *must_parse(struct arena *a, const char *text)
-{
-    struct error err = {0};
-    const struct json *v = NULL;
-
-    if (!json_parse(str_of(text), a, &v, &err))
-        fail_msg("%s: %s", text, error_text(&err));
-    return v;
-}
-
-static void expect(const struct json *v, const char *text)
-{
-    AUTO_FREE char *got = json_text(v);
-
-    assert_string_equal(got, text);
-}
 
 static void test_parse_good(void **state)
 {
@@ -51,9 +32,9 @@ static void test_parse_good(void **state)
         AUTO(arena_done) struct arena a = {0};
         struct error err = {0};
         const struct json *v;
-        expect(must_parse(&a, table[i][0]), table[i][1]);
+        assert_text(parse(&a, table[i][0]), table[i][1]);
         assert_true(json_parse_borrowed(str_of(table[i][0]), &a, &v, &err));
-        expect(v, table[i][1]);
+        assert_text(v, table[i][1]);
     }
 }
 
@@ -165,7 +146,7 @@ static void test_readers(void **state)
 {
     (void)state;
     AUTO(arena_done) struct arena a = {0};
-    const struct json *v = must_parse(&a, "{\"spec\":{\"n\":3,\"t\":true,\"list\":[{\"a/b~c\":\"x\"}],\"\":\"e\",\"d\":1.5},"
+    const struct json *v = parse(&a, "{\"spec\":{\"n\":3,\"t\":true,\"list\":[{\"a/b~c\":\"x\"}],\"\":\"e\",\"d\":1.5},"
                                           "\"s\":\"nul\\u0000in\",\"empty\":\"\"}");
     double d;
     size_t count = 0;
@@ -219,7 +200,7 @@ static void test_integers(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         AUTO(arena_done) struct arena a = {0};
         int64_t v = 0;
-        if (json_i64(must_parse(&a, table[i].text), &v) != table[i].ok || v != table[i].value)
+        if (json_i64(parse(&a, table[i].text), &v) != table[i].ok || v != table[i].value)
             fail_msg("%s: got %lld", table[i].text, (long long)v);
     }
 }
@@ -241,7 +222,7 @@ static void test_equality(void **state)
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         AUTO(arena_done) struct arena a = {0};
-        const struct json *x = must_parse(&a, table[i].a), *y = must_parse(&a, table[i].b);
+        const struct json *x = parse(&a, table[i].a), *y = parse(&a, table[i].b);
         if (json_eq(x, y) != table[i].equal || json_eq(y, x) != table[i].equal)
             fail_msg("%s and %s", table[i].a, table[i].b);
     }
@@ -276,12 +257,12 @@ static void test_makers(void **state)
     static const char text[] = "{\"name\":\"x\",\"n\":-9223372036854775808,\"f\":\"a-7\",\"l\":[false,[]],"
                                "\"m\":[null,null,true],\"o\":{}}";
 
-    expect(v, text);
+    assert_text(v, text);
     v = json_copy(&other, v);
     arena_clear(&a);
-    expect(v, text);
-    expect(json_append(&other, NULL, json_null()), "[null]");
-    expect(json_append(&other, must_parse(&other, "[1,2]"), json_null()), "[1,2,null]");
+    assert_text(v, text);
+    assert_text(json_append(&other, NULL, json_null()), "[null]");
+    assert_text(json_append(&other, parse(&other, "[1,2]"), json_null()), "[1,2,null]");
     assert_null(json_copy(&other, NULL));
 }
 
@@ -301,7 +282,7 @@ static void test_doubles(void **state)
         AUTO(arena_done) struct arena a = {0};
         const struct json *v = json_new_double(&a, table[i].v);
         double back;
-        expect(v, table[i].text);
+        assert_text(v, table[i].text);
         assert_true(json_double(v, &back) && back == table[i].v);
     }
 }
@@ -310,21 +291,21 @@ static void test_edits(void **state)
 {
     (void)state;
     AUTO(arena_done) struct arena a = {0};
-    const struct json *v = must_parse(&a, "{\"a\":1,\"b\":{\"c\":[1,2,3]},\"a\":2}"), *one = json_new_i64(&a, 1);
+    const struct json *v = parse(&a, "{\"a\":1,\"b\":{\"c\":[1,2,3]},\"a\":2}"), *one = json_new_i64(&a, 1);
 
-    expect(json_with(&a, v, "a", one), "{\"a\":1,\"b\":{\"c\":[1,2,3]}}");
-    expect(json_with(&a, v, "a", NULL), "{\"b\":{\"c\":[1,2,3]}}");
-    expect(json_with(&a, NULL, "z", one), "{\"z\":1}");
-    expect(json_with(&a, one, "z", NULL), "{}");
-    expect(json_with_at(&a, v, "b/c/1", json_null()), "{\"a\":1,\"b\":{\"c\":[1,null,3]},\"a\":2}");
-    expect(json_with_at(&a, v, "b/c/1", NULL), "{\"a\":1,\"b\":{\"c\":[1,3]},\"a\":2}");
+    assert_text(json_with(&a, v, "a", one), "{\"a\":1,\"b\":{\"c\":[1,2,3]}}");
+    assert_text(json_with(&a, v, "a", NULL), "{\"b\":{\"c\":[1,2,3]}}");
+    assert_text(json_with(&a, NULL, "z", one), "{\"z\":1}");
+    assert_text(json_with(&a, one, "z", NULL), "{}");
+    assert_text(json_with_at(&a, v, "b/c/1", json_null()), "{\"a\":1,\"b\":{\"c\":[1,null,3]},\"a\":2}");
+    assert_text(json_with_at(&a, v, "b/c/1", NULL), "{\"a\":1,\"b\":{\"c\":[1,3]},\"a\":2}");
     assert_ptr_equal(json_with_at(&a, v, "b/c/3", one), v);
     assert_ptr_equal(json_with_at(&a, v, "b/none/x", NULL), v);
     assert_ptr_equal(json_with_at(&a, v, "b/c/0/x", NULL), v);
-    expect(json_with_at(&a, v, "b/new/x~1y", one), "{\"a\":1,\"b\":{\"c\":[1,2,3],\"new\":{\"x/y\":1}},\"a\":2}");
-    expect(json_with_at(&a, NULL, "p/q", one), "{\"p\":{\"q\":1}}");
+    assert_text(json_with_at(&a, v, "b/new/x~1y", one), "{\"a\":1,\"b\":{\"c\":[1,2,3],\"new\":{\"x/y\":1}},\"a\":2}");
+    assert_text(json_with_at(&a, NULL, "p/q", one), "{\"p\":{\"q\":1}}");
     assert_ptr_equal(json_with_at(&a, v, "", one), one);
-    expect(v, "{\"a\":1,\"b\":{\"c\":[1,2,3]},\"a\":2}");
+    assert_text(v, "{\"a\":1,\"b\":{\"c\":[1,2,3]},\"a\":2}");
 }
 
 static void test_writers(void **state)
@@ -334,7 +315,7 @@ static void test_writers(void **state)
     AUTO(buf_done) struct buf b = {0};
     AUTO(buf_done) struct buf small = {0};
     AUTO(error_clear) struct error err = {0};
-    const struct json *v = must_parse(&a, "{\"b\":[1,{\"z\":0,\"y\":[]}],\"a\":{},\"b\":[]}");
+    const struct json *v = parse(&a, "{\"b\":[1,{\"z\":0,\"y\":[]}],\"a\":{},\"b\":[]}");
 
     json_write_pretty(&b, v, 2);
     assert_string_equal(b.p, "{\n  \"b\": [\n    1,\n    {\n      \"z\": 0,\n      \"y\": []\n    }\n  ],\n  \"a\": {},\n  \"b\": []\n}");

@@ -1,24 +1,6 @@
+#include "json/json_test.h"
 #include "json/patch.h"
 #include "base/cleanup.h"
-#include <setjmp.h>
-#include <cmocka.h>
-
-static const struct json *parse(struct arena *a, const char *text)
-{
-    struct error err = {0};
-    const struct json *v = NULL;
-
-    if (!json_parse(str_of(text), a, &v, &err))
-        fail_msg("%s: %s", text, error_text(&err));
-    return v;
-}
-
-static void expect(const struct json *v, const char *text)
-{
-    AUTO_FREE char *got = json_text(v);
-
-    assert_string_equal(got, text);
-}
 
 /* The cases of RFC 7386, appendix A, and the repetition of keys. */
 static void test_merge(void **state)
@@ -46,7 +28,7 @@ static void test_merge(void **state)
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         AUTO(arena_done) struct arena a = {0};
-        expect(json_merge_patch(&a, parse(&a, table[i][0]), parse(&a, table[i][1])), table[i][2]);
+        assert_text(json_merge_patch(&a, parse(&a, table[i][0]), parse(&a, table[i][1])), table[i][2]);
     }
 }
 
@@ -68,7 +50,7 @@ static void test_diff(void **state)
         AUTO(arena_done) struct arena a = {0};
         const struct json *from = parse(&a, table[i][0]), *to = parse(&a, table[i][1]);
         const struct json *d = json_merge_diff(&a, from, to);
-        expect(d, table[i][2]);
+        assert_text(d, table[i][2]);
         assert_true(json_eq(json_merge_patch(&a, from, d), to));
     }
 }
@@ -108,8 +90,8 @@ static void test_patch_applies(void **state)
         const struct json *target = parse(&a, table[i][0]), *v;
         if (!json_patch(&a, target, parse(&a, table[i][1]), &v, &err))
             fail_msg("%s: %s", table[i][1], error_text(&err));
-        expect(v, table[i][2]);
-        expect(target, table[i][0]);
+        assert_text(v, table[i][2]);
+        assert_text(target, table[i][0]);
     }
 }
 

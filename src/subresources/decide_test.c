@@ -1,31 +1,13 @@
-#include "base/base_test.h"
+#include "json/json_test.h"
 #include "subresources/decide.h"
 
 #include "base/cleanup.h"
-
-/* Single quotes in the tables read better; no text here has one of its own. */
-static const struct json *parse(struct arena *a, const char *text)
-{
-    AUTO(error_clear) struct error err = {0};
-    const struct json *v = NULL;
-    char *copy;
-
-    if (!text)
-        return NULL;
-    copy = arena_strdup(a, str_of(text));
-    for (char *p = copy; *p; p++)
-        if (*p == '\'')
-            *p = '"';
-    if (!json_parse(str_of(copy), a, &v, &err))
-        fail_msg("%s: %s", copy, error_text(&err));
-    return v;
-}
 
 static void same(struct arena *a, const char *what, size_t i, const struct json *got, const char *want)
 {
     AUTO_FREE char *text = got ? json_text(got) : NULL;
 
-    if (want ? !json_eq(got, parse(a, want)) : got != NULL)
+    if (want ? !json_eq(got, parse_quoted(a, want)) : got != NULL)
         fail_msg("case %zu, %s: got %s, want %s", i, what, text ? text : "nothing", want ? want : "nothing");
 }
 
@@ -56,7 +38,7 @@ static void check(decide_fn fn, const struct decide_case *cases, size_t n)
         const struct decide_case *c = &cases[i];
         struct decision d;
 
-        fn(parse(&a, c->vm), parse(&a, c->vmi), parse(&a, c->body), &a, &d);
+        fn(parse_quoted(&a, c->vm), parse_quoted(&a, c->vmi), parse_quoted(&a, c->body), &a, &d);
         if (d.status != c->status || strcmp(d.message ? d.message : "", c->message ? c->message : "") != 0)
             fail_msg("case %zu: %d %s, want %d %s", i, d.status, d.message, c->status, c->message);
         same(&a, "spec", i, d.spec_patch, c->spec);
@@ -160,7 +142,7 @@ static void restart(void **state)
 static void failures_are_forgotten(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
-    const struct json *vm = parse(&a, "{'spec':{'runStrategy':'Manual'},'status':{'startFailure':{'consecutiveFailCount':3}}}");
+    const struct json *vm = parse_quoted(&a, "{'spec':{'runStrategy':'Manual'},'status':{'startFailure':{'consecutiveFailCount':3}}}");
     const struct json *last;
     struct decision d;
 
@@ -223,7 +205,7 @@ static void action(void **state)
         AUTO(arena_done) struct arena a = {0};
         struct decision d;
 
-        decide_action(cases[i].action, parse(&a, cases[i].vmi), &a, &d);
+        decide_action(cases[i].action, parse_quoted(&a, cases[i].vmi), &a, &d);
         if (d.status != cases[i].status || strcmp(d.message ? d.message : "", cases[i].message ? cases[i].message : "") != 0)
             fail_msg("case %zu: %d %s", i, d.status, d.message);
     }
