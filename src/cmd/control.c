@@ -47,14 +47,14 @@ struct control {
     char *kubevirt_key; /* the KubeVirt object that is honoured */
 };
 
-static bool drop_privileges(struct error *err)
+static bool drop_privileges(uid_t uid, struct error *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {0};
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0
-        || setresgid(INSTANCE_UID_BASE, INSTANCE_UID_BASE, INSTANCE_UID_BASE) < 0
-        || setresuid(INSTANCE_UID_BASE, INSTANCE_UID_BASE, INSTANCE_UID_BASE) < 0)
+        || setresgid(uid, uid, uid) < 0
+        || setresuid(uid, uid, uid) < 0)
         return error_errno(err, errno, "dropping privileges");
     if (syscall(SYS_capset, &head, none) < 0)
         return error_errno(err, errno, "dropping capabilities");
@@ -270,7 +270,7 @@ int control_main(void)
     AUTO(error_clear) struct error err = {0};
     struct control c = {0};
 
-    if (!instance_config_read(&a, &c.config, &err) || !drop_privileges(&err)) {
+    if (!instance_config_read(&a, &c.config, &err) || !drop_privileges(instance_uid_base(arena_strdup(&a, json_str_at(c.config, "name"))), &err)) {
         fprintf(stderr, "vireo control: %s\n", error_text(&err));
         return 1;
     }

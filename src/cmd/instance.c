@@ -51,6 +51,11 @@ void instance_name_of(const char *absolute_dir, char ret[9])
     ret[8] = 0;
 }
 
+uid_t instance_uid_base(const char *name)
+{
+    return INSTANCE_UID_FIRST + (uid_t)(strtoul(name, NULL, 16) % INSTANCE_UID_SLOTS) * INSTANCE_UID_RANGE;
+}
+
 static void set_option(char **slot, const char *value)
 {
     free(*slot);
@@ -268,7 +273,7 @@ static bool make_tree(struct instance *i, struct error *err)
 
         if (!file_make_dirs(i->dirfd, dirs[n].path, dirs[n].mode, &fd, err))
             return false;
-        if (dirs[n].control && fchown(fd, INSTANCE_UID_BASE, INSTANCE_UID_BASE) < 0)
+        if (dirs[n].control && fchown(fd, instance_uid_base(i->name), instance_uid_base(i->name)) < 0)
             return error_errno(err, errno, "%s/%s: chown", i->o.dir, dirs[n].path);
     }
     return true;

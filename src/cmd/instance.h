@@ -3,10 +3,16 @@
 #include "base/buf.h"
 #include "json/json.h"
 
+#include <sys/types.h>
+
 #define INSTANCE_DEFAULT_DIR    "/var/lib/vireo"
 #define INSTANCE_DEFAULT_LISTEN "127.0.0.1:6443"
 #define INSTANCE_DEFAULT_CIDR   "10.88.0.0/16"
-#define INSTANCE_UID_BASE       1870000000u /* control +0, fetcher +1, launchers from +1000 */
+
+/* Host uids of an instance, a range of its own so that two on one host share none: control +0, fetcher +1, launchers from +1000. */
+#define INSTANCE_UID_FIRST  1870000000u
+#define INSTANCE_UID_RANGE  65536u
+#define INSTANCE_UID_SLOTS  4096u /* below 2^31 */
 
 /* Descriptors that the supervisor hands to its two processes. */
 enum { INSTANCE_FD_CONFIG = 3, INSTANCE_FD_DIR = 4, INSTANCE_FD_LISTEN = 5, INSTANCE_FD_LISTEN_TLS = 6 };
@@ -37,6 +43,8 @@ void instance_done(struct instance *i);
 
 /* 8 hex digits that stay the same for a path. */
 void instance_name_of(const char *absolute_dir, char ret[9]);
+/* First uid of the range that goes with a name. */
+uid_t instance_uid_base(const char *name);
 
 /* The settings as JSON text in a sealed memory file, and back. */
 MUST_CHECK bool instance_config_fd(const struct instance *i, bool with_keys, int *ret_fd, struct error *err);

@@ -47,8 +47,8 @@ bool node_parts_open(struct node_parts *n, struct loop *l, int dirfd, const stru
     if (!n->network)
         return false;
     n->images = image_store_new(&(struct image_store_config){.loop = l, .dirfd = dirfd, .oci_dirfd = n->oci_fd,
-                                                             .fetch_uid = INSTANCE_UID_BASE + 1,
-                                                             .fetch_gid = INSTANCE_UID_BASE + 1, .self = "/proc/self/exe"},
+                                                             .fetch_uid = instance_uid_base(name) + 1,
+                                                             .fetch_gid = instance_uid_base(name) + 1, .self = "/proc/self/exe"},
                                 err);
     if (!n->images)
         return false;
@@ -56,7 +56,7 @@ bool node_parts_open(struct node_parts *n, struct loop *l, int dirfd, const stru
                                                            .node_name = arena_strdup(a, json_str_at(config, "nodeName")),
                                                            .launcher = arena_strdup(a, json_str_at(config, "launcher")),
                                                            .network = n->network, .images = n->images,
-                                                           .uid_base = INSTANCE_UID_BASE + 1000},
+                                                           .uid_base = instance_uid_base(name) + 1000},
                               err);
     return n->pods != NULL;
 }
@@ -117,7 +117,7 @@ static bool start(struct node *n, const struct json *config, struct error *err)
     read_boot_id(n);
     n->handler = handler_new(&(struct handler_config){.client = p->client, .pods_dirfd = pods, .embedded = true,
                                                       .node_name = arena_strdup(&p->arena, json_str_at(config, "nodeName")),
-                                                      .uid_base = INSTANCE_UID_BASE + 1000, .boot_id = n->boot_id,
+                                                      .uid_base = instance_uid_base(arena_strdup(&p->arena, json_str_at(config, "name"))) + 1000, .boot_id = n->boot_id,
                                                       .guest_runs = guest_runs, .guest_runs_data = n},
                              err);
     if (!n->handler)

@@ -276,7 +276,7 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
     if (!check_network(&s->instance, err))
         return false;
     if (!listen_unix(&s->instance, "api.sock", 0, &control->listen_fd, err)
-        || !listen_unix(&s->instance, "node.sock", INSTANCE_UID_BASE, &node->listen_fd, err))
+        || !listen_unix(&s->instance, "node.sock", instance_uid_base(s->instance.name), &node->listen_fd, err))
         return false;
     return instance_config_fd(&s->instance, true, &control->config_fd, err)
            && instance_config_fd(&s->instance, false, &node->config_fd, err);
