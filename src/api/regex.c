@@ -91,25 +91,23 @@ static bool escape(struct translation *t, bool bracket)
 }
 
 /* POSIX brackets know no escapes: ']' must come first and '-' last, so these are collected and placed. */
-static bool bracket(struct translation *t)
-{
-    bool close = false, dash = false, caret = false, open = false;
-    AUTO(buf_done) struct buf body = {.limit = 2 * PATTERN_MAX};
-    struct buf *outer = t->out;
-    bool negative = t->at < t->in.n && t->in.p[t->at] == '^', first = true;
+struct members {
+    bool close, dash, caret, open; /* ']', '-', '^', '[' */
+};
 
-    t->at += negative;
-    t->out = &body;
-    for (;; first = false) {
+/* Reads up to the closing bracket; what needs no special place goes to t->out. */
+static bool read_members(struct translation *t, struct members *m)
+{
+    for (bool first = true;; first = false) {
         char c;
 
         if (t->at >= t->in.n)
             return refuse(t, "missing closing ]");
         c = t->in.p[t->at++];
         if (c == ']' && !first)
-            break;
+            return true;
         if (c == ']') {
-            close = true;
+            m->close = true;
         } else if (c == '[' && t->at < t->in.n && t->in.p[t->at] == ':') {
             size_t start = t->at - 1;
 
@@ -118,47 +116,61 @@ static bool bracket(struct translation *t)
             if (t->at >= t->in.n)
                 return refuse(t, "missing closing ]");
             t->at++;
-            buf_add(&body, t->in.p + start, t->at - start);
+            buf_add(t->out, t->in.p + start, t->at - start);
         } else if (c == '[') {
-            open = true;
+            m->open = true;
         } else if (c == '-' && (first || (t->at < t->in.n && t->in.p[t->at] == ']'))) {
-            dash = true;
+            m->dash = true;
         } else if (c == '^') {
-            caret = true;
+            m->caret = true;
         } else if (c == '\\' && t->at < t->in.n && memchr("]-^\\[", t->in.p[t->at], 5)) {
             c = t->in.p[t->at++];
-            close |= c == ']';
-            dash |= c == '-';
-            caret |= c == '^';
-            open |= c == '[';
+            m->close |= c == ']';
+            m->dash |= c == '-';
+            m->caret |= c == '^';
+            m->open |= c == '[';
             if (c == '\\')
-                buf_addc(&body, '\\');
+                buf_addc(t->out, '\\');
         } else if (c == '\\') {
             if (!escape(t, true))
                 return false;
         } else {
-            buf_addc(&body, c);
+            buf_addc(t->out, c);
         }
     }
+}
+
+static bool bracket(struct translation *t)
+{
+    AUTO(buf_done) struct buf body = {.limit = 2 * PATTERN_MAX};
+    struct members m = {0};
+    struct buf *outer = t->out;
+    bool negative = t->at < t->in.n && t->in.p[t->at] == '^', read;
+
+    t->at += negative;
+    t->out = &body;
+    read = read_members(t, &m);
     t->out = outer;
-    if (caret && !negative && !close && !body.n && !open && !dash) {
+    if (!read)
+        return false;
+    if (m.caret && !negative && !m.close && !body.n && !m.open && !m.dash) {
         buf_adds(outer, "\\^");
         return true;
     }
     buf_adds(outer, negative ? "[^" : "[");
-    if (close)
+    if (m.close)
         buf_addc(outer, ']');
     buf_addstr(outer, buf_str(&body));
-    if (open)
+    if (m.open)
         buf_addc(outer, '[');
-    if (caret) { /* never first: that would negate */
-        if (!close && !body.n && !open && dash) {
+    if (m.caret) { /* never first: that would negate */
+        if (!m.close && !body.n && !m.open && m.dash) {
             buf_adds(outer, "-^]");
             return true;
         }
         buf_addc(outer, '^');
     }
-    if (dash)
+    if (m.dash)
         buf_addc(outer, '-');
     buf_addc(outer, ']');
     return true;
