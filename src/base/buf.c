@@ -251,3 +251,17 @@ bool buf_add_base64url_decoded(struct buf *b, struct str text, struct error *err
     buf_addstr(b, buf_str(&out));
     return buf_ok(b, "decoded base64url", err);
 }
+
+void buf_add_escaped(struct buf *b, struct str s)
+{
+    static const char hex[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_' || c == '.' || c == '~')
+            buf_addc(b, (char)c);
+        else
+            buf_add(b, (char[]){'%', hex[c >> 4], hex[c & 15]}, 3);
+    }
+}

@@ -31,3 +31,4 @@ void buf_add_base64(struct buf *b, const void *p, size_t n);
 MUST_CHECK bool buf_add_base64_decoded(struct buf *b, struct str text, struct error *err); /* std alphabet, padding required */
 void buf_add_base64url(struct buf *b, const void *p, size_t n); /* unpadded */
 MUST_CHECK bool buf_add_base64url_decoded(struct buf *b, struct str text, struct error *err);
+void buf_add_escaped(struct buf *b, struct str s); /* for a part of a URL: all but RFC 3986's unreserved becomes %XX */

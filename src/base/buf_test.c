@@ -119,10 +119,20 @@ static void base64(void **state)
     }
 }
 
+static void escapes_for_urls(void **state)
+{
+    AUTO(buf_done) struct buf b = {0};
+
+    (void)state;
+    buf_add_escaped(&b, STR("aZ09-_.~ /=,%\xc3\xa9"));
+    assert_string_equal(b.p, "aZ09-_.~%20%2F%3D%2C%25%C3%A9");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appends_up_to_the_limit),
+        cmocka_unit_test(escapes_for_urls),
         cmocka_unit_test(formats_longer_than_its_room),
         cmocka_unit_test(reserves_and_detaches),
         cmocka_unit_test(base64),

@@ -36,21 +36,6 @@ struct client_watch {
     bool busy, stopped; /* stopped while busy: freed by whoever is busy */
 };
 
-static void add_escaped(struct buf *b, struct str s)
-{
-    static const char hex[] = "0123456789ABCDEF";
-
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-
-        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_'
-            || c == '.' || c == '~')
-            buf_addc(b, (char)c);
-        else
-            buf_addf(b, "%%%c%c", hex[c >> 4], hex[c & 15]);
-    }
-}
-
 static void add_path(struct buf *b, const char *group, const char *version, const char *plural,
                      struct str ns)
 {
@@ -60,7 +45,7 @@ static void add_path(struct buf *b, const char *group, const char *version, cons
         buf_addf(b, "/api/%s", version);
     if (ns.n) {
         buf_adds(b, "/namespaces/");
-        add_escaped(b, ns);
+        buf_add_escaped(b, ns);
     }
     buf_addf(b, "/%s", plural);
 }
@@ -143,7 +128,7 @@ static struct client_call *http_call(struct client *base, const struct client_re
     add_path(&path, r->group, r->version, r->plural, r->ns);
     if (r->name.n) {
         buf_addc(&path, '/');
-        add_escaped(&path, r->name);
+        buf_add_escaped(&path, r->name);
     }
     if (r->subresource)
         buf_addf(&path, "/%s", r->subresource);
@@ -305,7 +290,7 @@ static void add_selector(struct buf *b, const char *name, struct str value)
     if (!value.p)
         return;
     buf_addf(b, "&%s=", name);
-    add_escaped(b, value);
+    buf_add_escaped(b, value);
 }
 
 static struct client_watch *http_watch(struct client *base, const struct client_watch_request *r)

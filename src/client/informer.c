@@ -267,20 +267,10 @@ static void on_list(void *user, const struct client_response *r)
 
 static void add_query(struct buf *b, const char *name, struct str value)
 {
-    static const char hex[] = "0123456789ABCDEF";
-
     if (!value.p)
         return;
     buf_addf(b, "%s%s=", b->n ? "&" : "", name);
-    for (size_t k = 0; k < value.n; k++) {
-        unsigned char c = (unsigned char)value.p[k];
-
-        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '_'
-            || c == '.')
-            buf_addc(b, (char)c);
-        else
-            buf_addf(b, "%%%c%c", hex[c >> 4], hex[c & 15]);
-    }
+    buf_add_escaped(b, value);
 }
 
 static void list_start(struct informer *i, struct str token)

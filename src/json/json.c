@@ -461,7 +461,7 @@ static const struct json *array_with(struct arena *a, const struct json *array, 
     return new_value(a, (struct json){.items = items, .n = (uint32_t)out, .type = JSON_ARRAY});
 }
 
-static struct str unescape_token(struct arena *a, struct str token)
+struct str json_pointer_token(struct arena *a, struct str token)
 {
     char *out;
     size_t n = 0;
@@ -498,7 +498,7 @@ static const struct json *with_at(struct arena *a, const struct json *root, stru
         new = with_at(a, old, rest, value, depth + 1);
         return new == old ? root : array_with(a, root, index, new);
     }
-    token = unescape_token(a, token);
+    token = json_pointer_token(a, token);
     old = json_get_str(root, token);
     if (!old && !value)
         return root;

@@ -92,6 +92,7 @@ const struct json *json_with_str(struct arena *a, const struct json *object, str
 /* The same below a path as json_at takes it; objects on the way are made. Array indexes must exist
  * (a path through a missing index returns the value unchanged). */
 const struct json *json_with_at(struct arena *a, const struct json *root, const char *path, const struct json *value);
+struct str json_pointer_token(struct arena *a, struct str token); /* one token of a JSON pointer: ~1 is /, ~0 is ~ */
 const struct json *json_append(struct arena *a, const struct json *array, const struct json *item);
 
 /* Writers. */

@@ -77,23 +77,6 @@ struct pointer {
     size_t n;
 };
 
-static struct str unescape(struct arena *a, struct str token)
-{
-    char *out;
-    size_t n = 0;
-
-    if (!str_has(token, '~'))
-        return token;
-    out = arena_alloc_bytes(a, token.n);
-    for (size_t i = 0; i < token.n; i++) {
-        char c = token.p[i];
-        if (c == '~' && i + 1 < token.n && (token.p[i + 1] == '0' || token.p[i + 1] == '1'))
-            c = token.p[++i] == '1' ? '/' : '~';
-        out[n++] = c;
-    }
-    return str_n(out, n);
-}
-
 static bool missing_path(struct patch *p, const char *op, const char *which, struct str path)
 {
     return error_set(p->err, ERROR_INVALID, "%s operation does not apply: doc is missing %s: \"" STR_FMT
@@ -114,7 +97,7 @@ static bool read_pointer(struct patch *p, const char *op, const char *which, str
         more = str_cut(rest, '/', &token, &rest);
         if (ret->n == LIMIT_JSON_DEPTH)
             return missing_path(p, op, which, text);
-        ret->tokens[ret->n++] = unescape(p->a, token);
+        ret->tokens[ret->n++] = json_pointer_token(p->a, token);
     }
     return true;
 }
