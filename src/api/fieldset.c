@@ -389,7 +389,7 @@ static const struct json *lookup(const struct lookup *l, struct str name)
 static void compare_child(struct arena *a, struct fieldset_place owner, struct fieldset_place at, struct str element,
                           const struct json *old, const struct json *now, struct triple *t)
 {
-    struct fieldset_changes below = {0};
+    struct fieldset_changes below;
     bool granular = (!old || fieldset_form(at, old) != FORM_LEAF) && (!now || fieldset_form(at, now) != FORM_LEAF);
     bool ghost = granular && always_there(owner, at);
 
