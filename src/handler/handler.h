@@ -23,7 +23,7 @@ struct handler_config {
 struct handler *handler_new(const struct handler_config *c, struct error *err);
 void handler_start(struct handler *h);
 void handler_free(struct handler *h); /* leaves VMs running */
-/* Subresources as upstream's handler serves them to virt-api:
- * GET /v1/namespaces/<ns>/virtualmachineinstances/<name>/{console,vnc,usbredir,guestosinfo,userlist,filesystemlist} (streams by
- * WebSocket "plain.kubevirt.io"), PUT …/{pause,unpause,reset,softreboot,freeze,unfreeze}. false: not its path. */
+/* Subresources as upstream's handler serves them to virt-api: GET /v1/namespaces/<ns>/virtualmachineinstances/<name>/{console,vnc}
+ * (streams by WebSocket "plain.kubevirt.io") and {guestosinfo,userlist,filesystemlist,stats} (the launcher's own answers),
+ * PUT …/{pause,unpause,reset,softreboot}. false: not its path. */
 bool handler_http(struct handler *h, struct exchange *x);
