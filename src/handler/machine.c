@@ -52,6 +52,7 @@ static void disconnect(struct vm *v)
 
 void vm_free(struct vm *v)
 {
+    v->stage = VM_ENDED; /* calls that fail now are not tried again */
     disconnect(v);
     loop_timer_stop(&v->retry);
     if (v->patch)
