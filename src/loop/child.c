@@ -71,10 +71,12 @@ static _Noreturn void fail(int report_fd, enum stage stage)
 
 static void reset_signals(void)
 {
-    struct sigaction plain = {.sa_handler = SIG_DFL};
+    /* By the system call: glibc refuses its own two signals, and an ignored one of them would be inherited for ever. Zeros are
+     * the kernel's SIG_DFL without flags and mask. SIGKILL and SIGSTOP refuse. */
+    const unsigned long plain[8] = {0};
 
     for (int signo = 1; signo < NSIG; signo++)
-        sigaction(signo, &plain, NULL); /* SIGKILL, SIGSTOP and glibc's own two refuse */
+        syscall(SYS_rt_sigaction, signo, plain, NULL, 8);
 }
 
 /* All sources first move above every target, so that no dup2 overwrites a source still to come. */
