@@ -185,6 +185,8 @@ const struct json *partial_object(const struct json *object, bool v1beta1, struc
 /* rest.c and its parts: the verbs on stored kinds. */
 void rest_handle(struct request *r);
 void rest_list(struct request *r);   /* list.c */
+/* resourceVersion of a read: -1 when absent; false: bad, or in the future, and answered. */
+bool read_revision(struct request *r, struct str rv, int64_t *ret);
 void rest_watch(struct request *r);  /* watch.c */
 void rest_create(struct request *r); /* create.c */
 void rest_update(struct request *r); /* update.c */

@@ -14,7 +14,7 @@ static void forbidden_option(struct request *r, const char *message)
                        "resourceVersionMatch", message);
 }
 
-static bool read_revision(struct request *r, struct str rv, int64_t *ret)
+bool read_revision(struct request *r, struct str rv, int64_t *ret)
 {
     AUTO(error_clear) struct error err = {0};
     uint64_t v = 0;

@@ -59,31 +59,11 @@ static void rest_get(struct request *r)
 {
     struct store_object *o =
         store_get(r->s->store, kind_key(r->kind->info, r->ns, r->name, &r->arena));
-    struct str rv = query_get(r, "resourceVersion");
-    uint64_t wanted = 0;
-    AUTO(error_clear) struct error err = {0};
+    int64_t wanted;
 
-    if (!str_empty(rv)) {
-        if (!parse_u64(rv, INT64_MAX, &wanted, &err)) {
-            answer_status(
-                r, 400, "BadRequest",
-                arena_printf(&r->arena,
-                             "invalid resource version: resourceVersion: Invalid value: \"" STR_FMT
-                             "\": strconv.ParseUint: parsing \"" STR_FMT "\": invalid syntax",
-                             STR_ARG(rv), STR_ARG(rv)),
-                NULL);
-            store_object_unref(o);
-            return;
-        }
-        if ((int64_t)wanted > store_revision(r->s->store)) {
-            answer_status(
-                r, 504, "Timeout",
-                arena_printf(&r->arena, "Timeout: Too large resource version: %llu, current: %lld",
-                             (unsigned long long)wanted, (long long)store_revision(r->s->store)),
-                NULL);
-            store_object_unref(o);
-            return;
-        }
+    if (!read_revision(r, query_get(r, "resourceVersion"), &wanted)) {
+        store_object_unref(o);
+        return;
     }
     if (!o) {
         answer_not_found(r);
