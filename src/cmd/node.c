@@ -153,5 +153,7 @@ int node_main(void)
     handler_free(n.handler);
     reclaim_free(n.reclaim);
     node_parts_done(&n.parts);
+    loop_signal_stop(&n.term);
+    loop_free(n.parts.loop);
     return 0;
 }
