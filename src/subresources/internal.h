@@ -13,7 +13,9 @@ struct subresources {
 
 /* stream.c: relays a client's WebSocket to the node agent's, or to a TCP port of the VM. The exchange is consumed. */
 void stream_agent(struct subresources *s, struct exchange *x, const struct json *vmi, const char *action);
-void stream_port(struct subresources *s, struct exchange *x, const struct json *vmi, struct str port, struct str protocol);
+void stream_port(struct exchange *x, const struct json *vmi, struct str port, struct str protocol);
 
 /* An answer with a Status of this code. */
 void respond_refusal(struct exchange *x, int code, const char *message);
+/* What the node agent refused, in its words if it had any. */
+void respond_agent_refusal(struct exchange *x, int status, struct str body, const char *otherwise);

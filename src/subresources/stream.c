@@ -87,17 +87,10 @@ static void relay_failed(void *user, const struct error *err, int status, struct
     if (!x)
         return;
     x->closed = NULL;
-    if (status >= 400) {
-        const struct json *answer;
-        AUTO(error_clear) struct error ignored = {0};
-
-        if (!json_parse(body, &x->arena, &answer, &ignored))
-            answer = NULL;
-        respond_refusal(x, status == 404 ? 404 : 500,
-                      json_str_at(answer, "message").n ? arena_strdup(&x->arena, json_str_at(answer, "message")) : error_text(err));
-        return;
-    }
-    apiserver_respond_error(x, err);
+    if (status >= 400)
+        respond_agent_refusal(x, status, body, error_text(err));
+    else
+        apiserver_respond_error(x, err);
 }
 
 static void relay_gone(struct exchange *x)
@@ -216,7 +209,7 @@ static bool address_of(struct str ip, unsigned port, struct sockaddr_storage *re
     return false;
 }
 
-void stream_port(struct subresources *s, struct exchange *x, const struct json *vmi, struct str port, struct str protocol)
+void stream_port(struct exchange *x, const struct json *vmi, struct str port, struct str protocol)
 {
     struct str ip = json_str_at(json_item(json_at(vmi, "status/interfaces"), 0), "ipAddress");
     AUTO(error_clear) struct error err = {0};
@@ -225,7 +218,6 @@ void stream_port(struct subresources *s, struct exchange *x, const struct json *
     socklen_t n;
     uint64_t number;
 
-    (void)s;
     if (!parse_u64(port, 65535, &number, &err) || number == 0) {
         respond_refusal(x, 400, "the port must be a number from 1 to 65535");
         return;

@@ -44,6 +44,20 @@ void respond_refusal(struct exchange *x, int code, const char *message)
     apiserver_respond_status(x, code, status_failure(&x->arena, code, reason, message, NULL, NULL));
 }
 
+void respond_agent_refusal(struct exchange *x, int status, struct str body, const char *otherwise)
+{
+    AUTO(error_clear) struct error ignored = {0}; /* an answer without a Status is one without words */
+    const struct json *answer;
+    struct str message;
+
+    if (!json_parse(body, &x->arena, &answer, &ignored))
+        answer = NULL;
+    message = json_str_at(answer, "message");
+    /* "Not connected yet" is worth a retry, a conflict is not; all else is as upstream's virt-api answers. */
+    respond_refusal(x, status == 404 || status == 409 || status == 503 ? status : 500,
+                    message.n ? arena_strdup(&x->arena, message) : otherwise);
+}
+
 static void finish(struct op *o)
 {
     o->x->closed = NULL;
@@ -232,12 +246,8 @@ static void on_asked(void *user, int status, struct str body, const struct error
         return;
     }
     if (status != 200) {
-        const struct json *answer;
-
-        if (!json_parse(body, o->a, &answer, &e))
-            answer = NULL;
-        refuse(o, status == 404 ? 404 : 500,
-               json_str_at(answer, "message").n ? arena_strdup(o->a, json_str_at(answer, "message")) : "the node agent refused");
+        finish(o);
+        respond_agent_refusal(x, status, body, "the node agent refused");
         return;
     }
     if (x->method != HTTP_GET) {
@@ -299,7 +309,7 @@ static void act(struct op *o)
         str_next(&rest, '/', &port);
         str_next(&rest, '/', &protocol);
         finish(o);
-        stream_port(s, x, vmi, port, protocol);
+        stream_port(x, vmi, port, protocol);
     } else {
         ask_agent(o);
     }
