@@ -1,5 +1,7 @@
 /* apiserver/delete - objects that go: preconditions, grace, finalizers and what happens to dependents. */
 #include "apiserver/internal.h"
+
+#include "api/meta.h"
 #include "base/ident.h"
 
 static bool policy_known(struct request *r, struct str p)
@@ -206,15 +208,25 @@ struct bulk {
     const struct json *answer;
     size_t left;
     bool counting;
+    struct error err; /* the first that kept an object from going */
 };
 
 static void bulk_done(struct bulk *b)
 {
     if (b->left || b->counting)
         return;
-    if (b->r)
+    if (b->r && b->err.kind != ERROR_NONE)
+        answer_error(b->r, &b->err);
+    else if (b->r)
         answer_json(b->r, 200, b->answer);
+    error_clear(&b->err);
     free(b);
+}
+
+static void bulk_failed(struct bulk *b, const struct error *err) /* NULL: it has not */
+{
+    if (err && err->kind != ERROR_NOT_FOUND && b->err.kind == ERROR_NONE)
+        error_set(&b->err, err->kind, "%s", error_text(err));
 }
 
 static void bulk_written(void *user, struct store_object *o, const struct error *err)
@@ -222,7 +234,7 @@ static void bulk_written(void *user, struct store_object *o, const struct error 
     struct bulk *b = user;
 
     (void)o;
-    (void)err;
+    bulk_failed(b, err);
     b->left--;
     bulk_done(b);
 }
@@ -262,6 +274,14 @@ void rest_delete_all(struct request *r)
             store_object_unref(o);
             continue;
         }
+        r->name = arena_str(a, meta_name(old));
+        if (!admit(r, ADMIT_DELETE, old, NULL)) { /* and answered: what went before goes on by itself */
+            store_object_unref(o);
+            b->counting = false;
+            bulk_done(b);
+            return;
+        }
+        r->name = STR_NONE;
         items[n++] = present(r, old);
         marked = delete_mark(r->s, k, old, &options, a);
         w.value = marked ? object_order(a, k, marked) : NULL;
@@ -269,10 +289,12 @@ void rest_delete_all(struct request *r)
         store_object_unref(o);
         if (marked == old || r->dry_run)
             continue;
-        if (store_put(r->s->store, &w, &err))
+        if (store_put(r->s->store, &w, &err)) {
             b->left++;
-        else
+        } else {
+            bulk_failed(b, &err);
             error_clear(&err);
+        }
     }
     b->answer = json_object(
         a, "kind", json_new_z(a, k->list_kind), "apiVersion",
