@@ -185,34 +185,6 @@ static bool forbid(struct request *r, const char *why)
     return false;
 }
 
-/* The runtime takes this label for the machine that a pod runs, and starts no second pod for that one. */
-#define LABEL_RUNS "kubevirt.io/created-by"
-
-/* Pods are how machines run, not a service of their own: whose owner is a living VMI, or whose maker is one of our controllers. */
-static bool pod_runs_here(struct request *r, const struct json *o)
-{
-    struct str runs = meta_label(o, LABEL_RUNS);
-
-    if (r->is_local)
-        return true;
-    /* Who may name the node, the mounts and the launcher's arguments is past every check that a VMI goes through. */
-    if (!identity_in(&r->who, "system:masters"))
-        return false;
-    json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
-        const struct json *vmi;
-
-        if (!str_is(json_str_at(ref, "kind"), "VirtualMachineInstance")
-            || !str_is(meta_group(json_str_at(ref, "apiVersion"), NULL), "kubevirt.io"))
-            continue;
-        vmi = apiserver_peek(r->s, "kubevirt.io", "virtualmachineinstances", r->ns,
-                             json_str_at(ref, "name"), &r->arena);
-        if (vmi && str_eq(meta_uid(vmi), json_str_at(ref, "uid"))
-            && (!runs.n || str_eq(runs, meta_uid(vmi))))
-            return true;
-    }
-    return false;
-}
-
 static const struct json *pod_frozen(struct arena *a, const struct json *o)
 {
     static const char *const free_to_change[] = {"activeDeadlineSeconds", "tolerations",
@@ -234,21 +206,10 @@ static const struct json *pod_frozen(struct arena *a, const struct json *o)
     return spec;
 }
 
-static bool check_pod(struct request *r, enum admission_op op, const struct json *old,
-                      const struct json *o, struct schema_causes *c)
+static void check_pod(struct request *r, const struct json *old, const struct json *o,
+                      struct schema_causes *c)
 {
-    if (str_is(r->subresource, "eviction"))
-        return true;
-    if (op == ADMIT_CREATE) {
-        if (!pod_runs_here(r, o))
-            return forbid(r, "this server runs only the pods of virtual machines: create a "
-                             "VirtualMachine instead "
-                             "(kubectl explain vm), or use a Kubernetes cluster for containers");
-        return true;
-    }
-    if (!r->is_local && !str_eq(meta_label(o, LABEL_RUNS), meta_label(old, LABEL_RUNS)))
-        return forbid(r, "label " LABEL_RUNS " says which machine the pod runs, and stays");
-    if (!r->subresource.p && !json_eq(pod_frozen(&r->arena, old), pod_frozen(&r->arena, o)))
+    if (!json_eq(pod_frozen(&r->arena, old), pod_frozen(&r->arena, o)))
         schema_cause_add(
             c, &r->arena, "FieldValueForbidden", "spec",
             "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
@@ -257,7 +218,6 @@ static bool check_pod(struct request *r, enum admission_op op, const struct json
             "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 "
             "if it was "
             "previously negative)");
-    return true;
 }
 
 /* What a claim gets is settled once: a bound one that could be pointed elsewhere would be somebody else's disk. */
@@ -389,8 +349,8 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
         return true;
     if (!str_is(r->subresource, "eviction"))
         check_meta(r, o, c);
-    if (kind_is(k, "", "pods"))
-        return check_pod(r, op, old, o, c);
+    if (kind_is(k, "", "pods") && old && !r->subresource.p)
+        check_pod(r, old, o, c);
     if (kind_is(k, "", "configmaps") || kind_is(k, "", "secrets"))
         check_data(r, old, o, c);
     if (kind_is(k, "", "persistentvolumeclaims") && old && !r->subresource.p)

@@ -17,6 +17,8 @@ struct identity {
     const struct json *extra; /* object of arrays, or NULL */
 };
 
+bool identity_in(const struct identity *who, const char *group);
+
 /* One operation on its way to the store. */
 enum admission_op { ADMIT_CREATE, ADMIT_UPDATE, ADMIT_DELETE, ADMIT_CONNECT };
 struct admission {
@@ -25,6 +27,7 @@ struct admission {
     const char *subresource;       /* NULL or "status", "scale" … */
     struct str ns, name;           /* name may be empty on create with generateName */
     const struct identity *who;
+    bool is_local;                 /* one of our own controllers, by the client in this process */
     const struct json *old;        /* NULL on create */
     const struct json *object;     /* may be replaced by a mutating plugin (in the arena); NULL on delete */
     bool dry_run;

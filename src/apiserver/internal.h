@@ -285,7 +285,6 @@ struct rbac *rbac_new(struct apiserver *s);
 void rbac_free(struct rbac *r);
 bool authorize_path(struct apiserver *s, const struct identity *who, const char *verb,
                     struct str path);
-bool identity_in(const struct identity *who, const char *group);
 const struct json *rbac_rules_for(struct apiserver *s, const struct identity *who, struct str ns,
                                   struct arena *a, const struct json **ret_paths);
 /* May `who` grant these rules? (escalation check) */
