@@ -13,6 +13,7 @@
 #define OUT_SIZE (64u << 10)  /* what fill may buffer */
 #define READ_SIZE (16u << 10) /* one TLS record */
 #define ROUNDS 8              /* reads or writes in one turn: others get theirs */
+#define TURN_BYTES (128u << 10) /* made for one connection in one turn: a fraction of a millisecond */
 #define STALL_NS SECONDS(60)  /* a peer that takes nothing for so long is cut off */
 #define LINGER_NS SECONDS(2)
 #define LINGER_BYTES (4u << 20)
@@ -96,6 +97,16 @@ size_t conn_room(const struct conn *c)
 {
     size_t pending = conn_pending(c);
     return c->state != CONN_OPEN || pending >= OUT_SIZE ? 0 : OUT_SIZE - pending;
+}
+
+void conn_made(struct conn *c, size_t n)
+{
+    c->made += n;
+}
+
+bool conn_spent(const struct conn *c)
+{
+    return c->made >= TURN_BYTES;
 }
 
 void conn_put(struct conn *c, const void *p, size_t n)
@@ -289,12 +300,15 @@ static void handshake(struct conn *c)
 
 static void flush(struct conn *c)
 {
+    c->made = 0;
     for (int round = 0; c->state == CONN_OPEN && round < ROUNDS; round++) {
-        if (conn_pending(c) < OUT_SIZE / 2 && !c->closing)
+        if (conn_pending(c) < OUT_SIZE / 2 && !c->closing && !conn_spent(c))
             c->ops->fill(c);
         if (c->state != CONN_OPEN)
             return;
         size_t n = conn_pending(c);
+        if (n == 0 && conn_spent(c))
+            break;
         if (n == 0) {
             c->blocked = false;
             loop_timer_stop(&c->timer);

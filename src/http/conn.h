@@ -50,6 +50,7 @@ struct conn {
     bool parked;        /* hung up while paused: epoll would spin */
     bool want_read_out; /* TLS must write before it can read */
     size_t lingered;
+    size_t made;   /* bytes that were made for it in this turn */
     struct error err; /* why it ended */
     struct loop_io io;
     struct loop_timer timer; /* write stall, lingering */
@@ -67,6 +68,9 @@ size_t conn_room(const struct conn *c);
 void conn_put(struct conn *c, const void *p, size_t n);
 size_t
 conn_pending(const struct conn *c); /* bytes written by conn_put() and not yet by the socket */
+/* Making output costs time: at some point the turn is the other connections'. */
+void conn_made(struct conn *c, size_t n);
+bool conn_spent(const struct conn *c);
 void conn_kick(struct conn *c);     /* there is output: call fill soon */
 void conn_pause(struct conn *c, bool paused);
 void conn_finish(

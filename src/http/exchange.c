@@ -1,6 +1,5 @@
 #include "http/exchange.h"
 #include "http/stream.h"
-#include "http/gzip.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/limits.h"
@@ -142,7 +141,7 @@ static void stream_free(struct stream *s)
         block_unref(s->out.p[i].block);
     vec_done(&s->out);
     vec_done(&s->reply);
-    gzip_free(s->gzip);
+    body_free(s->source);
     arena_done(&s->x.arena);
     peer_unref(s->peer);
     free(s);
@@ -308,26 +307,18 @@ static void push_bytes(struct stream *s, struct str data)
     push_segment(s, b, APPEND_SIZE);
 }
 
-static void refill_from_gzip(struct stream *s)
-{
-    char piece[8192];
-
-    while (s->gzip && s->queued < sizeof piece) {
-        size_t n = gzip_read(s->gzip, piece, sizeof piece);
-        if (n > 0) {
-            push_bytes(s, str_n(piece, n));
-        } else {
-            gzip_free(s->gzip);
-            s->gzip = NULL;
-        }
-    }
-}
-
 size_t stream_pull(struct stream *s, char *p, size_t n)
 {
     size_t done = 0;
 
-    refill_from_gzip(s);
+    if (s->source) { /* it is all of the body */
+        done = body_read(s->source, p, n, &s->made);
+        if (body_ended(s->source)) {
+            body_free(s->source);
+            s->source = NULL;
+        }
+        return done;
+    }
     while (done < n && s->out_first < s->out.n) {
         struct segment *seg = &s->out.p[s->out_first];
         size_t take = seg->block->n - seg->at;
@@ -351,8 +342,14 @@ size_t stream_pull(struct stream *s, char *p, size_t n)
 
 bool stream_idle(const struct stream *s)
 {
-    return s->queued == 0 && !s->gzip;
+    return s->queued == 0 && !s->source;
 }
+
+bool stream_broken(const struct stream *s)
+{
+    return s->aborted || (s->source && body_broken(s->source));
+}
+
 bool stream_at_end(const struct stream *s)
 {
     return s->ended && stream_idle(s);
@@ -465,6 +462,40 @@ static bool wants_gzip(const struct stream *s, const char *content_type, size_t 
     return false;
 }
 
+static void reader_too_slow(void *user)
+{
+    struct stream *s = user;
+
+    body_free(s->source);
+    s->source = NULL;
+    s->aborted = true;
+    s->ops->abort(s);
+}
+
+static void set_source(struct stream *s, struct body_source *take_source, bool gzip)
+{
+    if (gzip) {
+        exchange_set_header(&s->x, "content-encoding", STR("gzip"));
+        exchange_add_header(&s->x, "vary", STR("Accept-Encoding"));
+    }
+    s->source = body_new(s->x.loop, take_source, gzip, reader_too_slow, s);
+}
+
+void exchange_respond_source(struct exchange *x, int status, const char *content_type,
+                             struct body_source *take_source, size_t about)
+{
+    struct stream *s = stream_of(x);
+
+    set_head(s, status, content_type);
+    s->ended = true;
+    drop_body(s);
+    if (s->ops && stream_has_body(s))
+        set_source(s, take_source, wants_gzip(s, content_type, about));
+    else
+        take_source->free(take_source);
+    announce(s);
+}
+
 void exchange_respond_block(struct exchange *x, int status, const char *content_type,
                             struct block *take_body)
 {
@@ -479,9 +510,7 @@ void exchange_respond_block(struct exchange *x, int status, const char *content_
         return;
     }
     if (wants_gzip(s, content_type, take_body->n)) {
-        exchange_set_header(x, "content-encoding", STR("gzip"));
-        exchange_add_header(x, "vary", STR("Accept-Encoding"));
-        s->gzip = gzip_new(take_body);
+        set_source(s, body_of_block(take_body), true);
     } else {
         s->length = (int64_t)take_body->n;
         if (stream_has_body(s) && take_body->n > 0) {

@@ -71,6 +71,19 @@ void exchange_add_header(struct exchange *x, const char *name, struct str value)
 void exchange_respond(struct exchange *x, int status, const char *content_type, struct str body);
 /* The same with a body that is not copied. */
 void exchange_respond_block(struct exchange *x, int status, const char *content_type, struct block *take_body);
+
+/* A body of any size that is made while the peer takes it: only a piece of it is ever in memory. */
+struct body_source {
+    /* Adds the next piece to `out` (16 KiB or so, at least a byte); false: that was the last. Called while the connection
+     * writes: it calls nothing of this file and does not block. */
+    bool (*make)(struct body_source *b, struct buf *out);
+    void (*free)(struct body_source *b); /* once: all is made, or the peer is gone, or it was cut off */
+    bool cut; /* set by anyone, at any time: the response is broken off, soon */
+};
+/* Consumes the exchange. `about`: how many bytes it will be; gzip as with a whole one. A peer that takes less than
+ * 64 KiB in 5 s is cut off. */
+void exchange_respond_source(struct exchange *x, int status, const char *content_type, struct body_source *take_source,
+                             size_t about);
 #define EXCHANGE_HIGH_WATER (256u << 10) /* exchange_write() at or above this: full, `writable` will follow */
 /* Streams: chunked (h1) or DATA frames (h2), flushed as soon as possible. */
 void exchange_start(struct exchange *x, int status, const char *content_type);

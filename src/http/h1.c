@@ -119,8 +119,16 @@ static void h1_fill(struct conn *c)
         return;
     if (!s->head_sent)
         put_head(h, s);
-    while (conn_room(c) > 0 && !stream_idle(s)) {
-        size_t n = stream_pull(s, piece, sizeof piece);
+    while (conn_room(c) > 0 && !stream_idle(s) && !conn_spent(c)) {
+        size_t n;
+
+        s->made = 0;
+        n = stream_pull(s, piece, sizeof piece);
+        conn_made(c, s->made);
+        if (stream_broken(s)) {
+            conn_close(c); /* half a body must not look whole */
+            return;
+        }
         if (n == 0)
             break;
         if (h->chunked) {

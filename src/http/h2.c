@@ -244,9 +244,14 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_
 {
     struct h2 *h = user;
     struct stream *s = source->ptr;
-    size_t done = stream_pull(s, (char *)p, n);
+    size_t done;
 
     (void)session;
+    s->made = 0;
+    done = stream_pull(s, (char *)p, n);
+    conn_made(h->conn, s->made);
+    if (stream_broken(s))
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets this stream alone */
     s->since_ns = stream_idle(s) ? 0 : loop_now_ns(h->conn->loop);
     if (stream_at_end(s))
         *flags |= NGHTTP2_DATA_FLAG_EOF;
@@ -423,7 +428,7 @@ static void h2_fill(struct conn *c)
 {
     struct h2 *h = c->user;
 
-    while (conn_room(c) > 0) {
+    while (conn_room(c) > 0 && !conn_spent(c)) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(h->session, &p);
         if (n < 0)

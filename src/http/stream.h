@@ -6,6 +6,7 @@
 #pragma once
 #include "base/list.h"
 #include "base/vec.h"
+#include "http/body.h"
 #include "http/conn.h"
 #include "http/exchange.h"
 
@@ -22,8 +23,6 @@ struct segment { /* output that waits, a view into a shared block */
     size_t cap; /* > 0: ours alone, more may be appended */
 };
 
-struct gzip;
-
 struct stream {
     struct exchange x;
     const struct stream_ops *ops;
@@ -39,7 +38,8 @@ struct stream {
     VEC(struct segment) out;
     size_t out_first; /* out.p[0 … out_first) are done */
     size_t queued;
-    struct gzip *gzip; /* compresses a whole body as it is sent */
+    struct body *source; /* a body that is made, or compressed, as it is sent */
+    size_t made;         /* bytes of it that were, for who counts the work */
     int status;        /* 0: no response yet */
     int64_t length;    /* of the whole response body; -1: unknown until it ends */
     bool dispatched;   /* the handler has seen it */
@@ -70,9 +70,10 @@ void stream_add_request_header(struct stream *s, struct str name, struct str val
 /* A response by the protocol itself (413, 400): the handler never saw the request. */
 void stream_refuse(struct stream *s, int status, const char *text);
 bool stream_has_body(const struct stream *s); /* the response may carry one (not HEAD, 204, 304) */
-/* Moves up to n bytes of output to p. */
+/* Moves up to n bytes of output to p. A body that broke (stream_broken) ends without an end. */
 size_t stream_pull(struct stream *s, char *p, size_t n);
 bool stream_at_end(const struct stream *s); /* ended and nothing left to pull */
 bool stream_idle(const struct stream *s);   /* nothing to pull now */
+bool stream_broken(const struct stream *s); /* cut it */
 /* After pulling, outside of library callbacks: calls `writable` when it is due. */
 void stream_pulled(struct stream *s);
