@@ -83,7 +83,7 @@ static void build_pattern(struct builder *b, const struct json *s, const char *p
     AUTO(error_clear) struct error err = {0};
 
     r->pattern = text_of(b, json_get(s, "pattern"));
-    if (r->pattern && !regex_check(str_of(r->pattern), &err))
+    if (r->pattern && !regex_compile(b->a, str_of(r->pattern), &r->regex, &err))
         invalid(b, path, ".pattern", json_get(s, "pattern"),
                 arena_printf(b->a, "must be a valid regular expression, but isn't: %s", error_text(&err)));
 }

@@ -1,298 +1,731 @@
+/* The parser of expressions: RE2's syntax with the flags that Go's regexp.Compile sets, and Go's messages. */
 #include "api/regex.h"
 
-#include "base/buf.h"
+#include "api/regex_tree.h"
 #include "base/cleanup.h"
-#include "base/error.h"
+#include "base/vec.h"
 
-#include <regex.h>
-
-#define PATTERN_MAX 4096
+#define DEPTH_MAX 250
 #define REPEAT_MAX 1000
+#define LAST 0x10ffffu
 
-struct translation {
+enum { FOLD = 1, MANY_LINES = 2, DOT_ALL = 4 };
+
+struct parser {
+    struct arena *a;
     struct str in;
     size_t at;
-    struct buf *out;
+    unsigned flags;
+    int depth;
     struct error *err;
 };
 
-static bool refuse(struct translation *t, const char *what)
+static bool refuse(struct parser *p, const char *why, struct str what)
 {
-    return error_set(t->err, ERROR_INVALID, "error parsing regexp: %s in `" STR_FMT "`", what, STR_ARG(t->in));
+    return error_set(p->err, ERROR_INVALID, "error parsing regexp: %s: `" STR_FMT "`", why, STR_ARG(what));
 }
 
-/* \d, \w, \s and their complements, within brackets or alone; anything else escaped is itself. */
-static bool escape(struct translation *t, bool bracket)
+static struct str rest(struct parser *p)
 {
-    char c = t->at < t->in.n ? t->in.p[t->at++] : '\0';
-    const char *class = NULL;
-    bool negative = false;
+    return str_skip(p->in, p->at);
+}
+static struct str since(struct parser *p, size_t start)
+{
+    return str_n(p->in.p + start, p->at - start);
+}
+static bool more(struct parser *p)
+{
+    return p->at < p->in.n;
+}
+static bool next_is(struct parser *p, const char *z)
+{
+    return str_starts(rest(p), str_of(z));
+}
 
-    switch (c) {
-    case 'D':
-        negative = true; /* fall through */
-        __attribute__((fallthrough));
-    case 'd':
-        class = "0-9";
-        break;
-    case 'W':
-        negative = true;
-        __attribute__((fallthrough));
-    case 'w':
-        class = "0-9A-Za-z_";
-        break;
-    case 'S':
-        negative = true;
-        __attribute__((fallthrough));
-    case 's':
-        class = "\t\n\f\r ";
-        break;
-    case 'n':
-        buf_addc(t->out, '\n');
-        return true;
-    case 't':
-        buf_addc(t->out, '\t');
-        return true;
-    case 'r':
-        buf_addc(t->out, '\r');
-        return true;
-    case 'f':
-        buf_addc(t->out, '\f');
-        return true;
-    case 'A':
-        buf_addc(t->out, '^');
-        return !bracket || refuse(t, "invalid escape sequence");
-    case 'z':
-        buf_addc(t->out, '$');
-        return !bracket || refuse(t, "invalid escape sequence");
-    case 'b':
-        buf_adds(t->out, "\\b");
-        return !bracket || refuse(t, "invalid escape sequence");
-    case '\0':
-        return refuse(t, "trailing backslash at end of expression");
-    default:
-        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
-            return refuse(t, "unsupported escape sequence");
-        if (bracket && (c == ']' || c == '-' || c == '^' || c == '\\' || c == '['))
-            return refuse(t, "internal"); /* the caller has placed these */
-        if (!bracket)
-            buf_addc(t->out, '\\');
-        buf_addc(t->out, c);
-        return true;
-    }
-    if (negative && bracket)
-        return refuse(t, "unsupported negated class");
-    if (!bracket)
-        buf_adds(t->out, negative ? "[^" : "[");
-    buf_adds(t->out, class);
-    if (!bracket)
-        buf_addc(t->out, ']');
+static bool take(struct parser *p, const char *z)
+{
+    if (!next_is(p, z))
+        return false;
+    p->at += strlen(z);
     return true;
 }
 
-/* POSIX brackets know no escapes: ']' must come first and '-' last, so these are collected and placed. */
-struct members {
-    bool close, dash, caret, open; /* ']', '-', '^', '[' */
+/* The pattern is valid UTF-8. */
+static uint32_t take_character(struct parser *p)
+{
+    unsigned char c = (unsigned char)p->in.p[p->at++];
+    int n = c < 0x80 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+    uint32_t ret = n ? c & (0x3fu >> n) : c;
+
+    while (n-- > 0)
+        ret = ret << 6 | ((unsigned char)p->in.p[p->at++] & 0x3fu);
+    return ret;
+}
+
+/* -- sets of characters --------------------------------------------------------------------------- */
+
+struct set {
+    VEC(struct regex_range) r;
 };
 
-/* Reads up to the closing bracket; what needs no special place goes to t->out. */
-static bool read_members(struct translation *t, struct members *m)
+static void set_done(struct set *s)
 {
-    for (bool first = true;; first = false) {
-        char c;
+    vec_done(&s->r);
+}
 
-        if (t->at >= t->in.n)
-            return refuse(t, "missing closing ]");
-        c = t->in.p[t->at++];
-        if (c == ']' && !first)
-            return true;
-        if (c == ']') {
-            m->close = true;
-        } else if (c == '[' && t->at < t->in.n && t->in.p[t->at] == ':') {
-            size_t start = t->at - 1;
+static void set_add(struct set *s, uint32_t low, uint32_t high)
+{
+    vec_push(&s->r, (struct regex_range){low, high});
+}
 
-            while (t->at < t->in.n && t->in.p[t->at] != ']')
-                t->at++;
-            if (t->at >= t->in.n)
-                return refuse(t, "missing closing ]");
-            t->at++;
-            buf_add(t->out, t->in.p + start, t->at - start);
-        } else if (c == '[') {
-            m->open = true;
-        } else if (c == '-' && (first || (t->at < t->in.n && t->in.p[t->at] == ']'))) {
-            m->dash = true;
-        } else if (c == '^') {
-            m->caret = true;
-        } else if (c == '\\' && t->at < t->in.n && memchr("]-^\\[", t->in.p[t->at], 5)) {
-            c = t->in.p[t->at++];
-            m->close |= c == ']';
-            m->dash |= c == '-';
-            m->caret |= c == '^';
-            m->open |= c == '[';
-            if (c == '\\')
-                buf_addc(t->out, '\\');
-        } else if (c == '\\') {
-            if (!escape(t, true))
-                return false;
-        } else {
-            buf_addc(t->out, c);
-        }
+/* (?i): letters of ASCII, and the two characters beyond it that fold into it. */
+static void set_add_folded(struct set *s, uint32_t low, uint32_t high)
+{
+    static const struct regex_range cases[] = {{'A', 'Z'}, {'a', 'z'}};
+
+    set_add(s, low, high);
+    for (size_t i = 0; i < 2; i++) {
+        uint32_t from = low > cases[i].low ? low : cases[i].low, to = high < cases[i].high ? high : cases[i].high;
+
+        if (from > to)
+            continue;
+        set_add(s, from ^ 0x20, to ^ 0x20);
+        if ((from | 0x20) <= 'k' && (to | 0x20) >= 'k')
+            set_add(s, 0x212a, 0x212a);
+        if ((from | 0x20) <= 's' && (to | 0x20) >= 's')
+            set_add(s, 0x17f, 0x17f);
+    }
+    if (low <= 0x212a && high >= 0x212a) {
+        set_add(s, 'k', 'k');
+        set_add(s, 'K', 'K');
+    }
+    if (low <= 0x17f && high >= 0x17f) {
+        set_add(s, 's', 's');
+        set_add(s, 'S', 'S');
     }
 }
 
-static bool bracket(struct translation *t)
+static int by_low(const void *x, const void *y)
 {
-    AUTO(buf_done) struct buf body = {.limit = 2 * PATTERN_MAX};
-    struct members m = {0};
-    struct buf *outer = t->out;
-    bool negative = t->at < t->in.n && t->in.p[t->at] == '^', read;
+    const struct regex_range *a = x, *b = y;
 
-    t->at += negative;
-    t->out = &body;
-    read = read_members(t, &m);
-    t->out = outer;
-    if (!read)
+    return (a->low > b->low) - (a->low < b->low);
+}
+
+static void set_clean(struct set *s)
+{
+    size_t n = 0;
+
+    if (s->r.n)
+        qsort(s->r.p, s->r.n, sizeof *s->r.p, by_low);
+    for (size_t i = 0; i < s->r.n; i++) {
+        if (n && s->r.p[i].low <= s->r.p[n - 1].high + 1) {
+            if (s->r.p[i].high > s->r.p[n - 1].high)
+                s->r.p[n - 1].high = s->r.p[i].high;
+        } else {
+            s->r.p[n++] = s->r.p[i];
+        }
+    }
+    s->r.n = n;
+}
+
+static void set_negate(struct set *s)
+{
+    AUTO(set_done) struct set out = {0};
+    uint32_t from = 0;
+    struct set was;
+
+    set_clean(s);
+    for (size_t i = 0; i < s->r.n; i++) {
+        if (s->r.p[i].low > from)
+            set_add(&out, from, s->r.p[i].low - 1);
+        from = s->r.p[i].high + 1;
+    }
+    if (from <= LAST)
+        set_add(&out, from, LAST);
+    was = *s;
+    *s = out;
+    out = was;
+}
+
+static void set_join(struct set *s, struct set *other, bool negative)
+{
+    if (negative)
+        set_negate(other);
+    for (size_t i = 0; i < other->r.n; i++)
+        set_add(s, other->r.p[i].low, other->r.p[i].high);
+}
+
+static struct regex_node *node(struct parser *p, enum regex_op op)
+{
+    struct regex_node *n = ARENA_NEW(p->a, struct regex_node);
+
+    n->op = op;
+    return n;
+}
+
+static struct regex_node *set_node(struct parser *p, struct set *s)
+{
+    struct regex_node *n = node(p, REGEX_SET);
+    struct regex_range *copy;
+
+    set_clean(s);
+    copy = ARENA_ARRAY(p->a, struct regex_range, s->r.n + 1);
+    if (s->r.n)
+        memcpy(copy, s->r.p, s->r.n * sizeof *copy);
+    n->ranges = copy;
+    n->n = s->r.n;
+    return n;
+}
+
+static struct regex_node *literal(struct parser *p, uint32_t c)
+{
+    AUTO(set_done) struct set s = {0};
+
+    if (p->flags & FOLD)
+        set_add_folded(&s, c, c);
+    else
+        set_add(&s, c, c);
+    return set_node(p, &s);
+}
+
+/* -- escapes and classes -------------------------------------------------------------------------- */
+
+/* \d and its kin; false: none of them. */
+static bool perl_class(struct parser *p, struct set *s)
+{
+    static const struct {
+        char name;
+        struct regex_range r[4];
+        int n;
+    } classes[] = {
+        {'d', {{'0', '9'}}, 1},
+        {'s', {{'\t', '\n'}, {'\f', '\r'}, {' ', ' '}}, 3},
+        {'w', {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, 4},
+    };
+    char c = p->at + 1 < p->in.n && p->in.p[p->at] == '\\' ? p->in.p[p->at + 1] : '\0';
+
+    for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
+        AUTO(set_done) struct set one = {0};
+
+        if ((c | 0x20) != classes[i].name || c == '\0')
+            continue;
+        for (int k = 0; k < classes[i].n; k++)
+            (p->flags & FOLD ? set_add_folded : set_add)(&one, classes[i].r[k].low, classes[i].r[k].high);
+        set_join(s, &one, !(c & 0x20));
+        p->at += 2;
+        return true;
+    }
+    return false;
+}
+
+/* \pN, \p{Name}, \P, \p{^Name}. *ret_is tells whether there was one. */
+static bool unicode_class(struct parser *p, struct set *s, bool *ret_is)
+{
+    size_t start = p->at, end;
+    bool negative;
+    struct str name;
+
+    *ret_is = next_is(p, "\\p") || next_is(p, "\\P");
+    if (!*ret_is)
+        return true;
+    negative = p->in.p[p->at + 1] == 'P';
+    p->at += 2;
+    if (!more(p))
+        return refuse(p, "invalid character class range", since(p, start));
+    if (p->in.p[p->at] == '{') {
+        if (!str_find(rest(p), STR("}"), &end)) {
+            p->at = p->in.n;
+            return refuse(p, "invalid character class range", since(p, start));
+        }
+        name = str_n(p->in.p + p->at + 1, end - 1);
+        p->at += end + 1;
+        if (str_starts(name, STR("^"))) {
+            negative = !negative;
+            name = str_skip(name, 1);
+        }
+    } else {
+        size_t from = p->at;
+
+        (void)take_character(p);
+        name = since(p, from);
+    }
+    if (str_is(name, "Any")) {
+        AUTO(set_done) struct set all = {0};
+
+        set_add(&all, 0, LAST);
+        set_join(s, &all, negative);
+        return true;
+    }
+    for (const struct regex_category *c = regex_categories; c->name; c++) {
+        AUTO(set_done) struct set one = {0};
+
+        if (!str_is(name, c->name))
+            continue;
+        for (size_t i = 0; i < c->n; i++)
+            set_add(&one, c->ranges[i].low, c->ranges[i].high);
+        set_join(s, &one, negative);
+        return true;
+    }
+    return refuse(p, "invalid character class range", since(p, start));
+}
+
+static bool hex(char c, uint32_t *ret)
+{
+    if (c >= '0' && c <= '9')
+        *ret = (uint32_t)(c - '0');
+    else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
+        *ret = (uint32_t)((c | 0x20) - 'a' + 10);
+    else
         return false;
-    if (m.caret && !negative && !m.close && !body.n && !m.open && !m.dash) {
-        buf_adds(outer, "\\^");
-        return true;
-    }
-    buf_adds(outer, negative ? "[^" : "[");
-    if (m.close)
-        buf_addc(outer, ']');
-    buf_addstr(outer, buf_str(&body));
-    if (m.open)
-        buf_addc(outer, '[');
-    if (m.caret) { /* never first: that would negate */
-        if (!m.close && !body.n && !m.open && m.dash) {
-            buf_adds(outer, "-^]");
-            return true;
-        }
-        buf_addc(outer, '^');
-    }
-    if (m.dash)
-        buf_addc(outer, '-');
-    buf_addc(outer, ']');
     return true;
 }
 
-static bool repeat(struct translation *t, uint64_t *total)
+/* What follows \x. */
+static bool hex_escape(struct parser *p, uint32_t *ret)
 {
-    size_t start = t->at;
-    uint64_t high = 0, n = 0;
+    uint32_t v = 0, digit;
 
-    while (t->at < t->in.n && t->in.p[t->at] != '}') {
-        char c = t->in.p[t->at++];
+    if (take(p, "{")) {
+        size_t start = p->at;
 
-        if (c == ',') {
-            high = n > high ? n : high;
-            n = 0;
-        } else if (c < '0' || c > '9' || n > REPEAT_MAX) {
-            return refuse(t, "invalid repeat count");
-        } else {
-            n = n * 10 + (uint64_t)(c - '0');
+        while (more(p) && hex(p->in.p[p->at], &digit) && v <= LAST) {
+            v = v * 16 + digit;
+            p->at++;
         }
+        *ret = v;
+        return p->at > start && v <= LAST && take(p, "}");
     }
-    if (t->at >= t->in.n || t->at == start || t->in.p[start] == ',')
-        return refuse(t, "invalid repeat count");
-    high = n > high ? n : high;
-    *total *= high ? high : 1;
-    if (high > REPEAT_MAX || *total > REPEAT_MAX * 64u)
-        return refuse(t, "invalid repeat count");
-    t->at++;
-    buf_addc(t->out, '{');
-    buf_add(t->out, t->in.p + start, t->at - start);
-    return true;
-}
-
-static bool group(struct translation *t)
-{
-    buf_addc(t->out, '(');
-    if (t->at >= t->in.n || t->in.p[t->at] != '?')
-        return true;
-    t->at++;
-    if (t->at < t->in.n && t->in.p[t->at] == ':') {
-        t->at++;
-        return true;
-    }
-    if (t->at + 1 < t->in.n && t->in.p[t->at] == 'P' && t->in.p[t->at + 1] == '<') {
-        while (t->at < t->in.n && t->in.p[t->at] != '>')
-            t->at++;
-        t->at++;
-        return t->at <= t->in.n || refuse(t, "invalid named capture");
-    }
-    return refuse(t, "unsupported group");
-}
-
-static bool translate(struct str pattern, struct buf *out, struct error *err)
-{
-    struct translation t = {.in = pattern, .out = out, .err = err};
-    uint64_t repeats = 1;
-
-    if (pattern.n > PATTERN_MAX || (pattern.n && memchr(pattern.p, '\0', pattern.n)))
-        return error_set(err, ERROR_INVALID, "error parsing regexp: expression too large");
-    while (t.at < pattern.n) {
-        char c = pattern.p[t.at++];
-        bool ok = true, quantifier = c == '*' || c == '+' || c == '?' || c == '{';
-
-        if (c == '\\')
-            ok = escape(&t, false);
-        else if (c == '[')
-            ok = bracket(&t);
-        else if (c == '(')
-            ok = group(&t);
-        else if (c == '{')
-            ok = repeat(&t, &repeats);
-        else
-            buf_addc(out, c);
-        if (!ok)
+    for (int i = 0; i < 2; i++) {
+        if (!more(p) || !hex(p->in.p[p->at], &digit))
             return false;
-        if (quantifier && t.at < pattern.n && memchr("*+?", pattern.p[t.at], 3))
-            return refuse(&t, "unsupported repetition operator");
+        p->at++;
+        v = v * 16 + digit;
     }
-    return buf_ok(out, "regular expression", err);
+    *ret = v;
+    return true;
 }
 
-static bool compile(struct str pattern, regex_t *re, struct error *err)
+static bool escape(struct parser *p, uint32_t *ret)
 {
-    AUTO(buf_done) struct buf posix = {.limit = 8 * PATTERN_MAX};
-    int code;
+    static const char names[] = "aftnrv", values[] = "\a\f\t\n\r\v";
+    size_t start = p->at++;
+    uint32_t c;
+    const char *known;
 
-    if (!translate(pattern, &posix, err))
+    if (!more(p))
+        return refuse(p, "trailing backslash at end of expression", STR(""));
+    c = take_character(p);
+    known = c < 0x80 && c ? strchr(names, (int)c) : NULL;
+    if (c >= '0' && c <= '7' && (c == '0' || (more(p) && p->in.p[p->at] >= '0' && p->in.p[p->at] <= '7'))) {
+        *ret = c - '0';
+        for (int i = 1; i < 3 && more(p) && p->in.p[p->at] >= '0' && p->in.p[p->at] <= '7'; i++)
+            *ret = *ret * 8 + (uint32_t)(p->in.p[p->at++] - '0');
+        return true;
+    }
+    if (c == 'x')
+        return hex_escape(p, ret) || refuse(p, "invalid escape sequence", since(p, start));
+    if (known) {
+        *ret = (unsigned char)values[known - names];
+        return true;
+    }
+    if (c >= 0x80 || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+        return refuse(p, "invalid escape sequence", since(p, start));
+    *ret = c;
+    return true;
+}
+
+/* [:alpha:] and its kin within brackets. *ret_is tells whether there was one. */
+static bool named_class(struct parser *p, struct set *s, bool *ret_is)
+{
+    static const struct {
+        const char *name;
+        struct regex_range r[4];
+        int n;
+    } classes[] = {
+        {"alnum", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}, 3},
+        {"alpha", {{'A', 'Z'}, {'a', 'z'}}, 2},
+        {"ascii", {{0, 0x7f}}, 1},
+        {"blank", {{'\t', '\t'}, {' ', ' '}}, 2},
+        {"cntrl", {{0, 0x1f}, {0x7f, 0x7f}}, 2},
+        {"digit", {{'0', '9'}}, 1},
+        {"graph", {{'!', '~'}}, 1},
+        {"lower", {{'a', 'z'}}, 1},
+        {"print", {{' ', '~'}}, 1},
+        {"punct", {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}, 4},
+        {"space", {{'\t', '\r'}, {' ', ' '}}, 2},
+        {"upper", {{'A', 'Z'}}, 1},
+        {"word", {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, 4},
+        {"xdigit", {{'0', '9'}, {'A', 'F'}, {'a', 'f'}}, 3},
+    };
+    size_t end;
+    struct str name;
+    bool negative;
+
+    *ret_is = next_is(p, "[:") && str_find(str_skip(rest(p), 2), STR(":]"), &end);
+    if (!*ret_is)
+        return true;
+    name = str_take(str_skip(rest(p), 2), end);
+    negative = str_starts(name, STR("^"));
+    for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
+        AUTO(set_done) struct set one = {0};
+
+        if (!str_is(str_skip(name, negative), classes[i].name))
+            continue;
+        for (int k = 0; k < classes[i].n; k++)
+            (p->flags & FOLD ? set_add_folded : set_add)(&one, classes[i].r[k].low, classes[i].r[k].high);
+        set_join(s, &one, negative);
+        p->at += end + 4;
+        return true;
+    }
+    return refuse(p, "invalid character class range", str_take(rest(p), end + 4));
+}
+
+static bool class_character(struct parser *p, size_t start, uint32_t *ret)
+{
+    if (!more(p))
+        return refuse(p, "missing closing ]", str_skip(p->in, start));
+    if (p->in.p[p->at] == '\\')
+        return escape(p, ret);
+    *ret = take_character(p);
+    return true;
+}
+
+static bool class_range(struct parser *p, size_t start, struct set *s)
+{
+    size_t from = p->at;
+    uint32_t low, high;
+
+    if (!class_character(p, start, &low))
         return false;
-    code = regcomp(re, posix.p ? posix.p : "", REG_EXTENDED | REG_NOSUB);
-    if (code != 0) {
-        char why[128];
+    high = low;
+    if (next_is(p, "-") && p->at + 1 < p->in.n && p->in.p[p->at + 1] != ']') {
+        p->at++;
+        if (!class_character(p, start, &high))
+            return false;
+        if (high < low)
+            return refuse(p, "invalid character class range", since(p, from));
+    }
+    (p->flags & FOLD ? set_add_folded : set_add)(s, low, high);
+    return true;
+}
 
-        regerror(code, re, why, sizeof why);
-        return error_set(err, ERROR_INVALID, "error parsing regexp: %s in `" STR_FMT "`", why, STR_ARG(pattern));
+static bool bracket(struct parser *p, struct regex_node **ret)
+{
+    AUTO(set_done) struct set s = {0};
+    size_t start = p->at++;
+    bool negative = take(p, "^");
+
+    for (bool first = true; first || !next_is(p, "]"); first = false) {
+        bool is;
+
+        if (!more(p))
+            return refuse(p, "missing closing ]", str_skip(p->in, start));
+        if (!named_class(p, &s, &is))
+            return false;
+        if (is)
+            continue;
+        if (!unicode_class(p, &s, &is))
+            return false;
+        if (is || perl_class(p, &s))
+            continue;
+        if (!class_range(p, start, &s))
+            return false;
+    }
+    p->at++;
+    if (negative)
+        set_negate(&s);
+    *ret = set_node(p, &s);
+    return true;
+}
+
+/* -- repetition ----------------------------------------------------------------------------------- */
+
+static bool number(struct parser *p, int *ret)
+{
+    size_t start = p->at;
+    int v = 0;
+
+    while (more(p) && p->in.p[p->at] >= '0' && p->in.p[p->at] <= '9') {
+        v = v > REPEAT_MAX ? v : v * 10 + (p->in.p[p->at] - '0');
+        p->at++;
+    }
+    *ret = v;
+    return p->at > start && !(p->at - start > 1 && p->in.p[start] == '0');
+}
+
+/* "{2}", "{2,}", "{2,5}"; anything else there is text. */
+static bool counts(struct parser *p, int *min, int *max)
+{
+    size_t start = p->at;
+    bool ok = take(p, "{") && number(p, min);
+
+    *max = *min;
+    if (ok && take(p, ",")) {
+        *max = -1;
+        if (!next_is(p, "}"))
+            ok = number(p, max);
+    }
+    ok = ok && take(p, "}");
+    if (!ok)
+        p->at = start;
+    return ok;
+}
+
+/* Repeats within repeats multiply. */
+static int times_of(const struct regex_node *t)
+{
+    int most = 1, own;
+
+    for (const struct regex_node *q = t->part; q; q = q->next) {
+        int n = times_of(q);
+
+        most = n > most ? n : most;
+    }
+    if (t->op != REGEX_REPEAT)
+        return most;
+    own = t->max > t->min ? t->max : t->min;
+    return own > 1 ? most * own > REPEAT_MAX ? REPEAT_MAX + 1 : most * own : most;
+}
+
+static bool operator_at(struct parser *p, int *min, int *max)
+{
+    if (take(p, "*")) {
+        *min = 0;
+        *max = -1;
+    } else if (take(p, "+")) {
+        *min = 1;
+        *max = -1;
+    } else if (take(p, "?")) {
+        *min = 0;
+        *max = 1;
+    } else {
+        return counts(p, min, max);
     }
     return true;
 }
 
-bool regex_check(struct str pattern, struct error *err)
+static bool repeats(struct parser *p, struct regex_node **t)
 {
-    regex_t re;
+    size_t first = p->at;
+    int min, max;
 
-    if (!compile(pattern, &re, err))
+    for (bool again = false;; again = true) {
+        size_t start = p->at;
+        struct regex_node *r;
+
+        if (!operator_at(p, &min, &max))
+            return true;
+        if (min > REPEAT_MAX || max > REPEAT_MAX || (max >= 0 && min > max))
+            return refuse(p, "invalid repeat count", since(p, start));
+        (void)take(p, "?"); /* which of many matches is found makes no difference here */
+        if (again)
+            return refuse(p, "invalid nested repetition operator", since(p, first));
+        r = node(p, REGEX_REPEAT);
+        r->part = *t;
+        r->min = min;
+        r->max = max;
+        if ((min > 1 || max > 1) && times_of(r) > REPEAT_MAX)
+            return refuse(p, "invalid repeat count", since(p, start));
+        *t = r;
+    }
+}
+
+/* -- groups, sequences ---------------------------------------------------------------------------- */
+
+static bool choice(struct parser *p, struct regex_node **ret);
+
+static bool name_ok(struct str name)
+{
+    if (!name.n)
         return false;
-    regfree(&re);
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'))
+            return false;
+    }
     return true;
 }
 
-bool regex_match(const char *pattern, struct str text)
+/* "(?" has been seen. *ret_open: a group follows; else the flags hold from here to the end of this one. */
+static bool group_head(struct parser *p, size_t start, bool *ret_open)
 {
-    AUTO_FREE char *z = NULL;
-    struct error err = {0};
-    regex_t re;
-    bool found;
+    unsigned flags = p->flags;
+    bool off = false, any = false;
+    size_t end;
 
-    if ((text.n && memchr(text.p, '\0', text.n)) || !compile(str_of(pattern), &re, &err)) {
-        error_clear(&err);
-        return false;
+    *ret_open = true;
+    if (next_is(p, "P<") || next_is(p, "<")) {
+        size_t skip = next_is(p, "P<") ? 2 : 1;
+
+        if (!str_find(rest(p), STR(">"), &end))
+            return refuse(p, "invalid named capture", str_skip(p->in, start));
+        if (!name_ok(str_n(p->in.p + p->at + skip, end - skip))) {
+            p->at += end + 1;
+            return refuse(p, "invalid named capture", since(p, start));
+        }
+        p->at += end + 1;
+        return true;
     }
-    z = str_dup(text.p ? text : STR(""));
-    found = regexec(&re, z, 0, NULL, 0) == 0;
-    regfree(&re);
-    return found;
+    while (more(p)) {
+        char c = p->in.p[p->at++];
+        unsigned flag = c == 'i' ? FOLD : c == 'm' ? MANY_LINES : c == 's' ? DOT_ALL : 0;
+
+        if (flag || c == 'U') {
+            flags = off ? flags & ~flag : flags | flag;
+            any = true;
+        } else if (c == '-' && !off) {
+            off = true;
+            any = false;
+        } else if ((c == ':' || c == ')') && (!off || any)) {
+            *ret_open = c == ':';
+            p->flags = flags;
+            return true;
+        } else {
+            break;
+        }
+    }
+    return refuse(p, "invalid or unsupported Perl syntax", since(p, start));
+}
+
+static bool group(struct parser *p, struct regex_node **ret)
+{
+    size_t start = p->at++;
+    unsigned flags = p->flags;
+    bool open = true;
+
+    *ret = NULL;
+    if (take(p, "?") && !group_head(p, start, &open))
+        return false;
+    if (!open) {
+        *ret = node(p, REGEX_EMPTY);
+        return true;
+    }
+    if (++p->depth > DEPTH_MAX)
+        return refuse(p, "expression nests too deeply", p->in);
+    if (!choice(p, ret))
+        return false;
+    p->depth--;
+    p->flags = flags;
+    return take(p, ")") || refuse(p, "missing closing )", p->in);
+}
+
+/* One character, class, group or place. *ret NULL: nothing that can be repeated, and no part either. */
+static bool escaped(struct parser *p, struct regex_node **ret)
+{
+    static const struct {
+        const char *text;
+        enum regex_op op;
+    } places[] = {
+        {"\\A", REGEX_BEGIN_TEXT}, {"\\z", REGEX_END_TEXT}, {"\\b", REGEX_WORD_EDGE}, {"\\B", REGEX_NO_WORD_EDGE}};
+    AUTO(set_done) struct set s = {0};
+    uint32_t c;
+    bool is;
+
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+        if (take(p, places[i].text)) {
+            *ret = node(p, places[i].op);
+            return true;
+        }
+    if (!unicode_class(p, &s, &is))
+        return false;
+    if (is || perl_class(p, &s)) {
+        *ret = set_node(p, &s);
+        return true;
+    }
+    if (!escape(p, &c))
+        return false;
+    *ret = literal(p, c);
+    return true;
+}
+
+static bool atom(struct parser *p, struct regex_node **ret)
+{
+    AUTO(set_done) struct set s = {0};
+
+    switch (p->in.p[p->at]) {
+    case '(':
+        return group(p, ret);
+    case '[':
+        return bracket(p, ret);
+    case '\\':
+        return escaped(p, ret);
+    case '^':
+        p->at++;
+        *ret = node(p, p->flags & MANY_LINES ? REGEX_BEGIN_LINE : REGEX_BEGIN_TEXT);
+        return true;
+    case '$':
+        p->at++;
+        *ret = node(p, p->flags & MANY_LINES ? REGEX_END_LINE : REGEX_END_TEXT);
+        return true;
+    case '.':
+        p->at++;
+        if (!(p->flags & DOT_ALL))
+            set_add(&s, '\n', '\n');
+        set_negate(&s);
+        *ret = set_node(p, &s);
+        return true;
+    default:
+        *ret = literal(p, take_character(p));
+        return true;
+    }
+}
+
+/* \Q…\E: text as it is. */
+static bool quoted(struct parser *p, struct regex_node ***end)
+{
+    if (!take(p, "\\Q"))
+        return false;
+    while (more(p) && !take(p, "\\E")) {
+        **end = literal(p, take_character(p));
+        *end = &(**end)->next;
+    }
+    return true;
+}
+
+static bool sequence(struct parser *p, struct regex_node **ret)
+{
+    struct regex_node *cat = node(p, REGEX_CAT), **end = &cat->part;
+
+    while (more(p) && p->in.p[p->at] != '|' && p->in.p[p->at] != ')') {
+        size_t start = p->at;
+        int min, max;
+
+        if (quoted(p, &end))
+            continue;
+        if (operator_at(p, &min, &max))
+            return refuse(p, "missing argument to repetition operator", since(p, start));
+        if (!atom(p, end) || !repeats(p, end))
+            return false;
+        end = &(*end)->next;
+    }
+    *ret = cat;
+    return true;
+}
+
+static bool choice(struct parser *p, struct regex_node **ret)
+{
+    struct regex_node *alt = node(p, REGEX_ALT), **end = &alt->part;
+
+    do {
+        if (!sequence(p, end))
+            return false;
+        end = &(*end)->next;
+    } while (take(p, "|"));
+    *ret = alt->part->next ? alt : alt->part;
+    return true;
+}
+
+bool regex_parse(struct arena *a, struct str pattern, struct regex_node **ret, struct error *err)
+{
+    struct parser p = {.a = a, .in = pattern.p ? pattern : STR(""), .err = err};
+
+    if (pattern.n > REGEX_PATTERN_MAX)
+        return error_set(err, ERROR_INVALID, "error parsing regexp: expression too large");
+    if (!str_valid_utf8(p.in))
+        return refuse(&p, "invalid UTF-8", p.in);
+    if (!choice(&p, ret))
+        return false;
+    return !more(&p) || refuse(&p, "unexpected )", p.in);
 }

@@ -1,10 +1,20 @@
-/* api/regex - RE2 patterns of CRDs, matched through regcomp(3).
+/* api/regex - RE2 expressions, as Go's regexp reads them: patterns of CRDs and matches() of their rules.
  *
- * What has the same meaning in both is translated; the rest (lazy quantifiers, Unicode classes, flags in the
- * middle) is refused when the CRD is made, never ignored. Repetition is bounded as RE2 bounds it (1000 in all),
- * because nested repeats are what makes a compiled expression huge. */
+ * An expression is parsed into a tree, the tree compiled into a small program, and the program run over the text with
+ * all its states in step (regex_run.c): time is bounded by text × program, and no text makes it worse. Groups capture
+ * nothing. What Go refuses is refused with Go's words; what we lack (scripts as in \p{Greek}) is refused too. */
 #pragma once
-#include "base/str.h"
+#include "base/arena.h"
+
+#define REGEX_PATTERN_MAX 65536
+#define REGEX_PROGRAM_MAX 16384      /* instructions of one expression */
+#define REGEX_STEPS_MAX (100u << 20) /* states visited for one text; beyond it there is no match */
+
+struct regex; /* in the arena that it was compiled into */
+
+MUST_CHECK bool regex_compile(struct arena *a, struct str pattern, const struct regex **ret, struct error *err);
+size_t regex_size(const struct regex *re);               /* instructions */
+bool regex_found(const struct regex *re, struct str text); /* anywhere in the text */
 
 MUST_CHECK bool regex_check(struct str pattern, struct error *err);
-bool regex_match(const char *pattern, struct str text); /* anywhere in the text; false for a bad pattern */
+bool regex_match(const char *pattern, struct str text); /* compiles each time; false for a bad pattern */

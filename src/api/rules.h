@@ -1,5 +1,6 @@
 /* api/rules - limits on values beyond their type: what a CRD's openAPIV3Schema may say. */
 #pragma once
+#include "api/regex.h"
 #include "api/schema.h"
 
 
@@ -11,6 +12,7 @@ struct schema_rules {
     int64_t min_length, max_length; /* characters */
     int64_t min_items, max_items, min_properties, max_properties;
     const char *pattern; /* RE2 syntax, or NULL */
+    const struct regex *regex; /* the pattern compiled; NULL: compile when it is needed (built-in kinds) */
     const char *format;  /* NULL or one that we check */
     const char *const *required; /* CRDs: required names without a property of their own; NULL-terminated */
     const struct json *enums;    /* array of allowed values of any type, or NULL */

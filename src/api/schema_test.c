@@ -1,7 +1,6 @@
 #include "json/json_test.h"
 #include "api/types.h"
 
-#include "api/regex.h"
 #include "base/cleanup.h"
 
 static void test_decode(void **state)
@@ -147,38 +146,11 @@ static void test_validate(void **state)
     assert_string_equal(causes.p[2].field, "spec.domain.resources.requests.memory");
 }
 
-static void test_regex(void **state)
-{
-    static const struct {
-        const char *pattern, *text;
-        int result; /* -1: refused */
-    } cases[] = {
-        {"^[a-z]+$", "abc", 1},      {"^[a-z]+$", "aBc", 0},         {"^\\d{3}$", "123", 1},
-        {"^[\\w.-]+$", "a_b.c-", 1}, {"^(?:a|b)$", "b", 1},          {"a\\.b", "axb", 0},
-        {"^[^/]+$", "a/b", 0},       {"^[\\]x]$", "]", 1},           {"^\\S+$", "a b", 0},
-        {"^[+-]?\\d+$", "-12", 1},   {"^[a\\-z]$", "-", 1},          {"a*?", "", -1},
-        {"(?i)a", "", -1},           {"a{1001}", "", -1},            {"((a{900}){900}){900}", "", -1},
-        {"[a", "", -1},              {"\\pL", "", -1},               {"^[0-9a-fA-F^]$", "^", 1},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        AUTO(error_clear) struct error err = {0};
-        bool good = regex_check(str_of(cases[i].pattern), &err);
-
-        if (good != (cases[i].result >= 0))
-            fail_msg("%s: %s", cases[i].pattern, error_text(&err));
-        if (good && regex_match(cases[i].pattern, str_of(cases[i].text)) != cases[i].result)
-            fail_msg("%s on %s", cases[i].pattern, cases[i].text);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode),   cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_every_leaf),
         cmocka_unit_test(test_tables),   cmocka_unit_test(test_prune),       cmocka_unit_test(test_validate),
-        cmocka_unit_test(test_regex),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

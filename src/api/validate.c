@@ -256,7 +256,7 @@ static void check_string(struct validator *v, const struct schema_rules *r, cons
     if (r->has_min_length && n < (uint64_t)r->min_length)
         CAUSE(v, "FieldValueInvalid", "Invalid value: %s: %s in body should be at least %lld chars long",
               shown(v, value), here(v), (long long)r->min_length);
-    if (r->pattern && !regex_match(r->pattern, s))
+    if (r->pattern && !(r->regex ? regex_found(r->regex, s) : regex_match(r->pattern, s)))
         CAUSE(v, "FieldValueInvalid", "Invalid value: %s: %s in body should match '%s'", shown(v, value), here(v),
               r->pattern);
     if (r->format && !format_fits(r->format, s))
