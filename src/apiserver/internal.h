@@ -67,6 +67,7 @@ struct request {
     struct str content_type, body;
     const struct json *body_json; /* from the local client */
     struct str user_agent;
+    const char *audit_id; /* of a request over HTTP: the client's own, or a new UUID */
     bool dry_run, pretty;
     const char *warnings[32];
     size_t n_warnings;

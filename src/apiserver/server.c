@@ -1,6 +1,7 @@
 /* apiserver/server - life of the server, and the way of a request from its line to its verb. */
 #include "apiserver/internal.h"
 #include "apiserver/local.h"
+#include "base/ident.h"
 #include "base/log.h"
 
 struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *err)
@@ -374,6 +375,14 @@ void apiserver_handle(struct exchange *x, void *data)
         r->content_type = arena_str(&r->arena, r->content_type);
     r->body = x->body;
     r->user_agent = agent.p ? arena_str(&r->arena, agent) : STR("");
+    r->audit_id = arena_strdup(&r->arena, exchange_header(x, "audit-id"));
+    if (!*r->audit_id) {
+        char *id = arena_alloc_bytes(&r->arena, 37);
+
+        ident_uuid4(id);
+        r->audit_id = id;
+    }
+    exchange_set_header(x, "Audit-Id", str_of(r->audit_id));
     r->pretty = query_get(r, "pretty").p ? query_true(r, "pretty")
                                          : str_starts(r->user_agent, STR("curl/"))
                                                || str_starts(r->user_agent, STR("Wget/"));
