@@ -118,6 +118,20 @@ void answer_api_text(struct request *r, int code, struct buf *b)
     request_free(r);
 }
 
+/* The same text, made as it is sent. */
+void answer_source(struct request *r, int code, struct body_source *take_source, size_t about)
+{
+    struct exchange *x = r->x;
+
+    request_finished(r, code);
+    head(r);
+    x->user = NULL;
+    x->closed = NULL;
+    r->x = NULL;
+    exchange_respond_source(x, code, "application/json", take_source, about);
+    request_free(r);
+}
+
 void answer_json(struct request *r, int code, const struct json *value)
 {
     AUTO(buf_done) struct buf b = {0};

@@ -80,6 +80,7 @@ struct request {
     void (*answer_with)(struct request *r, struct store_object *o);
     struct pending *pending;    /* the write; forgotten when the request goes first */
     struct bulk *bulk;          /* a deletecollection under way */
+    struct list_scan *scan;     /* a selector is looking for its objects */
     const struct json *deleted; /* answered instead of the stored object */
     struct str write_key;
 };
@@ -95,7 +96,7 @@ struct apiserver {
     struct apiserver_config config;
     struct loop *loop;
     struct store *store;
-    struct list requests, watchers;
+    struct list requests, watchers, lists;
     VEC(struct served *) kinds;
     uint64_t kinds_generation; /* grows when kinds change; documents are cached by it */
     VEC(struct admission_plugin) plugins;
@@ -112,7 +113,7 @@ struct apiserver {
     struct client *self;         /* our own controllers' client */
     struct bootstrap *bootstrap;
     char *ca_pem; /* published as kube-root-ca.crt; may be NULL */
-    struct loop_timer bookmarks;
+    struct loop_timer bookmarks, lists_timer;
     bool closing;
 };
 
@@ -163,6 +164,7 @@ void answer_json(struct request *r, int code, const struct json *value);
 void answer_value(struct request *r, int code,
                   const struct json *object); /* in the form that was asked for */
 void answer_api_text(struct request *r, int code, struct buf *b); /* JSON text; over HTTP only */
+void answer_source(struct request *r, int code, struct body_source *take_source, size_t about);
 void answer_object(struct request *r, int code, struct store_object *o);
 void answer_not_found(struct request *r);
 void answer_unknown_resource(struct request *r);
@@ -209,6 +211,8 @@ MUST_CHECK bool body_parse(struct request *r, const struct kind_info *k, const s
 MUST_CHECK bool object_typed(struct request *r, const struct json *in, const struct json_dups *dups,
                              bool stored, const struct json **ret);
 void pending_forget(struct pending *p);
+void list_scan_forget(struct list_scan *s); /* list_items.c */
+void lists_close(struct apiserver *s);
 void bulk_forget(struct bulk *b);
 /* Writes `next` in place of `old` (both without and with all metadata), after admission and the rules of updates. */
 void update_commit(struct request *r, struct store_object *old_object, const struct json *old,

@@ -1,5 +1,5 @@
 /* apiserver/list - lists: which revision, which page, which objects, in which form. */
-#include "apiserver/internal.h"
+#include "apiserver/list_items.h"
 
 struct page {
     int64_t revision; /* 0: the newest */
@@ -190,88 +190,28 @@ static void answer_expired(struct request *r, const struct page *page, struct st
     answer_json(r, 410, status);
 }
 
-/* The selector needs the object's tree; a small arena serves one object after the other. */
-struct filter {
-    const struct selection *sel;
-    const struct request *r;
-    struct arena arena;
-};
-
-static bool filter_match(const struct store_object *o, void *data)
-{
-    struct filter *f = data;
-    const struct json *v;
-    bool ok;
-
-    v = store_object_json(o, &f->arena);
-    ok = selection_matches(f->sel, present_as(f->r->kind->info, f->r->version, v, &f->arena));
-    arena_clear(&f->arena);
-    return ok;
-}
-
-static const struct json *list_meta(struct request *r, const struct page *page,
-                                    const struct store_list *l, struct str prefix, bool filtered)
+static const struct json *list_meta(struct request *r, const struct store_list *l,
+                                    struct str prefix, bool filtered)
 {
     struct arena *a = &r->arena;
     const char *token = NULL;
 
     if (l->next_key && l->n)
         token = continue_token(r, l->revision, prefix, store_object_key(l->p[l->n - 1]), true);
-    (void)page;
     return json_object(
         a, "resourceVersion", json_new_f(a, "%lld", (long long)l->revision), "continue",
         json_new_z(a, token), "remainingItemCount",
         token && !filtered && l->remaining > 0 ? json_new_i64(a, l->remaining) : NULL, NULL);
 }
 
-/* Items as text, straight from the store: nothing is parsed. Core kinds' items have no kind and apiVersion. */
-static void answer_texts(struct request *r, const struct json *meta, const struct store_list *l)
-{
-    const struct kind_info *k = r->kind->info;
-    const char *stored = k->storage_version ? k->storage_version : k->version;
-    struct arena *a = &r->arena;
-    const char *head = arena_printf(a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
-                                    group_version(k->group, stored, a));
-    const char *shown = (k->flags & KIND_CRD) || r->kind->dynamic
-                            ? arena_printf(a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
-                                           group_version(k->group, r->version, a))
-                            : "{";
-    AUTO(buf_done) struct buf b = {0}, one = {0};
-
-    buf_init(&b, 1u << 30);
-    buf_addf(&b, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":", k->list_kind,
-             group_version(k->group, r->version, a));
-    json_write(&b, meta);
-    buf_adds(&b, ",\"items\":[");
-    for (size_t i = 0; i < l->n; i++) {
-        buf_clear(&one);
-        store_object_text(l->p[i], &one);
-        if (i)
-            buf_addc(&b, ',');
-        if (str_starts(buf_str(&one), str_of(head))) {
-            buf_adds(&b, shown);
-            buf_addstr(&b, str_skip(buf_str(&one), strlen(head)));
-        } else {
-            buf_addstr(&b, buf_str(&one));
-        }
-    }
-    buf_adds(&b, "]}\n");
-    answer_api_text(r, 200, &b);
-}
-
-static void answer_list(struct request *r, const struct json *meta, const struct store_list *l)
+/* For callers in this process, and for eyes: as a tree. */
+static void answer_tree(struct request *r, const struct json *meta, const struct store_list *l)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
-    const struct json **items;
+    const struct json **items = ARENA_ARRAY(a, const struct json *, l->n + 1);
     bool bare = !(k->flags & KIND_CRD) && !r->kind->dynamic;
 
-    if (r->x && r->accept.form == FORM_OBJECT && !r->accept.yaml && !r->pretty
-        && !kind_is(k, "events.k8s.io", "events")) {
-        answer_texts(r, meta, l);
-        return;
-    }
-    items = ARENA_ARRAY(a, const struct json *, l->n + 1);
     for (size_t i = 0; i < l->n; i++) {
         items[i] = present(r, store_object_json(l->p[i], a));
         if (r->accept.form == FORM_PARTIAL)
@@ -299,40 +239,56 @@ static void answer_list(struct request *r, const struct json *meta, const struct
                             "items", json_array_n(a, items, l->n), NULL));
 }
 
+static void answer_list(struct request *r, struct store_list *list, bool filtered)
+{
+    struct str prefix = kind_prefix(r->kind->info, r->ns, &r->arena);
+    const struct json *meta = list_meta(r, list, prefix, filtered);
+
+    if (r->x && !r->accept.yaml && !r->pretty)
+        answer_list_items(r, meta, list);
+    else
+        answer_tree(r, meta, list);
+}
+
+static void answer_filtered(struct request *r, struct store_list *list)
+{
+    answer_list(r, list, true);
+}
+
+/* One object by name needs no walk over all of them. */
+static void list_one(struct request *r, const struct selection *sel)
+{
+    struct str key = kind_key(r->kind->info, r->ns, selection_name(sel), &r->arena);
+    AUTO(store_list_done) struct store_list list = {.revision = store_revision(r->s->store)};
+    AUTO(arena_done) struct arena a = {0};
+    struct store_object *o = store_get(r->s->store, key);
+
+    if (o && list_match(r, sel, o, &a))
+        vec_push(&list, o);
+    else
+        store_object_unref(o);
+    answer_list(r, &list, true);
+}
+
 void rest_list(struct request *r)
 {
     struct str prefix = kind_prefix(r->kind->info, r->ns, &r->arena);
     struct selection *sel = selection_new(r);
     AUTO(store_list_done) struct store_list list = {0};
     AUTO(error_clear) struct error err = {0};
-    struct filter filter = {.sel = sel, .r = r};
     struct page page;
-    bool filtered, ok;
+    bool filtered;
 
     if (!sel || !read_page(r, prefix, &page))
         return;
     filtered = !selection_is_empty(sel);
-    /* One object by name needs no walk over all of them. */
     if (filtered && selection_name(sel).p && (r->ns.p || !kind_namespaced(r->kind->info))
         && !page.continued && page.revision == 0) {
-        struct store_object *o =
-            store_get(r->s->store, kind_key(r->kind->info, r->ns, selection_name(sel), &r->arena));
-
-        list.revision = store_revision(r->s->store);
-        if (o && filter_match(o, &filter)) {
-            list.p = xcalloc(1, sizeof *list.p);
-            list.p[0] = o;
-            list.n = list.cap = 1;
-        } else {
-            store_object_unref(o);
-        }
-        ok = true;
-    } else {
-        ok = store_list(r->s->store, prefix, page.start, (size_t)page.limit, page.revision,
-                        filtered ? filter_match : NULL, &filter, &list, &err);
+        list_one(r, sel);
+        return;
     }
-    arena_done(&filter.arena);
-    if (!ok) {
+    if (!store_list(r->s->store, prefix, page.start, filtered ? 0 : (size_t)page.limit,
+                    page.revision, NULL, NULL, &list, &err)) {
         if (err.kind == ERROR_GONE)
             answer_expired(r, &page, prefix);
         else if (err.kind == ERROR_INVALID) /* of the future: a token that we did not give */
@@ -342,5 +298,8 @@ void rest_list(struct request *r)
             answer_error(r, &err);
         return;
     }
-    answer_list(r, list_meta(r, &page, &list, prefix, filtered), &list);
+    if (filtered)
+        list_scan(r, sel, (size_t)page.limit, &list, answer_filtered);
+    else
+        answer_list(r, &list, false);
 }

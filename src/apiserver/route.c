@@ -22,6 +22,7 @@ void request_free(struct request *r)
     }
     pending_forget(r->pending);
     bulk_forget(r->bulk);
+    list_scan_forget(r->scan);
     local_forget(r);
     list_remove(&r->node);
     served_unref(r->kind);

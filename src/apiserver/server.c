@@ -12,6 +12,7 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
     s->loop = c->loop;
     s->store = c->store;
     list_init(&s->requests);
+    list_init(&s->lists);
     list_init(&s->watchers);
     s->metrics = metrics_new();
     catalog_init(s);
@@ -39,6 +40,7 @@ void apiserver_free(struct apiserver *s)
     crds_free(s->crds);
     client_free(s->self);
     watchers_close(s);
+    lists_close(s);
     list_each_safe(n, &s->requests) {
         struct request *r = list_entry(n, struct request, node);
 

@@ -10,6 +10,7 @@
 #define LIMIT_YAML_ALIAS_NODES 100000
 #define LIMIT_PATCH_OPS 10000
 #define LIMIT_WATCH_BACKLOG (4u << 20)  /* bytes queued to one watcher before it is closed */
+#define LIMIT_LIST_PINNED (16u << 20)   /* bytes of past states of objects that lists on their way hold */
 #define LIMIT_H2_STREAMS 250
 #define LIMIT_WS_FRAME (1u << 20)
 #define LIMIT_QMP_LINE (16u << 20)

@@ -48,6 +48,7 @@ struct store_object {
     uint8_t form;    /* enum object_form */
     bool ttl;        /* expires by itself; changed on the loop thread only */
     bool deleted;
+    bool past;       /* its key has another state now; loop thread only */
     _Alignas(8) char data[]; /* what the form has in front, key, uid, body */
 };
 

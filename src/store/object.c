@@ -171,6 +171,22 @@ struct str store_object_uid(const struct store_object *o)
     return str_n(key_of(b) + b->key_n, b->uid_n);
 }
 
+size_t store_object_size(const struct store_object *o)
+{
+    return o->text_n;
+}
+
+size_t store_object_pinned(const struct store_object *o)
+{
+    size_t n = object_size(o);
+
+    if (!o->past)
+        return 0;
+    if (o->form == OBJECT_COLD && object_cold(o)->body)
+        n += o->body_n;
+    return n / atomic_load_explicit(&o->refs, memory_order_relaxed);
+}
+
 int64_t store_object_revision(const struct store_object *o)
 {
     return o->revision;

@@ -292,6 +292,8 @@ static void make_visible(struct store *s, struct entry *e)
     case ENTRY_DELETE:
         forget_pending(s, e);
         previous = index_remove(&s->index, store_object_key(e->object));
+        if (previous)
+            previous->past = true;
         history_add(s, e->object, previous);
         break;
     case ENTRY_INSERT:
@@ -299,6 +301,8 @@ static void make_visible(struct store *s, struct entry *e)
         forget_pending(s, e);
         e->compact->ttl = e->object->ttl;
         previous = index_set(&s->index, store_object_ref(e->compact));
+        if (previous)
+            previous->past = true;
         history_add(s, e->compact, previous);
         break;
     }

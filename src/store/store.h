@@ -37,6 +37,9 @@ void store_object_unref(struct store_object *o);
 struct str store_object_key(const struct store_object *o);
 int64_t store_object_revision(const struct store_object *o);
 struct str store_object_uid(const struct store_object *o);
+size_t store_object_size(const struct store_object *o); /* of its text, about */
+/* The caller's share of the memory that a state which is not the current one any more takes; 0 while it is. */
+size_t store_object_pinned(const struct store_object *o);
 /* Appends the object's JSON text, metadata.resourceVersion filled in. */
 void store_object_text(const struct store_object *o, struct buf *out);
 /* Parses it into the arena (resourceVersion filled in). Never fails for an object that the store holds. */

@@ -183,5 +183,8 @@ void ttl_freeze(struct store *s, struct store_object *o)
         return;
     (void)object_body(o, &spec.form, &spec.dict);
     cold = object_new_cold(s, &spec, o->body_n);
-    store_object_unref(index_set(&s->index, cold));
+    struct store_object *was = index_set(&s->index, cold);
+
+    was->past = true;
+    store_object_unref(was);
 }

@@ -1,0 +1,363 @@
+/* Lists that are sent as they are read: every form, selectors and pages, and objects that change meanwhile. */
+#include <stddef.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "apiserver/local.h"
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "http/server.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define OBJECTS 400
+#define FILLER 6000
+
+struct world {
+    struct loop *loop;
+    struct store *store;
+    struct apiserver *api;
+    struct http_server *http;
+    struct http_peer admin;
+    struct client *c;
+    char dir[64];
+    int dirfd, peer;
+    bool ready;
+    size_t pending;
+    struct buf got;
+    struct arena arena;
+};
+static struct world w;
+
+static void ready(void *user, const struct error *err)
+{
+    (void)user;
+    assert_int_equal(err->kind, ERROR_NONE);
+    w.ready = true;
+}
+
+static void handle(struct exchange *x, void *data)
+{
+    static char name[] = "admin", group[] = "system:masters", *groups[] = {group, NULL};
+
+    (void)data;
+    w.admin = (struct http_peer){.cert_cn = name, .cert_orgs = groups};
+    x->peer = &w.admin;
+    apiserver_handle(x, w.api);
+}
+
+static void stored(void *user, const struct client_response *r)
+{
+    (void)user;
+    if (r->err->kind != ERROR_NONE)
+        fail_msg("%s", error_text(r->err));
+    w.pending--;
+}
+
+/* ConfigMaps c-0000 …, each second one with a label; `text` makes their states differ. */
+static void put_all(enum client_verb verb, size_t n, size_t filler, const char *text)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf fill = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        char name[32];
+
+        buf_clear(&fill);
+        for (uint64_t h = i * 77777 + 1; fill.n < filler;
+             h = h * 6364136223846793005u + 1442695040888963407u)
+            for (int k = 0; k < 8; k++)
+                buf_addc(&fill, alphabet[(h >> (k * 6 + 12)) % 64]);
+        snprintf(name, sizeof name, "c-%04zu", i);
+        const struct json *object = json_object(
+            &a, "kind", json_new_z(&a, "ConfigMap"), "apiVersion", json_new_z(&a, "v1"), "metadata",
+            json_object(&a, "name", json_new_z(&a, name), "labels",
+                        i % 2 ? json_object(&a, "app", json_new_z(&a, "x"), NULL) : NULL, NULL),
+            "data",
+            json_object(&a, "text", json_new_z(&a, text), "fill", json_new_str(&a, buf_str(&fill)),
+                        NULL),
+            NULL);
+        const struct client_request q = {.verb = verb,
+                                         .group = "",
+                                         .version = "v1",
+                                         .plural = "configmaps",
+                                         .ns = STR("default"),
+                                         .name = verb == CLIENT_CREATE ? STR_NONE : str_of(name),
+                                         .body = object};
+
+        w.pending++;
+        client_call(w.c, &q, stored, NULL);
+        arena_clear(&a);
+    }
+    while (w.pending > 0)
+        loop_turn(w.loop, SECONDS(5));
+}
+
+static int setup(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    w = (struct world){.dirfd = -1, .peer = -1};
+    snprintf(w.dir, sizeof w.dir, "/tmp/vireo-list-XXXXXX");
+    assert_non_null(mkdtemp(w.dir));
+    assert_true(file_open_dir(AT_FDCWD, w.dir, &w.dirfd, &err));
+    w.loop = loop_new(NULL);
+    w.store = store_open(
+        &(struct store_config){.loop = w.loop, .dirfd = w.dirfd, .history_max = 10}, &err);
+    assert_non_null(w.store);
+    w.api = apiserver_new(&(struct apiserver_config){.loop = w.loop,
+                                                     .store = w.store,
+                                                     .issuer = "https://kubernetes.default.svc",
+                                                     .node_name = "n1",
+                                                     .ca_cert_pem = "PEM"},
+                          &err);
+    assert_non_null(w.api);
+    apiserver_bootstrap(w.api, ready, &w);
+    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
+    w.http = http_server_new(&(struct http_server_config){.loop = w.loop, .handle = handle});
+    while (!w.ready)
+        loop_turn(w.loop, SECONDS(5));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    client_free(w.c);
+    apiserver_free(w.api);
+    http_server_free(
+        w.http); /* the last, as in a program: lists on their way outlive the API server */
+    store_close(w.store);
+    loop_free(w.loop);
+    fd_close(&w.peer);
+    buf_done(&w.got);
+    arena_done(&w.arena);
+    fd_close(&w.dirfd);
+    assert_true(file_remove_tree(AT_FDCWD, w.dir, &err));
+    return 0;
+}
+
+static void ask(const char *path, const char *accept)
+{
+    AUTO(error_clear) struct error err = {0};
+    AUTO_FREE char *text =
+        xasprintf("GET %s HTTP/1.1\r\nHost: a\r\nAccept: %s\r\n\r\n", path, accept);
+    int sv[2];
+
+    fd_close(&w.peer);
+    buf_done(&w.got);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+    assert_true(http_server_add(w.http, sv[0], NULL, &err));
+    w.peer = sv[1];
+    assert_int_equal(send(w.peer, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+    for (int i = 0; i < 20; i++)
+        loop_turn(w.loop, 0);
+}
+
+/* Reads on until the response is whole (true) or the connection has ended. */
+static bool read_all(void)
+{
+    for (int i = 0; i < 100000; i++) {
+        char piece[65536];
+        ssize_t n = recv(w.peer, piece, sizeof piece, 0);
+        const char *body = w.got.n ? strstr(w.got.p, "\r\n\r\n") : NULL, *length;
+
+        if (n == 0)
+            return false;
+        if (n > 0)
+            buf_add(&w.got, piece, (size_t)n);
+        else
+            loop_turn(w.loop, MILLIS(1));
+        if (w.got.n > 5 && memcmp(w.got.p + w.got.n - 5, "0\r\n\r\n", 5) == 0)
+            return true;
+        length = body ? strstr(w.got.p, "content-length: ") : NULL;
+        if (length && w.got.n >= (size_t)(body - w.got.p) + 4 + strtoul(length + 16, NULL, 10))
+            return true;
+    }
+    fail_msg("no end of the answer");
+    return false;
+}
+
+static const struct json *answer(bool *ret_streamed)
+{
+    AUTO(error_clear) struct error err = {0};
+    const char *at = strstr(w.got.p, "\r\n\r\n") + 4;
+    AUTO(buf_done) struct buf body = {0};
+    const struct json *v = NULL;
+    char *end;
+    size_t n;
+
+    *ret_streamed = strstr(w.got.p, "transfer-encoding: chunked") != NULL;
+    if (*ret_streamed) {
+        for (; (n = strtoul(at, &end, 16)) > 0; at += n + 2) {
+            at = end + 2;
+            buf_add(&body, at, n);
+        }
+    } else {
+        buf_adds(&body, at);
+    }
+    arena_clear(&w.arena);
+    if (!json_parse(buf_str(&body), &w.arena, &v, &err))
+        fail_msg("%s", error_text(&err));
+    return v;
+}
+
+static const struct json *get(const char *path, const char *accept, bool *ret_streamed)
+{
+    ask(path, accept);
+    assert_true(read_all());
+    assert_int_equal(strncmp(w.got.p, "HTTP/1.1 200", 12), 0);
+    return answer(ret_streamed);
+}
+
+#define PATH "/api/v1/namespaces/default/configmaps"
+#define TABLE "application/json;as=Table;v=v1;g=meta.k8s.io"
+#define PARTIAL "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+static void lists_of_every_form(void **state)
+{
+    static const struct {
+        const char *path, *accept, *kind, *items, *name;
+        size_t n;
+        bool streamed;
+    } t[] = {
+        {PATH, "application/json", "ConfigMapList", "items", "metadata/name", OBJECTS, true},
+        {PATH "?limit=5", "application/json", "ConfigMapList", "items", "metadata/name", 5, false},
+        {PATH "?limit=100", "application/json", "ConfigMapList", "items", "metadata/name", 100,
+         true},
+        {PATH, TABLE, "Table", "rows", "object/metadata/name", OBJECTS, true},
+        {PATH "?includeObject=Object", TABLE, "Table", "rows", "object/metadata/name", OBJECTS,
+         true},
+        {PATH, PARTIAL, "PartialObjectMetadataList", "items", "metadata/name", OBJECTS, true},
+        {"/api/v1/configmaps?fieldSelector=metadata.namespace=kube-none", "application/json",
+         "ConfigMapList", "items", "metadata/name", 0, false},
+    };
+
+    (void)state;
+    put_all(CLIENT_CREATE, OBJECTS, FILLER, "old");
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        bool streamed;
+        const struct json *v = get(t[i].path, t[i].accept, &streamed);
+        size_t at = 0;
+
+        assert_true(str_is(json_str_at(v, "kind"), t[i].kind));
+        assert_true(json_str_at(v, "metadata/resourceVersion").n > 0);
+        assert_int_equal(json_len(json_get(v, t[i].items)),
+                         t[i].n + (t[i].n == OBJECTS)); /* kube-root-ca.crt is one, too */
+        assert_int_equal(streamed, t[i].streamed);
+        json_each_item(it, json_get(v, t[i].items)) {
+            char want[32];
+
+            snprintf(want, sizeof want, "c-%04zu", at++);
+            assert_true(
+                str_is(json_str_at(it, t[i].name), at > OBJECTS ? "kube-root-ca.crt" : want));
+            assert_null(json_get(it, t[i].accept[16] ? "data" : "kind"));
+        }
+    }
+}
+
+static void selectors_and_pages_agree_with_the_whole(void **state)
+{
+    AUTO_FREE char *token = NULL;
+    bool streamed, first = true;
+    size_t seen = 0, pages = 0;
+    const struct json *v;
+
+    (void)state;
+    put_all(CLIENT_CREATE, OBJECTS, FILLER, "old");
+    v = get(PATH "?labelSelector=app%3Dx", "application/json", &streamed);
+    assert_int_equal(json_len(json_get(v, "items")), OBJECTS / 2);
+    assert_null(json_at(v, "metadata/continue"));
+    while (first || token) {
+        AUTO_FREE char *path = xasprintf(PATH "?labelSelector=app%%3Dx&limit=64%s%s",
+                                         token ? "&continue=" : "", token ? token : "");
+
+        first = false;
+        v = get(path, "application/json", &streamed);
+        assert_null(json_at(v, "metadata/remainingItemCount"));
+        json_each_item(it, json_get(v, "items")) {
+            char want[32];
+
+            snprintf(want, sizeof want, "c-%04zu", 2 * seen++ + 1);
+            assert_true(str_is(json_str_at(it, "metadata/name"), want));
+        }
+        free(token);
+        token =
+            json_at(v, "metadata/continue") ? str_dup(json_str_at(v, "metadata/continue")) : NULL;
+        pages++;
+    }
+    assert_int_equal(seen, OBJECTS / 2);
+    assert_int_equal(pages, (OBJECTS / 2 + 63) / 64);
+    v = get(PATH "?limit=10", "application/json", &streamed);
+    assert_int_equal(json_i64_at(v, "metadata/remainingItemCount", 0), OBJECTS + 1 - 10);
+}
+
+static void a_list_shows_one_state_whatever_changes(void **state)
+{
+    const struct json *v;
+    bool streamed;
+    size_t n = 0;
+
+    (void)state;
+    put_all(CLIENT_CREATE, OBJECTS, FILLER, "old");
+    ask(PATH, "application/json"); /* its first bytes wait in the socket */
+    put_all(CLIENT_UPDATE, OBJECTS, 10, "new");
+    assert_true(read_all());
+    v = answer(&streamed);
+    assert_true(streamed);
+    json_each_item(it, json_get(v, "items")) {
+        if (str_starts(json_str_at(it, "metadata/name"), STR("c-"))) {
+            assert_true(str_is(json_str_at(it, "data/text"), "old"));
+            n++;
+        }
+    }
+    assert_int_equal(n, OBJECTS);
+    v = get(PATH, "application/json", &streamed);
+    assert_true(str_is(json_str_at(json_item(json_get(v, "items"), 7), "data/text"), "new"));
+}
+
+static void what_slow_lists_hold_is_bounded(void **state)
+{
+    int64_t until;
+    bool whole = true;
+
+    (void)state;
+    put_all(CLIENT_CREATE, 80, 400 << 10, "old"); /* random: 24 MB even when compressed */
+    ask(PATH, "application/json");
+    put_all(CLIENT_UPDATE, 80, 10, "new");
+    until = loop_now_ns(w.loop) + SECONDS(3);
+    while (loop_now_ns(w.loop) < until)
+        loop_turn(w.loop, MILLIS(50));
+    whole = read_all();
+    assert_false(whole);
+}
+
+static void lists_end_with_the_server(void **state)
+{
+    (void)state;
+    put_all(CLIENT_CREATE, OBJECTS, FILLER, "old");
+    ask(PATH, "application/json");
+    ask(PATH "?labelSelector=app%3Dx", TABLE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(lists_of_every_form, setup, teardown),
+        cmocka_unit_test_setup_teardown(selectors_and_pages_agree_with_the_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_list_shows_one_state_whatever_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_slow_lists_hold_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(lists_end_with_the_server, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
