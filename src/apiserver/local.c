@@ -291,12 +291,51 @@ static void local_free(struct client *base)
     free(c);
 }
 
+/* What the store holds anyway. */
+static const struct json *kept_json(const void *p, struct arena *a)
+{
+    return store_object_json(p, a);
+}
+
+static void kept_free(void *p)
+{
+    store_object_unref(p);
+}
+
+static const struct client_kept_ops kept_ops = {.json = kept_json, .free = kept_free};
+
+static bool local_keep(struct client *base, const char *group, const char *version, const char *plural,
+                       const struct json *object, struct client_kept *ret)
+{
+    struct local_client *c = container_of(base, struct local_client, base);
+    struct served *k = catalog_find(c->s, str_of(group), str_of(version), str_of(plural));
+    struct str revision = json_str_at(object, "metadata/resourceVersion");
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct store_object *o;
+    int64_t r;
+
+    /* Only what is delivered as it is stored, and has not changed again meanwhile. */
+    if (!k || strcmp(version, k->info->storage_version ? k->info->storage_version : k->info->version) != 0
+        || kind_is(k->info, "events.k8s.io", "events") || !parse_i64(revision, 1, INT64_MAX, &r, &err))
+        return false;
+    o = store_get(c->s->store, kind_key(k->info, json_str_at(object, "metadata/namespace"),
+                                        json_str_at(object, "metadata/name"), &a));
+    if (!o || store_object_revision(o) != r) {
+        store_object_unref(o);
+        return false;
+    }
+    *ret = (struct client_kept){&kept_ops, o};
+    return true;
+}
+
 static const struct client_ops local_ops = {
     .call = local_start,
     .cancel = local_cancel,
     .watch = local_watch,
     .stop = local_stop,
     .free = local_free,
+    .keep = local_keep,
 };
 
 struct client *apiserver_client(struct apiserver *s, const char *user, const char *const *groups)

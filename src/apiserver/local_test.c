@@ -6,6 +6,7 @@
 #include "apiserver/local.h"
 #include "apiserver/table.h"
 #include "api/meta.h"
+#include "base/cleanup.h"
 #include "base/file.h"
 #include "base/ident.h"
 #include <fcntl.h>
@@ -314,6 +315,29 @@ static void a_name_with_a_nul_in_it_is_refused(void **state)
     assert_int_equal(call(CLIENT_GET, "", "configmaps", "a", NULL, NULL), 404);
 }
 
+static void what_is_kept_is_the_stores_own(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct store_object *o;
+    struct client_kept kept, old;
+    const struct json *first;
+
+    (void)state;
+    assert_int_equal(call(CLIENT_CREATE, "", CM, "", NULL, "{\"metadata\":{\"name\":\"k\"},\"data\":{\"a\":\"1\"}}"), 201);
+    first = json_copy(&a, w.body);
+    kept = client_keep(w.c, "", "v1", CM, first);
+    o = store_get(w.store, STR("/registry/core/configmaps/default/k"));
+    assert_ptr_equal(kept.p, o);
+    store_object_unref(o);
+    assert_int_equal(call(CLIENT_PATCH_MERGE, "", CM, "k", NULL, "{\"data\":{\"a\":\"2\"}}"), 200);
+    old = client_keep(w.c, "", "v1", CM, first); /* of a past that the store has left */
+    assert_ptr_not_equal(old.p, o);
+    assert_true(str_is(json_str_at(client_kept_json(&kept, &a), "data/a"), "1"));
+    assert_true(json_eq(client_kept_json(&kept, &a), client_kept_json(&old, &a)));
+    client_kept_done(&kept);
+    client_kept_done(&old);
+}
+
 static void ages_read_as_kubectl_writes_them(void **state)
 {
     static const struct {
@@ -344,6 +368,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(namespaces_empty_themselves, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled_calls_do_not_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_name_with_a_nul_in_it_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_kept_is_the_stores_own, setup, teardown),
         cmocka_unit_test(ages_read_as_kubectl_writes_them),
     };
 

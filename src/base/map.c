@@ -30,7 +30,8 @@ void map_done_with(struct map *m, void (*free_value)(void *))
     for (size_t i = 0; i < m->cap; i++) {
         if (!live(&m->slots[i]))
             continue;
-        free(m->slots[i].key);
+        if (!m->borrows)
+            free(m->slots[i].key);
         if (free_value)
             free_value(m->slots[i].value);
     }
@@ -84,7 +85,7 @@ void *map_get(const struct map *m, struct str key)
     return slot ? slot->value : NULL;
 }
 
-void *map_set(struct map *m, struct str key, void *value)
+static void *set(struct map *m, struct str key, void *value)
 {
     uint64_t hash = str_hash(key);
     struct map_slot *slot = find(m, key, hash);
@@ -95,6 +96,8 @@ void *map_set(struct map *m, struct str key, void *value)
         void *old = slot->value;
 
         slot->value = value;
+        if (m->borrows)
+            slot->key = (char *)(uintptr_t)key.p; /* the old one goes with the old value */
         return old;
     }
     make_room(m);
@@ -103,9 +106,23 @@ void *map_set(struct map *m, struct str key, void *value)
         at = (at + 1) & (m->cap - 1);
     if (m->slots[at].key == gone)
         m->tombs--;
-    m->slots[at] = (struct map_slot){str_dup(key.p ? key : STR("")), key.n, hash, value};
+    m->slots[at] = (struct map_slot){
+        m->borrows ? (char *)(uintptr_t)key.p : str_dup(key.p ? key : STR("")), key.n, hash, value};
     m->n++;
     return NULL;
+}
+
+void *map_set(struct map *m, struct str key, void *value)
+{
+    assert(!m->borrows);
+    return set(m, key, value);
+}
+
+void *map_set_borrowed(struct map *m, struct str key, void *value)
+{
+    assert(key.p && (m->borrows || m->n == 0));
+    m->borrows = true;
+    return set(m, key, value);
 }
 
 void *map_del(struct map *m, struct str key)
@@ -116,7 +133,8 @@ void *map_del(struct map *m, struct str key)
     if (!slot)
         return NULL;
     old = slot->value;
-    free(slot->key);
+    if (!m->borrows)
+        free(slot->key);
     *slot = (struct map_slot){.key = gone};
     m->n--;
     m->tombs++;

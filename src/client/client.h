@@ -38,6 +38,16 @@ struct client_watch_request {
     void *user;
 };
 
+/* An object as it is kept for long: in few bytes, of which a tree can be made again. */
+struct client_kept_ops {
+    const struct json *(*json)(const void *p, struct arena *a);
+    void (*free)(void *p);
+};
+struct client_kept {
+    const struct client_kept_ops *ops; /* NULL: nothing */
+    void *p;
+};
+
 struct client;
 struct client_call;
 struct client_watch;
@@ -47,6 +57,9 @@ struct client_ops {
     struct client_watch *(*watch)(struct client *c, const struct client_watch_request *r);
     void (*stop)(struct client *c, struct client_watch *w);     /* no callback follows */
     void (*free)(struct client *c);
+    /* Keeps an object that came from this client in a way of its own; false: as compressed text. May be NULL. */
+    bool (*keep)(struct client *c, const char *group, const char *version, const char *plural, const struct json *object,
+                 struct client_kept *ret);
 };
 struct client {
     const struct client_ops *ops;
@@ -60,6 +73,11 @@ static inline void client_cancel(struct client *c, struct client_call *call) { c
 static inline struct client_watch *client_watch(struct client *c, const struct client_watch_request *r) { return c->ops->watch(c, r); }
 static inline void client_watch_stop(struct client *c, struct client_watch *w) { c->ops->stop(c, w); }
 static inline void client_free(struct client *c) { if (c) c->ops->free(c); }
+
+struct client_kept client_keep(struct client *c, const char *group, const char *version, const char *plural,
+                               const struct json *object);
+static inline const struct json *client_kept_json(const struct client_kept *k, struct arena *a) { return k->ops->json(k->p, a); }
+void client_kept_done(struct client_kept *k);
 
 /* Over HTTP: `http` (http/client.h) is taken. */
 struct http_client;

@@ -7,29 +7,33 @@
 #include "base/map.h"
 #include "base/vec.h"
 
-#define PAGE 500 /* objects per list request, as client-go's reflector */
+#define PAGE 100 /* objects per list request: their trees are in memory together */
 #define RETRY_FIRST_NS MILLIS(50)
 #define RETRY_MAX_NS SECONDS(10)
 #define INDEX_VALUES 4
 
 struct entry {
-    char *key;
-    char *text; /* the object, compact */
-    size_t n;
+    struct client_kept object;
     int64_t revision;
     unsigned round; /* of the list that has seen it */
-    char *index[INDEX_VALUES];
-    size_t n_index;
+    uint32_t key_n;
+    struct place *places; /* in the index */
+    char key[];
 };
 
-struct bucket {
-    VEC(struct entry *) entries;
+/* One of an object's values in the index: objects of the same value hang together. */
+struct place {
+    struct entry *entry;
+    struct place *more;        /* of the same object */
+    struct place *next, *prev; /* of the same value; the map holds the first */
+    size_t n;
+    char value[];
 };
 
 struct informer {
     struct informer_config config; /* texts owned */
     char *ns, *label_selector, *field_selector;
-    struct map entries, buckets;
+    struct map entries, places; /* both borrow their keys */
     struct client_call *list;
     struct client_watch *watch;
     struct loop_timer retry;
@@ -77,24 +81,26 @@ struct informer *informer_new(const struct informer_config *c)
     return i;
 }
 
+static struct str entry_key(const struct entry *e)
+{
+    return str_n(e->key, e->key_n);
+}
+
 static void index_drop(struct informer *i, struct entry *e)
 {
-    for (size_t k = 0; k < e->n_index; k++) {
-        struct bucket *b = map_get(&i->buckets, str_of(e->index[k]));
-
-        for (size_t j = 0; b && j < b->entries.n; j++)
-            if (b->entries.p[j] == e) {
-                vec_remove(&b->entries, j);
-                break;
-            }
-        if (b && b->entries.n == 0) {
-            map_del(&i->buckets, str_of(e->index[k]));
-            vec_done(&b->entries);
-            free(b);
-        }
-        free(e->index[k]);
+    for (struct place *p = e->places, *more; p; p = more) {
+        more = p->more;
+        if (p->next)
+            p->next->prev = p->prev;
+        if (p->prev)
+            p->prev->next = p->next;
+        else if (p->next)
+            map_set_borrowed(&i->places, str_n(p->next->value, p->n), p->next);
+        else
+            map_del(&i->places, str_n(p->value, p->n));
+        free(p);
     }
-    e->n_index = 0;
+    e->places = NULL;
 }
 
 static void index_add(struct informer *i, struct entry *e, const struct json *object)
@@ -103,14 +109,23 @@ static void index_add(struct informer *i, struct entry *e, const struct json *ob
     size_t n = i->config.index ? i->config.index(object, values) : 0;
 
     for (size_t k = 0; k < n && k < INDEX_VALUES; k++) {
-        struct bucket *b = map_get(&i->buckets, values[k]);
+        struct place *p = xcalloc(1, sizeof *p + values[k].n + 1),
+                     *first = map_get(&i->places, values[k]);
 
-        if (!b) {
-            b = NEW(struct bucket);
-            map_set(&i->buckets, values[k], b);
+        p->entry = e;
+        p->n = values[k].n;
+        memcpy(p->value, values[k].p, values[k].n);
+        p->more = e->places;
+        e->places = p;
+        if (first) {
+            p->prev = first;
+            p->next = first->next;
+            first->next = p;
+            if (p->next)
+                p->next->prev = p;
+        } else {
+            map_set_borrowed(&i->places, str_n(p->value, p->n), p);
         }
-        vec_push(&b->entries, e);
-        e->index[e->n_index++] = str_dup(values[k]);
     }
 }
 
@@ -118,19 +133,12 @@ static void entry_free(void *p)
 {
     struct entry *e = p;
 
-    for (size_t k = 0; k < e->n_index; k++)
-        free(e->index[k]);
-    free(e->text);
-    free(e->key);
+    for (struct place *place = e->places, *more; place; place = more) {
+        more = place->more;
+        free(place);
+    }
+    client_kept_done(&e->object);
     free(e);
-}
-
-static void bucket_free(void *p)
-{
-    struct bucket *b = p;
-
-    vec_done(&b->entries);
-    free(b);
 }
 
 void informer_free(struct informer *i)
@@ -142,7 +150,7 @@ void informer_free(struct informer *i)
     if (i->watch)
         client_watch_stop(i->config.client, i->watch);
     loop_timer_stop(&i->retry);
-    map_done_with(&i->buckets, bucket_free);
+    map_done(&i->places);
     map_done_with(&i->entries, entry_free);
     free(i->ns);
     free(i->label_selector);
@@ -163,23 +171,21 @@ static void store_object(struct informer *i, struct str key, const struct json *
 {
     struct entry *e = map_get(&i->entries, key);
     int64_t revision = revision_of(object);
-    struct buf text;
 
     if (e && round && e->revision == revision) { /* a list that tells nothing new */
         e->round = round;
         return;
     }
     if (!e) {
-        e = NEW(struct entry);
-        e->key = str_dup(key);
-        map_set(&i->entries, key, e);
+        e = xcalloc(1, sizeof *e + key.n + 1);
+        e->key_n = (uint32_t)key.n;
+        memcpy(e->key, key.p, key.n);
+        map_set_borrowed(&i->entries, entry_key(e), e);
     }
     index_drop(i, e);
-    free(e->text);
-    buf_init(&text, LIMIT_BUF_DEFAULT);
-    json_write(&text, object);
-    e->n = text.n;
-    e->text = xrealloc(buf_detach(&text), e->n + 1, 1);
+    client_kept_done(&e->object);
+    e->object =
+        client_keep(i->config.client, i->config.group, i->config.version, i->config.plural, object);
     e->revision = revision;
     e->round = round ? round : i->round;
     index_add(i, e, object);
@@ -189,13 +195,12 @@ static void store_object(struct informer *i, struct str key, const struct json *
 static void drop_object(struct informer *i, struct entry *e, const struct json *object)
 {
     AUTO(arena_done) struct arena a = {0};
-    AUTO(error_clear) struct error err = {0};
 
-    map_del(&i->entries, str_of(e->key));
+    map_del(&i->entries, entry_key(e));
     index_drop(i, e);
-    if (!object && !json_parse_borrowed(str_n(e->text, e->n), &a, &object, &err))
-        object = json_object(&a, NULL); /* cannot be: we have written it */
-    i->config.changed(i->config.user, str_of(e->key), object, true);
+    if (!object)
+        object = client_kept_json(&e->object, &a);
+    i->config.changed(i->config.user, entry_key(e), object, true);
     entry_free(e);
 }
 
@@ -362,11 +367,9 @@ bool informer_synced(const struct informer *i)
 
 const struct json *informer_get(struct informer *i, struct str key, struct arena *a)
 {
-    AUTO(error_clear) struct error err = {0};
     struct entry *e = map_get(&i->entries, key);
-    const struct json *object = NULL;
 
-    return e && json_parse(str_n(e->text, e->n), a, &object, &err) ? object : NULL;
+    return e ? client_kept_json(&e->object, a) : NULL;
 }
 
 int64_t informer_revision_of(struct informer *i, struct str key)
@@ -388,17 +391,15 @@ void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), v
     void *value;
 
     while (map_next(&i->entries, &at, &key, &value))
-        if (!fn(user, str_of(((struct entry *)value)->key)))
+        if (!fn(user, key))
             return;
 }
 
 void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key),
                        void *user)
 {
-    struct bucket *b = map_get(&i->buckets, value);
-
-    for (size_t k = 0; b && k < b->entries.n; k++)
-        if (!fn(user, str_of(b->entries.p[k]->key)))
+    for (const struct place *p = map_get(&i->places, value); p; p = p->next)
+        if (!fn(user, entry_key(p->entry)))
             return;
 }
 

@@ -1,7 +1,7 @@
 /* client/informer - a local copy of a resource, kept by list and watch.
  *
- * Holds objects as compact text beside a small index; a tree exists only while a caller looks (informer_get parses
- * into the caller's arena). Lists again on 410, resumes from the last revision on everything else, with backoff. */
+ * Holds objects as the client keeps them (client_keep: in the API server's own process the store's bytes, elsewhere
+ * compressed text) beside a small index; a tree exists only while a caller looks (informer_get parses into the caller's arena). Lists again on 410, resumes from the last revision on everything else, with backoff. */
 #pragma once
 #include "client/client.h"
 

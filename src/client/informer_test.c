@@ -169,6 +169,60 @@ static void index_follows_changes(void **state)
     assert_int_equal(b.n, 0);
 }
 
+static size_t places(struct world *w, const char *value)
+{
+    AUTO(buf_done) struct buf b = {0};
+    size_t n = 0;
+
+    informer_by_index(w->informer, str_of(value), collect, &b);
+    for (size_t i = 0; i < b.n; i++)
+        n += b.p[i] == ' ';
+    return n;
+}
+
+static void many_objects_may_share_an_index_value(void **state)
+{
+    struct world *w = *state;
+
+    for (int i = 0; i < 5; i++) {
+        char object[200];
+
+        snprintf(object, sizeof object, "{\"metadata\":{\"namespace\":\"x\",\"name\":\"o%d\"},\"data\":{\"v\":\"1\"}}", i);
+        fake_create(w->client, "configmaps", object);
+    }
+    start(w);
+    turns(w);
+    assert_int_equal(places(w, "1"), 5);
+    for (int i = 0; i < 5; i++) { /* the first, the last, and those between */
+        static const int order[] = {0, 4, 2, 1, 3};
+        char key[8];
+
+        snprintf(key, sizeof key, "x/o%d", order[i]);
+        fake_merge(w->client, "configmaps", key, "{\"data\":{\"v\":\"2\"}}");
+        turns(w);
+        assert_int_equal(places(w, "1"), 4 - i);
+        assert_int_equal(places(w, "2"), i + 1);
+    }
+}
+
+static void kept_objects_come_back_as_they_were(void **state)
+{
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf long_text = {0};
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        buf_addf(&long_text, "line %d\n", i * 7919);
+    for (size_t n = 0; n <= long_text.n; n += 97) {
+        const struct json *v = json_object(&a, "text", json_new_str(&a, str_n(long_text.p, n)), NULL);
+        struct client_kept k = client_keep(w->client, "", "v1", "configmaps", v);
+
+        assert_true(json_eq(client_kept_json(&k, &a), v));
+        client_kept_done(&k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +230,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_closed_watch_is_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(gone_means_list_again, setup, teardown),
         cmocka_unit_test_setup_teardown(index_follows_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_objects_may_share_an_index_value, setup, teardown),
+        cmocka_unit_test_setup_teardown(kept_objects_come_back_as_they_were, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
