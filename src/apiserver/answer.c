@@ -2,6 +2,7 @@
 #include "apiserver/internal.h"
 #include "api/status.h"
 #include "apiserver/local_call.h"
+#include "apiserver/protobuf.h"
 #include "base/log.h"
 #include "json/yaml.h"
 
@@ -112,7 +113,10 @@ void answer_api_text(struct request *r, int code, struct buf *b)
     if (b->overflow)
         exchange_respond(x, 500, "text/plain; charset=utf-8", STR("the answer is too large"));
     else
-        exchange_respond(x, code, r->accept.yaml ? "application/yaml" : "application/json",
+        exchange_respond(x, code,
+                         r->accept.yaml       ? "application/yaml"
+                         : r->accept.protobuf ? "application/vnd.kubernetes.protobuf"
+                                              : "application/json",
                          buf_str(b));
     r->x = NULL;
     request_free(r);
@@ -144,7 +148,13 @@ void answer_json(struct request *r, int code, const struct json *value)
         return;
     }
     buf_init(&b, 1u << 30);
-    if (r->accept.yaml) {
+    if (r->accept.protobuf && !protobuf_write(value, &b)) {
+        r->accept.protobuf = false;
+        buf_clear(&b);
+    }
+    if (r->accept.protobuf) {
+        /* written */
+    } else if (r->accept.yaml) {
         json_to_yaml(&r->arena, &b, value);
     } else if (r->pretty) {
         json_write_pretty(&b, value, 2);
@@ -335,7 +345,7 @@ void answer_object(struct request *r, int code, struct store_object *o)
 {
     AUTO(buf_done) struct buf b = {0};
 
-    if (!r->x || r->accept.form != FORM_OBJECT || r->accept.yaml || r->pretty
+    if (!r->x || r->accept.form != FORM_OBJECT || r->accept.yaml || r->accept.protobuf || r->pretty
         || strcmp(r->version,
                   r->kind->info->storage_version ? r->kind->info->storage_version : r->version)
                != 0

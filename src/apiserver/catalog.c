@@ -1,5 +1,6 @@
 /* apiserver/catalog - the kinds that are served: those of schema/ and those of CustomResourceDefinitions. */
 #include "apiserver/internal.h"
+#include "apiserver/protobuf.h"
 
 struct served *served_ref(struct served *k)
 {
@@ -123,4 +124,9 @@ struct str kind_key(const struct kind_info *k, struct str ns, struct str name, s
 const char *group_version(const char *group, const char *version, struct arena *a)
 {
     return *group ? arena_printf(a, "%s/%s", group, version) : arena_strdup(a, str_of(version));
+}
+
+bool kind_speaks_protobuf(const struct served *k)
+{
+    return !k->dynamic && !(k->info->flags & KIND_CRD) && protobuf_speaks(k->info->type);
 }

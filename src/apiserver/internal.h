@@ -39,7 +39,7 @@ const char *verb_name(enum verb v); /* as RBAC spells it */
 enum answer_form { FORM_OBJECT, FORM_TABLE, FORM_PARTIAL };
 struct accept {
     enum answer_form form;
-    bool yaml, v1beta1, ok;
+    bool yaml, protobuf, v1beta1, ok;
 };
 
 struct query_pair {
@@ -125,7 +125,7 @@ void served_unref(struct served *k);
 void query_parse(struct str raw, struct arena *a, struct query_pair **ret, size_t *ret_n);
 struct str query_get(const struct request *r, const char *name); /* absent when missing */
 bool query_true(const struct request *r, const char *name);
-void accept_parse(struct str header, struct accept *ret);
+void accept_parse(struct str header, bool protobuf, struct accept *ret); /* protobuf: may be chosen */
 bool media_is(struct str content_type, const char *type); /* without parameters */
 void request_warn(struct request *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 const char *
@@ -144,6 +144,7 @@ bool served_has_verb(const struct served *k, const char *verb);
 struct str kind_prefix(const struct kind_info *k, struct str ns,
                        struct arena *a); /* ns absent: all namespaces */
 struct str kind_key(const struct kind_info *k, struct str ns, struct str name, struct arena *a);
+bool kind_speaks_protobuf(const struct served *k);
 const char *group_version(const char *group, const char *version, struct arena *a);
 static inline bool kind_namespaced(const struct kind_info *k)
 {

@@ -16,7 +16,7 @@ static void members_done(struct members *m)
     vec_done(&m->v);
 }
 
-static const char *numbers_of(struct str type)
+const char *protobuf_numbers(struct str type)
 {
     size_t lo = 0, hi = n_proto_numbers;
 
@@ -58,7 +58,7 @@ static bool object(const struct schema_type *t, struct str body, struct arena *a
                    const struct json **ret, struct error *err)
 {
     AUTO(members_done) struct members m = {0};
-    const char *numbers = t->name ? numbers_of(str_of(t->name)) : NULL;
+    const char *numbers = t->name ? protobuf_numbers(str_of(t->name)) : NULL;
 
     if (!numbers)
         return error_set(err, ERROR_UNSUPPORTED, "type %s has no protobuf form here",
@@ -265,7 +265,7 @@ static bool message(const struct schema_type *t, const char *numbers, struct str
         if (name.p[0] == '+') {
             AUTO_FREE char *inner =
                 xasprintf("io.k8s.api.core.v1." STR_FMT, STR_ARG(str_skip(name, 1)));
-            const char *n = numbers_of(str_of(inner));
+            const char *n = protobuf_numbers(str_of(inner));
 
             if (!n || f.wire != 2 || !message(t, n, f.bytes, a, depth + 1, out, err))
                 return err->kind != ERROR_NONE ? false : bad(err);
@@ -296,7 +296,7 @@ static bool message(const struct schema_type *t, const char *numbers, struct str
 }
 
 /* "v1" + "DeleteOptions" → the type of that name, wherever it is kept. */
-static const struct schema_type *type_of(struct str api_version, struct str kind)
+const struct schema_type *protobuf_type(struct str api_version, struct str kind)
 {
     struct str group, version;
     const struct kind_info *k;
@@ -327,7 +327,7 @@ bool protobuf_object(struct str body, struct arena *a, const struct json **ret, 
         return error_set(err, ERROR_BAD_REQUEST, "the body is not a Kubernetes protobuf object");
     gv = meta[1].bytes;
     kind = meta[2].bytes;
-    t = type_of(gv, kind);
+    t = protobuf_type(gv, kind);
     if (!t)
         return error_set(err, ERROR_UNSUPPORTED,
                          "kind " STR_FMT " of " STR_FMT " has no protobuf form here", STR_ARG(kind),

@@ -120,7 +120,11 @@ void rest_handle(struct request *r)
     if (!r->accept.ok) {
         answer_status(
             r, 406, "NotAcceptable",
-            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml",
+            kind_speaks_protobuf(r->kind)
+                ? "406: Not Acceptable\n\nAvailable representations: application/json, "
+                  "application/yaml, application/vnd.kubernetes.protobuf"
+                : "406: Not Acceptable\n\nAvailable representations: application/json, "
+                  "application/yaml",
             json_object(&r->arena, NULL));
         return;
     }

@@ -119,12 +119,13 @@ bool media_is(struct str content_type, const char *type)
     return str_eq_nocase(str_trim(media), str_of(type));
 }
 
-/* One media range of an Accept header; true when we can answer it. */
-static bool accept_range(struct str range, struct accept *ret)
+/* One media range of an Accept header; true when we can answer it. *q is its weight in thousandths. */
+static bool accept_range(struct str range, bool protobuf, struct accept *ret, int *q)
 {
     struct str media, params, p, as = STR_NONE, v = STR_NONE, g = STR_NONE;
     struct accept a = {.ok = true};
 
+    *q = 1000;
     str_cut(range, ';', &media, &params);
     media = str_trim(media);
     while (params.p && str_next(&params, ';', &p)) {
@@ -138,9 +139,16 @@ static bool accept_range(struct str range, struct accept *ret)
             v = value;
         else if (str_is(key, "g"))
             g = value;
+        else if (str_is(key, "q") && value.n > 0 && value.p[0] == '0') {
+            *q = 0;
+            for (size_t i = 2, unit = 100; i < value.n && unit; i++, unit /= 10)
+                *q += value.p[i] >= '0' && value.p[i] <= '9' ? (int)unit * (value.p[i] - '0') : 0;
+        }
     }
     if (str_is(media, "application/yaml") || str_is(media, "text/yaml"))
         a.yaml = true;
+    else if (protobuf && str_is(media, "application/vnd.kubernetes.protobuf"))
+        a.protobuf = true;
     else if (!str_is(media, "application/json") && !str_is(media, "*/*")
              && !str_is(media, "application/*"))
         return false;
@@ -154,22 +162,31 @@ static bool accept_range(struct str range, struct accept *ret)
             a.form = FORM_PARTIAL;
         else
             return false;
+        if (a.protobuf && a.form == FORM_TABLE) /* has no such form upstream either */
+            return false;
     }
     *ret = a;
-    return true;
+    return *q > 0;
 }
 
-void accept_parse(struct str header, struct accept *ret)
+/* The heaviest range that we can answer, the first of equals. */
+void accept_parse(struct str header, bool protobuf, struct accept *ret)
 {
     struct str range, rest = header;
+    int best = 0, q;
 
     *ret = (struct accept){.ok = true};
     if (str_empty(str_trim(header)))
         return;
-    while (str_next(&rest, ',', &range))
-        if (accept_range(str_trim(range), ret))
-            return;
-    ret->ok = false;
+    while (str_next(&rest, ',', &range)) {
+        struct accept one;
+
+        if (accept_range(str_trim(range), protobuf, &one, &q) && q > best) {
+            *ret = one;
+            best = q;
+        }
+    }
+    ret->ok = best > 0;
 }
 
 void request_warn(struct request *r, const char *fmt, ...)

@@ -299,6 +299,10 @@ static void resource_request(struct request *r, struct str group, struct str ver
     r->kind = catalog_find(r->s, group, version, r->resource);
     if (r->kind)
         served_ref(r->kind);
+    /* Custom resources have no protobuf form but for their metadata: what else does the client take? */
+    if (r->accept.protobuf && r->accept.form != FORM_PARTIAL
+        && (!r->kind || !kind_speaks_protobuf(r->kind)))
+        accept_parse(exchange_header(r->x, "accept"), false, &r->accept);
     if (!r->kind || extra.p
         || (kind_namespaced(r->kind->info) ? (r->name.p && !r->ns.p) : r->ns.p != NULL)) {
         answer_unknown_resource(r);
@@ -371,7 +375,7 @@ void apiserver_handle(struct exchange *x, void *data)
     x->closed = exchange_closed;
     r->path = arena_str(&r->arena, x->path);
     query_parse(x->query, &r->arena, &r->query, &r->n_query);
-    accept_parse(accept, &r->accept);
+    accept_parse(accept, true, &r->accept);
     r->content_type = exchange_header(x, "content-type");
     if (r->content_type.p)
         r->content_type = arena_str(&r->arena, r->content_type);
@@ -423,7 +427,7 @@ void apiserver_respond_json(struct exchange *x, int code, const struct json *obj
     AUTO(buf_done) struct buf b = {0};
     struct accept accept;
 
-    accept_parse(exchange_header(x, "accept"), &accept);
+    accept_parse(exchange_header(x, "accept"), false, &accept);
     exchange_set_header(x, "Cache-Control", STR("no-cache, private"));
     if (accept.yaml) {
         json_to_yaml(&x->arena, &b, object);

@@ -5,6 +5,7 @@
  * block of bytes that all watchers of the same form share: the events serialized last are kept in a small ring. A
  * watcher that does not read is cut off. */
 #include "apiserver/internal.h"
+#include "apiserver/protobuf.h"
 #include "apiserver/watch.h"
 
 #define BOOKMARK_NS SECONDS(60)
@@ -153,6 +154,11 @@ static bool send_value(struct watcher *w, const char *type, const struct json *o
     AUTO(buf_done) struct buf b = {0};
 
     (void)a;
+    if (w->r->accept.protobuf) {
+        if (!protobuf_write_event(type, object, &b))
+            return false;
+        return send_text(w, buf_str(&b));
+    }
     buf_addf(&b, "{\"type\":\"%s\",\"object\":", type);
     json_write(&b, object);
     buf_adds(&b, "}\n");
@@ -216,7 +222,7 @@ static bool deliver(struct watcher *w, const char *type, struct store_object *o,
         arena_done(&a);
         return w->sink.event != NULL;
     }
-    if (r->accept.form == FORM_OBJECT && stored_version(r) && shared && shared->object == o) {
+    if (r->accept.form == FORM_OBJECT && !r->accept.protobuf && stored_version(r) && shared && shared->object == o) {
         if (!shared->block || shared->kind != r->kind->info || strcmp(shared->type, type) != 0) {
             AUTO(buf_done) struct buf b = {0};
 
@@ -474,7 +480,9 @@ void rest_watch(struct request *r)
     if (r->verb == VERB_WATCH && r->n_warnings)
         r->n_warnings = 0;
     exchange_set_header(w->x, "Cache-Control", STR("no-cache, private"));
-    exchange_start(w->x, 200, "application/json");
+    exchange_start(w->x, 200,
+                   r->accept.protobuf ? "application/vnd.kubernetes.protobuf;stream=watch"
+                                      : "application/json");
     loop_timer_start(w->s->loop, &w->timeout,
                      SECONDS(seconds ? seconds : 1800 + (int64_t)(uintptr_t)w / 64 % 1800),
                      timed_out);
