@@ -4,6 +4,7 @@
 #define LIMIT_BUF_DEFAULT (64u << 20)
 #define LIMIT_HTTP_HEADERS (64u << 10)
 #define LIMIT_HTTP_BODY (3u << 20)      /* as kube-apiserver's request limit */
+#define LIMIT_HTTP_BODIES (64u << 20)   /* request bodies buffered at once, by all connections */
 #define LIMIT_OBJECT_BYTES (1536u << 10) /* as etcd's request limit */
 #define LIMIT_JSON_DEPTH 256
 #define LIMIT_JSON_NODES (1u << 20)

@@ -275,6 +275,7 @@ int control_main(void)
         return 1;
     }
     log_setup("control", json_bool_at(c.config, "debug", false) ? LOG_DEBUG : LOG_INFO, json_bool_at(c.config, "jsonLog", false));
+    http_server_claim_descriptors();
     c.loop = loop_new(NULL);
     if (!loop_signal_start(c.loop, &c.term, SIGTERM, on_term, &err) || !open_store(&c, &err) || !open_api(&c, &err)
         || !open_server(&c, &err)) {

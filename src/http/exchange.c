@@ -127,8 +127,9 @@ struct stream *stream_new(struct loop *l, struct peer *peer, const struct stream
 static void drop_body(struct stream *s)
 {
     if (s->body_budget)
-        *s->body_budget -= s->body_charged;
+        s->body_budget->bytes -= s->body_charged;
     s->body_charged = 0;
+    list_remove(&s->body_node);
     buf_done(&s->body);
     s->x.body = STR_NONE;
 }
@@ -159,7 +160,8 @@ void stream_lost(struct stream *s)
     s->ops = NULL;
     list_remove(&s->node);
     if (s->body_budget)
-        *s->body_budget -= s->body_charged;
+        s->body_budget->bytes -= s->body_charged;
+    list_remove(&s->body_node);
     s->body_budget = NULL; /* the server may go before an orphan does */
     if (s->ended || !s->dispatched) {
         stream_free(s);
@@ -175,11 +177,18 @@ bool stream_add_body(struct stream *s, struct str data)
     buf_add(&s->body, data.p, data.n);
     if (s->body.overflow)
         return false;
+    if (s->body_budget && s->body_charged == 0 && data.n > 0)
+        list_add_tail(&s->body_budget->waiting, &s->body_node);
     s->body_charged += data.n;
     if (s->body_budget)
-        *s->body_budget += data.n;
+        s->body_budget->bytes += data.n;
     s->x.body = buf_str(&s->body);
     return true;
+}
+
+void stream_body_complete(struct stream *s)
+{
+    list_remove(&s->body_node);
 }
 
 void stream_add_request_header(struct stream *s, struct str name, struct str value)
@@ -261,6 +270,11 @@ bool stream_set_target(struct stream *s, struct str target, struct error *err)
             return error_set(err, ERROR_BAD_REQUEST, "bad request target");
         host = str_skip(x->target, at + 3);
         x->target = str_find(host, STR("/"), &at) ? str_skip(host, at) : STR("/");
+        str_cut(host, '/', &host, &query);
+        if (!str_eq_nocase(host,
+                           exchange_header(
+                               x, "host"))) /* two names for one request: someone is being fooled */
+            return error_set(err, ERROR_BAD_REQUEST, "the request target's host is not the Host");
     }
     str_cut(x->target, '?', &raw, &query);
     x->query = query;
@@ -593,5 +607,7 @@ void stream_refuse(struct stream *s, int status, const char *text)
     struct str body = str_of(arena_printf(&s->x.arena, "%s\n", text));
 
     s->dispatched = true;
+    if (status == 503)
+        exchange_set_header(&s->x, "retry-after", STR("1"));
     exchange_respond(&s->x, status, "text/plain; charset=utf-8", body);
 }

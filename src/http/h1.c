@@ -167,7 +167,8 @@ static void h1_stream_abort(struct stream *s)
     stream_done(s);
 }
 
-static const struct stream_ops h1_stream_ops = {h1_stream_ready, h1_stream_abort};
+static void h1_stream_evict(struct stream *s);
+static const struct stream_ops h1_stream_ops = {h1_stream_ready, h1_stream_abort, h1_stream_evict};
 
 /* Input */
 
@@ -181,6 +182,11 @@ static void refuse(struct h1 *h, int status, const char *text)
     loop_timer_stop(&h->sc->timer);
     buf_clear(&h->in);
     stream_refuse(h->cur, status, text);
+}
+
+static void h1_stream_evict(struct stream *s)
+{
+    refuse(s->owner, 503, "too many request bodies at once");
 }
 
 static bool upgrade_known(struct str to)
@@ -202,7 +208,8 @@ static void head_complete(struct h1 *h, size_t n)
     }
     h->cur = stream_new(h->conn->loop, h->conn->peer, &h1_stream_ops, h);
     h->cur->x.method = head.method;
-    h->cur->body_budget = &h->sc->server->body_bytes;
+    h->cur->body_budget = &h->sc->server->bodies;
+    h->cur->since_ns = loop_now_ns(h->conn->loop);
     buf_init(&h->cur->body, limit);
     for (size_t i = 0; i < head.n_headers; i++)
         stream_add_request_header(h->cur, head.headers[i].name, head.headers[i].value);
@@ -217,7 +224,7 @@ static void head_complete(struct h1 *h, size_t n)
         refuse(h, 413, "request body too large");
         return;
     }
-    if ((head.length > 0 || head.chunked) && server_over_budget(h->sc)) {
+    if ((head.length > 0 || head.chunked) && !server_body_room(h->sc)) {
         refuse(h, 503, "too many request bodies at once");
         return;
     }
@@ -276,12 +283,19 @@ static bool run_body(struct h1 *h)
             refuse(h, 413, "request body too large");
             return false;
         }
+        if (data.n > 0 && !h->body.done && !server_body_room(h->sc)) {
+            refuse(h, 503, "too many request bodies at once");
+            return false;
+        }
+        if (h->state != H1_BODY) /* it was the slowest itself */
+            return false;
     } while (in.n > 0 && !h->body.done);
     buf_consume(&h->in, h->in.n - in.n);
     if (!h->body.done)
         return false;
     loop_timer_stop(&h->sc->timer);
     h->state = H1_BUSY;
+    stream_body_complete(h->cur);
     server_dispatch(h->sc, h->cur);
     return true;
 }

@@ -6,8 +6,10 @@
  * Response bodies are pulled by the data provider, which defers when there is nothing; exchange_write() resumes it.
  *
  * What a hostile client may cost is bounded: LIMIT_H2_STREAMS, header bytes and CONTINUATION frames, resets per
- * second (CVE-2023-44487), unproductive frames per second (pings, settings, priorities, empty DATA), queued
- * control frames (the socket is not read while many wait), and buffered request bodies. */
+ * second (CVE-2023-44487), unproductive frames per second (pings, settings, priorities, empty DATA, window updates
+ * beyond what our own DATA frames call for), queued control frames (the socket is not read while many wait), and
+ * buffered request bodies. A head far beyond the limit (an HPACK bomb) ends the connection: to refuse the request
+ * alone, all of it would have to be decoded. */
 #include "http/server_conn.h"
 #include "base/alloc.h"
 #include "base/limits.h"
@@ -17,13 +19,14 @@
 
 #define STREAM_WINDOW (256 * 1024)
 #define CONN_WINDOW (1024 * 1024)
-#define CONN_BODIES (32u << 20)
+#define CONN_BODIES (16u << 20)
 #define MAX_HEADER_FIELDS 256
 #define MAX_CONTROL_QUEUE 1000
 #define RESET_BURST 1000 /* streams reset by the client … */
 #define RESET_RATE 33    /* … and per second */
 #define NOISE_BURST 2000 /* frames that do no work */
 #define NOISE_RATE 200
+#define HEAD_ABSURD (4 * LIMIT_HTTP_HEADERS)
 #define BODY_TIMEOUT SECONDS(120)
 #define SEND_TIMEOUT SECONDS(60)
 
@@ -74,10 +77,11 @@ static bool noise_allowed(struct h2 *h)
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
     struct h2 *h = user;
-    bool work =
-        hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_WINDOW_UPDATE
-        || hd->type == NGHTTP2_RST_STREAM || hd->type == NGHTTP2_CONTINUATION
-        || (hd->type == NGHTTP2_DATA && (hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM)));
+    size_t overhead = hd->flags & NGHTTP2_FLAG_PADDED ? 256 : 0; /* as much may be padding */
+    bool work = hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_RST_STREAM
+                || hd->type == NGHTTP2_CONTINUATION
+                || (hd->type == NGHTTP2_DATA
+                    && (hd->length > overhead || (hd->flags & NGHTTP2_FLAG_END_STREAM)));
 
     if (!work && !noise_allowed(h))
         nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
@@ -93,7 +97,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct stream *s = stream_new(h->conn->loop, h->conn->peer, &h2_stream_ops, h);
     s->id = frame->hd.stream_id;
     s->x.http2 = true;
-    s->body_budget = &h->sc->server->body_bytes;
+    s->body_budget = &h->sc->server->bodies;
     s->since_ns = loop_now_ns(h->conn->loop);
     buf_init(&s->body, h->sc->server->config.body_limit);
     list_add_tail(&h->streams, &s->node);
@@ -125,6 +129,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (!s || s->head_done) /* trailers are of no use to us */
         return 0;
     s->head_bytes += name_n + value_n + 32;
+    if (s->head_bytes > HEAD_ABSURD)
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (s->head_bytes > LIMIT_HTTP_HEADERS || s->x.n_headers >= MAX_HEADER_FIELDS)
         s->refuse = 431;
     if (s->refuse == 431)
@@ -135,7 +141,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         s->x.target = arena_str(&s->x.arena, v);
     else if (str_is(n, ":authority"))
         stream_add_request_header(s, STR("host"), v);
-    else if (n.n > 0 && n.p[0] != ':' && !(str_is(n, "host") && exchange_header(&s->x, "host").p))
+    else if (str_is(n, "host") && exchange_header(&s->x, "host").p) {
+        if (!str_eq_nocase(v, exchange_header(&s->x, "host"))) /* RFC 9113 §8.3.1 */
+            s->refuse = 400;
+    } else if (n.n > 0 && n.p[0] != ':')
         stream_add_request_header(s, n, v);
     return 0;
 }
@@ -144,8 +153,17 @@ static void refuse(struct h2 *h, struct stream *s, int status)
 {
     complete(h, s);
     s->refuse = status;
+    stream_body_complete(s);
     list_remove(&s->node);
     list_add_tail(&h->ready, &s->node);
+}
+
+static void h2_evict(struct stream *s)
+{
+    struct h2 *h = s->owner;
+
+    refuse(h, s, 503);
+    conn_kick(h->conn); /* another connection's turn: settle() comes with the next fill */
 }
 
 static void head_complete(struct h2 *h, struct stream *s)
@@ -160,7 +178,7 @@ static void head_complete(struct h2 *h, struct stream *s)
     if (s->refuse == 0 && length.p
         && !parse_u64(length, h->sc->server->config.body_limit, &n, &err))
         s->refuse = 413;
-    if (s->refuse == 0 && n > 0 && (server_over_budget(h->sc) || h->body_bytes > CONN_BODIES))
+    if (s->refuse == 0 && n > 0 && (!server_body_room(h->sc) || h->body_bytes > CONN_BODIES))
         s->refuse = 503;
     if (s->refuse == 0 && str_eq_nocase(exchange_header(&s->x, "expect"), STR("100-continue"))) {
         nghttp2_nv nv = {(uint8_t *)(uintptr_t) ":status", (uint8_t *)(uintptr_t) "100", 7, 3,
@@ -185,6 +203,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         head_complete(h, s);
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && !s->complete) {
         complete(h, s);
+        stream_body_complete(s);
         list_remove(&s->node);
         list_add_tail(&h->ready, &s->node);
     }
@@ -206,8 +225,9 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
         return 0;
     }
     h->body_bytes += n;
-    if (h->body_bytes > CONN_BODIES || server_over_budget(h->sc))
-        refuse(h, s, 503);
+    if (h->body_bytes > CONN_BODIES || !server_body_room(h->sc))
+        if (!s->complete)
+            refuse(h, s, 503);
     return 0;
 }
 
@@ -230,7 +250,11 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *u
 /* A response that ends before its request does: the client need not send the rest (RFC 9113 §8.1). */
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
-    (void)user;
+    struct h2 *h = user;
+
+    if (frame->hd.type == NGHTTP2_DATA && h->noise_left < NOISE_BURST)
+        h->noise_left +=
+            2; /* a window update for the stream and one for the connection may follow */
     if ((frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS)
         && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
         && nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0)
@@ -358,7 +382,7 @@ static void h2_abort(struct stream *s)
     conn_kick(h->conn);
 }
 
-static const struct stream_ops h2_stream_ops = {h2_ready, h2_abort};
+static const struct stream_ops h2_stream_ops = {h2_ready, h2_abort, h2_evict};
 
 /* Timers: idle without streams; while requests are incomplete, how long they have been. */
 static void arm(struct h2 *h)

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,7 +20,10 @@
 #define DEFAULT_IDLE_TIMEOUT SECONDS(300)
 #define DEFAULT_CONNECTIONS 4096
 #define ACCEPTS_PER_TURN 64
+#define SLOW_BODY SECONDS(1)     /* a body that takes longer gives way when memory is short */
+#define SPARE_FILES 256          /* descriptors for all but connections */
 #define ACCEPT_PAUSE MILLIS(100) /* when descriptors have run out */
+#define MOST_FILES 16384
 #define KEEPALIVE_S 30
 #define USER_TIMEOUT_MS 60000
 
@@ -37,6 +41,7 @@ struct listener {
 struct http_server *http_server_new(const struct http_server_config *config)
 {
     struct http_server *s = NEW(struct http_server);
+    struct rlimit files;
 
     s->config = *config;
     if (s->config.body_limit == 0)
@@ -47,8 +52,16 @@ struct http_server *http_server_new(const struct http_server_config *config)
         s->config.idle_timeout_ns = DEFAULT_IDLE_TIMEOUT;
     if (s->config.max_connections == 0)
         s->config.max_connections = DEFAULT_CONNECTIONS;
+    /* Connections must not eat the descriptors that the store and the children need. */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > 2 * SPARE_FILES
+        && s->config.max_connections > files.rlim_cur - SPARE_FILES)
+        s->config.max_connections = (unsigned)files.rlim_cur - SPARE_FILES;
+    if (s->config.max_per_peer == 0)
+        s->config.max_per_peer = s->config.max_connections / 4;
     list_init(&s->listeners);
+    list_init(&s->fresh);
     list_init(&s->conns);
+    list_init(&s->bodies.waiting);
     return s;
 }
 
@@ -62,16 +75,23 @@ static void listener_free(struct listener *l)
     free(l);
 }
 
+static void destroy_all(struct list *conns)
+{
+    while (!list_empty(conns))
+        conn_destroy(list_entry(conns->next, struct server_conn, node)->conn);
+}
+
 void http_server_free(struct http_server *s)
 {
     if (!s)
         return;
     list_each_safe(n, &s->listeners)
         listener_free(list_entry(n, struct listener, node));
-    while (!list_empty(&s->conns))
-        conn_destroy(list_entry(s->conns.next, struct server_conn, node)->conn);
+    destroy_all(&s->fresh);
+    destroy_all(&s->conns);
     loop_timer_stop(&s->drain_timer);
     loop_defer_cancel(&s->drain_defer);
+    map_done_with(&s->peers, free);
     free(s);
 }
 
@@ -80,15 +100,28 @@ size_t http_server_connections(const struct http_server *s)
     return s->n_conns;
 }
 
-bool server_over_budget(const struct server_conn *sc)
+bool server_body_room(struct server_conn *sc)
 {
-    return sc->server->body_bytes > SERVER_BODY_BUDGET;
+    struct body_budget *b = &sc->server->bodies;
+
+    if (b->bytes <= LIMIT_HTTP_BODIES)
+        return true;
+    if (list_empty(&b->waiting))
+        return false;
+    struct stream *oldest = list_entry(b->waiting.next, struct stream, body_node);
+    if (loop_now_ns(sc->server->config.loop) - oldest->since_ns < SLOW_BODY)
+        return false;
+    list_remove(&oldest->body_node);
+    oldest->ops->evict(oldest);
+    return true;
 }
 
 void server_dispatch(struct server_conn *sc, struct stream *s)
 {
     s->dispatched = true;
     s->x.body = buf_str(&s->body);
+    list_remove(&sc->node); /* who asked last is the last to go when connections run out */
+    list_add_tail(&sc->server->conns, &sc->node);
     sc->server->config.handle(&s->x, sc->server->config.data);
 }
 
@@ -118,6 +151,14 @@ void server_conn_gone(struct server_conn *sc)
     loop_timer_stop(&sc->timer);
     list_remove(&sc->node);
     s->n_conns--;
+    if (sc->local)
+        s->n_local--;
+    if (sc->peer_key) {
+        size_t *n = map_get(&s->peers, str_of(sc->peer_key));
+        if (n && --*n == 0)
+            free(map_del(&s->peers, str_of(sc->peer_key)));
+        free(sc->peer_key);
+    }
     buf_done(&sc->sniff);
     free(sc);
     check_drained(s);
@@ -214,19 +255,67 @@ static void set_peer(struct http_peer *p, int fd, bool tls)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
 }
 
-/* At the limit the connection that has been idle longest makes room: slow or silent clients cannot shut others out. */
-static bool make_room(struct http_server *s)
+/* The address without its port; NULL where it tells nothing apart: unix sockets, and loopback, behind which all of a
+ * machine's users are. */
+static char *peer_key(const struct http_peer *p)
 {
-    if (s->n_conns < s->config.max_connections)
-        return true;
-    list_each(n, &s->conns) {
-        struct server_conn *sc = list_entry(n, struct server_conn, node);
-        if (conn_alive(sc->conn) && sc->proto && sc->proto->idle(sc)) {
-            conn_close(sc->conn);
-            return true; /* it is gone by the end of this turn */
+    struct str host, port;
+
+    if (p->local || !str_rcut(str_of(p->address), ':', &host, &port)
+        || str_starts(host, STR("127.")) || str_is(host, "[::1]")
+        || str_is(host, "[::ffff:127.0.0.1]"))
+        return NULL;
+    return str_dup(host);
+}
+
+static bool is_idle(const struct server_conn *sc)
+{
+    return conn_alive(sc->conn) && sc->proto && sc->proto->idle(sc);
+}
+
+/* Who goes: first a connection that has never asked anything, the oldest (it is silent, or its request is slow in
+ * coming); then the one that has been idle for longest. `key` not NULL: only that peer's. */
+static bool evict_one(struct http_server *s, const char *key, bool local)
+{
+    struct list *lists[] = {&s->fresh, &s->conns};
+
+    for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+        list_each(n, lists[i]) {
+            struct server_conn *sc = list_entry(n, struct server_conn, node);
+            if (sc->local != local || (key && (!sc->peer_key || strcmp(key, sc->peer_key) != 0)))
+                continue;
+            if (conn_alive(sc->conn) && (i == 0 || is_idle(sc))) {
+                conn_close(sc->conn); /* it is gone by the end of this turn */
+                return true;
+            }
         }
     }
     return false;
+}
+
+/* Slow or silent clients cannot shut others out: at a limit one of them makes room. Unix sockets, over which this
+ * machine's own processes come, have an allowance of their own. */
+static bool make_room(struct http_server *s, const char *key, bool local)
+{
+    size_t *of_peer = key ? map_get(&s->peers, str_of(key)) : NULL;
+    size_t held = local ? s->n_local : s->n_conns - s->n_local;
+
+    if (of_peer && *of_peer >= s->config.max_per_peer && !evict_one(s, key, local))
+        return false;
+    return held < s->config.max_connections || evict_one(s, NULL, local);
+}
+
+static void count_peer(struct http_server *s, struct server_conn *sc, char *take_key)
+{
+    size_t *n = take_key ? map_get(&s->peers, str_of(take_key)) : NULL;
+
+    sc->peer_key = take_key;
+    if (take_key && !n) {
+        n = NEW(size_t);
+        map_set(&s->peers, str_of(take_key), n);
+    }
+    if (n)
+        ++*n;
 }
 
 bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls,
@@ -235,11 +324,13 @@ bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *
     AUTO_CLOSE int fd = take_fd;
     struct http_peer info = {0};
 
-    if (s->draining || !make_room(s))
-        return error_set(err, ERROR_UNAVAILABLE, "too many connections");
     set_peer(&info, fd, tls != NULL);
+    AUTO_FREE char *key = peer_key(&info);
+    if (s->draining || !make_room(s, key, info.local))
+        return error_set(err, ERROR_UNAVAILABLE, "too many connections");
     struct server_conn *sc = NEW(struct server_conn);
     sc->server = s;
+    sc->local = info.local;
     sc->conn =
         conn_new(s->config.loop, TAKE_FD(fd), tls, false, false, NULL, false, &sniff_ops, sc, err);
     if (!sc->conn) {
@@ -248,8 +339,10 @@ bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *
     }
     sc->conn->peer->info = info;
     buf_init(&sc->sniff, 64u << 10);
-    list_add_tail(&s->conns, &sc->node);
+    list_add_tail(&s->fresh, &sc->node);
     s->n_conns++;
+    s->n_local += sc->local;
+    count_peer(s, sc, TAKE(key));
     loop_timer_start(s->config.loop, &sc->timer, s->config.header_timeout_ns, start_timeout);
     return true;
 }
@@ -317,9 +410,24 @@ static void drain_over(struct loop_timer *t)
 {
     struct http_server *s = container_of(t, struct http_server, drain_timer);
 
+    list_each_safe(f, &s->fresh)
+        conn_close(list_entry(f, struct server_conn, node)->conn);
     list_each_safe(n, &s->conns)
         conn_close(list_entry(n, struct server_conn, node)->conn);
     check_drained(s);
+}
+
+static void drain_all(struct list *conns)
+{
+    list_each_safe(c, conns) {
+        struct server_conn *sc = list_entry(c, struct server_conn, node);
+        if (!conn_alive(sc->conn))
+            continue;
+        if (sc->proto)
+            sc->proto->drain(sc);
+        else
+            conn_finish(sc->conn);
+    }
 }
 
 void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void *data), void *data)
@@ -329,17 +437,21 @@ void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void 
     s->drained_data = data;
     list_each_safe(n, &s->listeners)
         listener_free(list_entry(n, struct listener, node));
-    list_each_safe(c, &s->conns) {
-        struct server_conn *sc = list_entry(c, struct server_conn, node);
-        if (!conn_alive(sc->conn))
-            continue;
-        if (sc->proto)
-            sc->proto->drain(sc);
-        else
-            conn_finish(sc->conn);
-    }
+    drain_all(&s->fresh);
+    drain_all(&s->conns);
     loop_timer_start(s->config.loop, &s->drain_timer, max_ns, drain_over);
     check_drained(s);
+}
+
+void http_server_claim_descriptors(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < MOST_FILES) {
+        files.rlim_cur = files.rlim_max < MOST_FILES ? files.rlim_max : MOST_FILES;
+        if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+            return; /* http_server_new() keeps within what there is */
+    }
 }
 
 bool http_listen_tcp(const char *address, int *ret_fd, struct error *err)

@@ -12,7 +12,8 @@ struct http_server_config {
     size_t body_limit;      /* 0: LIMIT_HTTP_BODY */
     int64_t header_timeout_ns; /* 0: 10 s, slow headers are cut off */
     int64_t idle_timeout_ns;   /* 0: 5 min without any stream */
-    unsigned max_connections;  /* 0: 4096 */
+    unsigned max_connections;  /* 0: 4096, or as the limit of open files allows */
+    unsigned max_per_peer;     /* of one address that is not loopback; 0: a quarter of max_connections */
 };
 struct http_server *http_server_new(const struct http_server_config *config);
 void http_server_free(struct http_server *s); /* closes everything at once */
@@ -27,5 +28,7 @@ MUST_CHECK bool http_server_add(struct http_server *s, int take_fd, const struct
 /* Accepts no more, lets running exchanges end (GOAWAY, Connection: close), then calls done. */
 void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void *data), void *data);
 size_t http_server_connections(const struct http_server *s);
+/* Raises the process's limit of open files as far as it may, so that it does not bound the connections (4096). */
+void http_server_claim_descriptors(void);
 /* Binds and listens. "127.0.0.1:6443", "[::1]:0"; an address in use names it. */
 MUST_CHECK bool http_listen_tcp(const char *address, int *ret_fd, struct error *err);

@@ -15,6 +15,13 @@ struct stream_ops {
     void (*ready)(struct stream *s); /* response head, data or end were added */
     void (*abort)(
         struct stream *s); /* the handler gave up: cut it; calls stream_done() sooner or later */
+    void (*evict)(struct stream *s); /* its body came too slowly while memory was short: 503 */
+};
+
+/* What request bodies take, together. */
+struct body_budget {
+    size_t bytes;
+    struct list waiting; /* streams whose body is still arriving, oldest first */
 };
 
 struct segment { /* output that waits, a view into a shared block */
@@ -32,7 +39,8 @@ struct stream {
     struct peer *peer;
     size_t headers_cap;
     struct buf body;     /* of the request */
-    size_t *body_budget; /* the server's sum of buffered request bodies */
+    struct body_budget *body_budget; /* the server's */
+    struct list body_node;           /* in body_budget->waiting */
     size_t body_charged;
     VEC(struct http_header) reply; /* in the arena */
     VEC(struct segment) out;
@@ -48,7 +56,7 @@ struct stream {
     bool streaming; /* exchange_start() was called */
     bool said_full;
     bool head_sent;
-    int64_t since_ns; /* HTTP/2: when its head began, or output was last taken; 0: nothing waits */
+    int64_t since_ns; /* when its head began; HTTP/2: or output was last taken; 0: nothing waits */
     size_t head_bytes;
     bool head_done, complete; /* HTTP/2: the request's head, all of it */
     int refuse;               /* HTTP/2: status that a flaw in the head deserves; 0: none */
@@ -64,6 +72,7 @@ void stream_done(struct stream *s);
 void stream_lost(struct stream *s);
 /* Adds to the request body; false: over the limit. */
 bool stream_add_body(struct stream *s, struct str data);
+void stream_body_complete(struct stream *s);
 /* Splits the raw target into path and query. */
 MUST_CHECK bool stream_set_target(struct stream *s, struct str target, struct error *err);
 void stream_add_request_header(struct stream *s, struct str name, struct str value); /* copies */

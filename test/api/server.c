@@ -152,6 +152,7 @@ int main(int argc, char **argv)
     AUTO(error_clear) struct error err = {0};
 
     log_setup("test-apiserver", LOG_INFO, false);
+    http_server_claim_descriptors();
     if (argc != 4) {
         fprintf(stderr, "usage: test-apiserver DIR PLAIN_PORT TLS_PORT\n");
         return 2;
