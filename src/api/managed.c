@@ -118,6 +118,20 @@ static void drop_empty(struct owners *o)
     o->n = n;
 }
 
+/* The union of many, by halves: one after the other would copy what has been gathered once for each. `except`: left out. */
+static struct fieldset union_of(struct arena *a, const struct owner *p, size_t n, const struct owner *except)
+{
+    struct fieldset left, right;
+
+    if (n == 1)
+        return p == except ? (struct fieldset){0} : p->set;
+    if (n == 0)
+        return (struct fieldset){0};
+    left = union_of(a, p, n / 2, except);
+    right = union_of(a, p + n / 2, n - n / 2, except);
+    return fieldset_union(a, &left, &right);
+}
+
 /* Keeps the number of Update entries bounded: the oldest become one. */
 static void cap_updaters(struct arena *a, struct owners *o)
 {
@@ -128,16 +142,21 @@ static void cap_updaters(struct arena *a, struct owners *o)
     if (updaters <= UPDATERS_MAX)
         return;
     qsort(o->p, o->n, sizeof *o->p, by_rank);
-    for (size_t i = 0; i + 1 < o->n && updaters > UPDATERS_MAX; i++) {
-        struct owner *old = &o->p[i], *next = &o->p[i + 1];
-
-        if (!str_is(old->operation, "Update") || !str_eq(old->api_version, next->api_version))
+    for (size_t i = 0, last; i < o->n && updaters > UPDATERS_MAX; i = last + 1) {
+        last = i;
+        if (!str_is(o->p[i].operation, "Update"))
             continue;
-        next->set = fieldset_union(a, &old->set, &next->set);
-        next->manager = STR(ANCIENT);
-        next->subresource = STR("");
-        old->set = (struct fieldset){0};
-        updaters--;
+        for (; last + 1 < o->n && updaters > UPDATERS_MAX
+               && str_eq(o->p[last].api_version, o->p[last + 1].api_version);
+             last++)
+            updaters--;
+        if (last == i)
+            continue;
+        o->p[last].set = union_of(a, &o->p[i], last - i + 1, NULL);
+        o->p[last].manager = STR(ANCIENT);
+        o->p[last].subresource = STR("");
+        for (size_t j = i; j < last; j++)
+            o->p[j].set = (struct fieldset){0};
     }
     drop_empty(o);
 }
@@ -365,7 +384,7 @@ bool managed_apply(struct arena *a, const struct schema_type *t, const struct js
     AUTO(owners_done) struct owners o = {0};
     struct fieldset_place root = {t, NULL};
     const struct json *before = without_fields(a, live), *now;
-    struct fieldset set, gone, others = {0}, keep, changed;
+    struct fieldset set, gone, others, keep, changed;
     struct fieldset_changes c;
     struct owner *me;
 
@@ -384,9 +403,7 @@ bool managed_apply(struct arena *a, const struct schema_type *t, const struct js
     me = find_or_add(&o, "Apply", r);
     set = fieldset_of(a, root, applied);
     set = strip(a, &set);
-    for (size_t i = 0; i < o.n; i++)
-        if (&o.p[i] != me)
-            others = fieldset_union(a, &others, &o.p[i].set);
+    others = union_of(a, o.p, o.n, me);
     keep = fieldset_union(a, &others, &set);
     gone = fieldset_minus(a, &me->set, &set);
     gone = fieldset_minus(a, &gone, &others);

@@ -118,12 +118,36 @@ static void test_keyed_lists(void **state)
     assert_text(json_get(o, "spec"), "{\"containers\":[{\"name\":\"a\",\"image\":\"1\"}]}");
 }
 
+/* A client may send as many managers as fit into an object; each used to be copied once for each that followed. */
+static void test_thousands_of_managers_become_ten(void **state)
+{
+    AUTO(arena_done) struct arena a = {0}, work = {0};
+    struct managed_request r = {.manager = "me", .api_version = "v1", .now = "T2"};
+    AUTO(buf_done) struct buf b = {0};
+    const struct json *o, *fields, *first;
+
+    (void)state;
+    buf_adds(&b, "{\"metadata\":{\"name\":\"a\",\"managedFields\":[");
+    for (int i = 0; i < 3000; i++)
+        buf_addf(&b, "%s{\"manager\":\"m%d\",\"operation\":\"Update\",\"apiVersion\":\"v1\",\"time\":\"T1\","
+                     "\"fieldsV1\":{\"f:data\":{\"f:k%d\":{}}}}", i ? "," : "", i, i);
+    buf_adds(&b, "]},\"data\":{\"k\":\"v\"}}");
+    o = managed_update(&work, &schema_type_core_config_map, NULL, parse(&a, b.p), &r);
+    fields = json_at(o, "metadata/managedFields");
+    assert_int_equal(json_len(fields), 10);
+    first = json_item(fields, 0);
+    assert_true(str_is(json_str(json_get(first, "manager")), "ancient-changes"));
+    assert_int_equal(json_len(json_at(first, "fieldsV1/f:data")), 2992); /* 3000 and "me", less nine entries of one each */
+    assert_true(work.used < 16 << 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_config_map),
         cmocka_unit_test(test_created),
         cmocka_unit_test(test_keyed_lists),
+        cmocka_unit_test(test_thousands_of_managers_become_ten),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
