@@ -1,6 +1,7 @@
 /* apiserver/create - new objects: names, identity, what the server fills in. */
 #include "api/names.h"
-#include "apiserver/internal.h"
+#include "apiserver/admit.h"
+#include "apiserver/quota.h"
 #include "base/ident.h"
 
 bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
@@ -174,6 +175,16 @@ bool admit(struct request *r, enum admission_op op, const struct json *old,
     return true;
 }
 
+bool within_quota(struct request *r, const struct json *old, const struct json *object)
+{
+    AUTO(error_clear) struct error err = {0};
+
+    return r->subresource.p
+           || quota_admit(r->s->quotas, r->kind->info, r->ns, old, object, r->dry_run, &r->claim,
+                          &err)
+           || admit_forbid(r, error_text(&err));
+}
+
 void create_object(struct request *r, const struct json *object)
 {
     const struct kind_info *k = r->kind->info;
@@ -220,7 +231,8 @@ void create_object(struct request *r, const struct json *object)
     if (r->verb == VERB_CREATE)
         object = fields_updated(r, NULL, object);
     object = object_order(a, k, object);
-    commit(r, kind_key(k, r->ns, r->name, a), object, -1, 201);
+    if (within_quota(r, NULL, object))
+        commit(r, kind_key(k, r->ns, r->name, a), object, -1, 201);
 }
 
 void rest_create(struct request *r)

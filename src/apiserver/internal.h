@@ -78,6 +78,7 @@ struct request {
     bool answer_status; /* a finished delete answers a Status */
     bool answer_plain;  /* … and a binding one without details */
     void (*answer_with)(struct request *r, struct store_object *o);
+    struct quota_claim *claim;  /* what the write takes of quotas */
     struct pending *pending;    /* the write; forgotten when the request goes first */
     struct bulk *bulk;          /* a deletecollection under way */
     struct list_scan *scan;     /* a selector is looking for its objects */
@@ -106,6 +107,7 @@ struct apiserver {
     struct gc *gc;
     struct nsctl *nsctl;
     struct crds *crds;
+    struct quotas *quotas;
     struct metrics *metrics;
     struct token_key *tokens;
     struct documents *documents;
@@ -233,6 +235,7 @@ enum delete_result { DELETE_DONE, DELETE_MARKED, DELETE_SAME };
 const struct json *delete_mark(struct apiserver *s, const struct kind_info *k,
                                const struct json *old, const struct delete_options *o,
                                struct arena *a);
+bool within_quota(struct request *r, const struct json *old, const struct json *object); /* false: answered */
 void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision,
             int code);
 const struct json *object_order(struct arena *a, const struct kind_info *k,

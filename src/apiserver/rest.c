@@ -2,6 +2,7 @@
 #include "apiserver/internal.h"
 #include "apiserver/local_call.h"
 #include "apiserver/protobuf.h"
+#include "apiserver/quota.h"
 #include "base/ident.h"
 #include "json/yaml.h"
 
@@ -9,6 +10,7 @@
 struct pending {
     struct request *r;
     struct list node;
+    struct quota_claim *claim;
 };
 
 const char *now_text(struct apiserver *s, bool micro, struct arena *a)
@@ -471,6 +473,7 @@ static void written(void *user, struct store_object *o, const struct error *err)
     struct pending *p = user;
     struct request *r = p->r;
 
+    quota_claim_done(p->claim, !err || err->kind == ERROR_NONE);
     free(p);
     if (!r)
         return;
@@ -526,10 +529,17 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
     }
     p = NEW(struct pending);
     p->r = r;
+    p->claim = TAKE(r->claim);
     r->pending = p;
     w = (struct store_write){
         .key = key, .value = value, .if_revision = if_revision, .done = written, .user = p};
     if (store_put(r->s->store, &w, &err)) {
+        if (p->claim) {
+            struct store_object *o = store_get_pending(r->s->store, key);
+
+            quota_claim_put(p->claim, store_object_revision(o));
+            store_object_unref(o);
+        }
         if (value
             && (kind_is(r->kind->info, "", "events")
                 || kind_is(r->kind->info, "events.k8s.io", "events"))
@@ -538,6 +548,7 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
         return;
     }
     r->pending = NULL;
+    quota_claim_done(p->claim, false);
     free(p);
     switch (err.kind) {
     case ERROR_EXISTS:

@@ -1,6 +1,7 @@
 /* apiserver/server - life of the server, and the way of a request from its line to its verb. */
 #include "apiserver/internal.h"
 #include "apiserver/local.h"
+#include "apiserver/quota.h"
 #include "base/ident.h"
 #include "base/log.h"
 
@@ -26,6 +27,7 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
     s->crds = crds_new(s);
     s->gc = gc_new(s);
     s->nsctl = nsctl_new(s);
+    s->quotas = quotas_new(s);
     return s;
 }
 
@@ -35,6 +37,8 @@ void apiserver_free(struct apiserver *s)
         return;
     s->closing = true;
     bootstrap_free(s->bootstrap);
+    quotas_free(s->quotas);
+    s->quotas = NULL;
     nsctl_free(s->nsctl);
     gc_free(s->gc);
     crds_free(s->crds);

@@ -212,7 +212,8 @@ void update_commit(struct request *r, struct store_object *old_object, const str
         answer_object(r, 200, old_object);
         return;
     }
-    commit(r, key, next, revision, 200);
+    if (within_quota(r, old, next))
+        commit(r, key, next, revision, 200);
 }
 
 void rest_update(struct request *r)

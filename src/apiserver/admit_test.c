@@ -1,0 +1,336 @@
+#include "apiserver/testing.h"
+
+#define META(name) "\"metadata\":{\"name\":\"" name "\"},"
+#define POD(name, resources)                                                                       \
+    "{" META(name) "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":"      \
+                   "{" resources "}}]}}"
+#define ASKS(cpu, mem) "\"requests\":{\"cpu\":\"" cpu "\",\"memory\":\"" mem "\"}"
+#define TAKES(cpu, mem) "\"limits\":{\"cpu\":\"" cpu "\",\"memory\":\"" mem "\"}"
+
+static const char *message(void)
+{
+    static char text[4096];
+
+    snprintf(text, sizeof text, STR_FMT, STR_ARG(json_str_at(w.body, "message")));
+    return text;
+}
+
+static const char *at(const char *path)
+{
+    static char text[4096];
+
+    snprintf(text, sizeof text, STR_FMT, STR_ARG(json_str_at(w.body, path)));
+    return text;
+}
+
+static void create(const char *group, const char *plural, const char *body)
+{
+    if (call(CLIENT_CREATE, group, plural, NULL, NULL, body) != 201)
+        fail_msg("%s: %s", plural, message());
+}
+
+/* What must hold of each kind: body → code, and what the message says. */
+struct row {
+    const char *group, *plural, *body;
+    int code;
+    const char *says;
+};
+static const struct row rows[] = {
+    {"", "secrets",
+     "{" META("t1") "\"type\":\"kubernetes.io/tls\",\"data\":{\"tls.crt\":\"\",\"tls.key\":\"\"}}",
+     201, NULL},
+    {"", "secrets", "{" META("t2") "\"type\":\"kubernetes.io/tls\",\"data\":{\"tls.crt\":\"\"}}",
+     422, "data[tls.key]: Required value"},
+    {"", "secrets",
+     "{" META("t3") "\"type\":\"kubernetes.io/basic-auth\",\"stringData\":{\"username\":\"u\"}}",
+     201, NULL},
+    {"", "secrets", "{" META("t4") "\"type\":\"kubernetes.io/basic-auth\"}", 422,
+     "data[username]: Required value"},
+    {"", "secrets", "{" META("t5") "\"type\":\"kubernetes.io/ssh-auth\"}", 422,
+     "data[ssh-privatekey]: Required value"},
+    {"", "secrets",
+     "{" META("t6") "\"type\":\"kubernetes.io/"
+                    "dockerconfigjson\",\"data\":{\".dockerconfigjson\":\"e30=\"}}",
+     201, NULL},
+    {"", "secrets",
+     "{" META("t7") "\"type\":\"kubernetes.io/"
+                    "dockerconfigjson\",\"data\":{\".dockerconfigjson\":\"e3=\"}}",
+     422, "data[.dockerconfigjson]: Invalid value"},
+    {"", "secrets", "{" META("t8") "\"type\":\"kubernetes.io/service-account-token\"}", 422,
+     "metadata.annotations[kubernetes.io/service-account.name]: Required value"},
+    {"", "persistentvolumeclaims",
+     "{" META("c1") "\"spec\":{\"resources\":{\"requests\":{\"storage\":\"1Gi\"}}}}", 422,
+     "spec.accessModes: Required value: at least 1 access mode is required"},
+    {"", "persistentvolumeclaims", "{" META("c2") "\"spec\":{\"accessModes\":[\"ReadWriteOnce\"]}}",
+     422, "spec.resources[storage]: Required value"},
+    {"", "persistentvolumeclaims",
+     "{" META("c3") "\"spec\":{\"accessModes\":[\"Write\"],\"resources\":{\"requests\":{"
+                    "\"storage\":\"1Gi\"}}}}",
+     422,
+     "supported values: \"ReadWriteOnce\", \"ReadOnlyMany\", \"ReadWriteMany\", "
+     "\"ReadWriteOncePod\""},
+    {"", "persistentvolumeclaims",
+     "{" META("c4") "\"spec\":{\"accessModes\":[\"ReadWriteOnce\"],\"resources\":{\"requests\":{"
+                    "\"storage\":\"0\"}}}}",
+     422, "must be greater than zero"},
+    {"", "persistentvolumes",
+     "{" META(
+         "v1") "\"spec\":{\"accessModes\":[\"ReadWriteOnce\"],\"capacity\":{\"storage\":\"1Gi\"}}}",
+     422, "spec: Required value: must specify a volume type"},
+    {"", "persistentvolumes",
+     "{" META("v2") "\"spec\":{\"accessModes\":[\"ReadWriteOnce\"],\"capacity\":{\"storage\":"
+                    "\"1Gi\"},\"hostPath\":{\"path\":\"/x\"}}}",
+     201, NULL},
+    {"storage.k8s.io", "storageclasses", "{" META("s1") "\"provisioner\":\"\"}", 422,
+     "provisioner: Required value"},
+    {"storage.k8s.io", "storageclasses",
+     "{" META("s2") "\"provisioner\":\"a/b\",\"reclaimPolicy\":\"Keep\"}", 422,
+     "reclaimPolicy: Unsupported value: \"Keep\""},
+    {"scheduling.k8s.io", "priorityclasses", "{" META("p1") "\"value\":1000000001}", 422,
+     "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"},
+    {"scheduling.k8s.io", "priorityclasses", "{" META("system-x") "\"value\":1}", 422,
+     "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system "
+     "use only"},
+    {"", "resourcequotas", "{" META("q1") "\"spec\":{\"hard\":{\"cars\":\"1\"}}}", 422,
+     "spec.hard[cars]: Invalid value: \"cars\": must be a standard resource for quotas"},
+    {"", "resourcequotas", "{" META("q2") "\"spec\":{\"hard\":{\"pods\":\"1500m\"}}}", 422,
+     "must be an integer"},
+    {"", "resourcequotas", "{" META("q3") "\"spec\":{\"hard\":{\"pods\":\"-1\"}}}", 422,
+     "must be greater than or equal to 0"},
+    {"", "resourcequotas",
+     "{" META("q4") "\"spec\":{\"hard\":{\"cpu\":\"1\"},\"scopes\":[\"BestEffort\"]}}", 422,
+     "unsupported scope applied to resource"},
+    {"", "resourcequotas",
+     "{" META("q5") "\"spec\":{\"hard\":{\"pods\":\"1\"},\"scopes\":[\"BestEffort\","
+                    "\"NotBestEffort\"]}}",
+     422, "conflicting scopes"},
+    {"", "limitranges", "{" META("l1") "\"spec\":{\"limits\":[{\"type\":\"Car\"}]}}", 422,
+     "must be a standard limit type or fully qualified"},
+    {"", "limitranges",
+     "{" META("l2") "\"spec\":{\"limits\":[{\"type\":\"Container\",\"min\":{\"cpu\":\"2\"},\"max\":"
+                    "{\"cpu\":\"1\"}}]}}",
+     422, "min value 2 is greater than max value 1"},
+    {"", "limitranges",
+     "{" META("l3") "\"spec\":{\"limits\":[{\"type\":\"Pod\",\"default\":{\"cpu\":\"2\"}}]}}", 422,
+     "may not be specified when `type` is 'Pod'"},
+    {"", "limitranges",
+     "{" META("l4") "\"spec\":{\"limits\":[{\"type\":\"PersistentVolumeClaim\"}]}}", 422,
+     "either minimum or maximum storage value is required"},
+    {"policy", "poddisruptionbudgets",
+     "{" META("b1") "\"spec\":{\"minAvailable\":1,\"maxUnavailable\":1}}", 422,
+     "minAvailable and maxUnavailable cannot be both set"},
+    {"policy", "poddisruptionbudgets", "{" META("b2") "\"spec\":{\"minAvailable\":\"101%\"}}", 422,
+     "must not be greater than 100%"},
+    {"policy", "poddisruptionbudgets", "{" META("b3") "\"spec\":{\"minAvailable\":\"x\"}}", 422,
+     "a valid percent string must be"},
+    {"policy", "poddisruptionbudgets",
+     "{" META("b4") "\"spec\":{\"selector\":{\"matchExpressions\":[{\"key\":\"a\",\"operator\":"
+                    "\"In\"}]}}}",
+     422, "spec.selector.matchExpressions[0].values: Required value"},
+    {"coordination.k8s.io", "leases", "{" META("e1") "\"spec\":{\"leaseDurationSeconds\":0}}", 422,
+     "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"},
+    {"events.k8s.io", "events",
+     "{" META("n1") "\"regarding\":{\"namespace\":\"default\"},\"type\":\"Normal\"}", 422,
+     "reportingController: Required value"},
+    {"", "events", "{" META("n2") "\"involvedObject\":{\"namespace\":\"other\"}}", 422,
+     "does not match event.namespace"},
+    {"", "pods", "{" META("d1") "\"spec\":{\"priorityClassName\":\"none\",\"containers\":[]}}", 403,
+     "pods \"d1\" is forbidden: no PriorityClass with name none was found"},
+};
+
+static void kinds_keep_their_rules(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        int code = call(CLIENT_CREATE, rows[i].group, rows[i].plural, NULL, NULL, rows[i].body);
+
+        if (code != rows[i].code || (rows[i].says && !strstr(message(), rows[i].says)))
+            fail_msg("%s: %d %s", rows[i].body, code, message());
+    }
+}
+
+static void limit_ranges_fill_in_and_refuse(void **state)
+{
+    (void)state;
+    create(
+        "", "limitranges",
+        "{" META("r") "\"spec\":{\"limits\":[{\"type\":\"Container\",\"default\":{\"cpu\":\"1\"},"
+                      "\"min\":{\"memory\":\"64Mi\"},\"max\":{\"memory\":\"1Gi\"},"
+                      "\"maxLimitRequestRatio\":{\"cpu\":\"2\"}},"
+                      "{\"type\":\"PersistentVolumeClaim\",\"max\":{\"storage\":\"10Gi\"}}]}}");
+    assert_string_equal(at("spec/limits/0/defaultRequest/cpu"), "1");
+    assert_string_equal(at("spec/limits/0/default/memory"), "1Gi");
+    create("", "pods", POD("a", ""));
+    assert_string_equal(at("spec/containers/0/resources/limits/memory"), "1Gi");
+    assert_string_equal(at("spec/containers/0/resources/requests/cpu"), "1");
+    assert_string_equal(at("metadata/annotations/kubernetes.io~1limit-ranger"),
+                        "LimitRanger plugin set: cpu, memory request for container c; cpu, memory "
+                        "limit for container c");
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, POD("b", TAKES("1", "2Gi"))), 403);
+    assert_string_equal(
+        message(),
+        "pods \"b\" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi");
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL,
+                          POD("b", TAKES("4", "1Gi") "," ASKS("1", "64Mi"))),
+                     403);
+    assert_string_equal(
+        message(),
+        "pods \"b\" is forbidden: cpu max limit to request ratio per Container is 2, but provided "
+        "ratio is 4.000000");
+    assert_int_equal(call(CLIENT_CREATE, "", "persistentvolumeclaims", NULL, NULL,
+                          "{" META("c") "\"spec\":{\"accessModes\":[\"ReadWriteOnce\"],"
+                                        "\"resources\":{\"requests\":{\"storage\":\"20Gi\"}}}}"),
+                     403);
+    assert_string_equal(message(), "persistentvolumeclaims \"c\" is forbidden: maximum storage "
+                                   "usage per PersistentVolumeClaim is "
+                                   "10Gi, but request is 20Gi");
+}
+
+static void quotas_count_and_refuse(void **state)
+{
+    (void)state;
+    create("", "resourcequotas",
+           "{" META("q") "\"spec\":{\"hard\":{\"pods\":\"2\",\"requests.memory\":\"1Gi\",\"count/"
+                         "configmaps\":\"3\",\"services\":\"1\"}}}");
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, POD("a", "")), 403);
+    assert_string_equal(
+        message(), "pods \"a\" is forbidden: failed quota: q: must specify requests.memory for: c");
+    create("", "pods", POD("a", ASKS("1", "600Mi")));
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, POD("b", ASKS("1", "600Mi"))),
+                     403);
+    assert_string_equal(
+        message(),
+        "pods \"b\" is forbidden: exceeded quota: q, requested: requests.memory=600Mi, used: "
+        "requests.memory=600Mi, limited: requests.memory=1Gi");
+    create("", "pods", POD("b", ASKS("1", "100Mi")));
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, POD("c", ASKS("1", "1Mi"))), 403);
+    assert_string_equal(message(), "pods \"c\" is forbidden: exceeded quota: q, requested: pods=1, "
+                                   "used: pods=2, limited: pods=2");
+    settle(MILLIS(300));
+    call(CLIENT_GET, "", "resourcequotas", "q", NULL, NULL);
+    assert_string_equal(at("status/used/requests.memory"), "700Mi");
+    assert_string_equal(at("status/used/pods"), "2");
+    assert_string_equal(at("status/used/services"), "0");
+    assert_string_equal(at("status/used/count~1configmaps"), "1"); /* kube-root-ca.crt */
+    /* what has ended and what is gone frees its place */
+    call(CLIENT_PATCH_MERGE, "", "pods", "a", "status", "{\"status\":{\"phase\":\"Succeeded\"}}");
+    create("", "pods", POD("c", ASKS("1", "600Mi")));
+    call(CLIENT_DELETE, "", "pods", "b", NULL, NULL);
+    create("", "pods", POD("d", ASKS("1", "100Mi")));
+    settle(MILLIS(300));
+    call(CLIENT_GET, "", "resourcequotas", "q", NULL, NULL);
+    assert_string_equal(at("status/used/requests.memory"), "700Mi");
+    /* a lower limit refuses from then on; names that are no longer limited leave the status */
+    call(CLIENT_PATCH_MERGE, "", "resourcequotas", "q", NULL,
+         "{\"spec\":{\"hard\":{\"pods\":\"1\",\"services\":null}}}");
+    settle(MILLIS(300));
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, POD("e", ASKS("1", "1Mi"))), 403);
+    call(CLIENT_GET, "", "resourcequotas", "q", NULL, NULL);
+    assert_string_equal(at("status/hard/pods"), "1");
+    assert_null(json_at(w.body, "status/used/services"));
+    call(CLIENT_DELETE, "", "resourcequotas", "q", NULL, NULL);
+    create("", "pods", POD("e", ASKS("1", "1Mi")));
+}
+
+static void quotas_look_at_scopes(void **state)
+{
+    (void)state;
+    create("scheduling.k8s.io", "priorityclasses", "{" META("high") "\"value\":100}");
+    create("", "resourcequotas",
+           "{" META("q") "\"spec\":{\"hard\":{\"pods\":\"1\"},\"scopeSelector\":{"
+                         "\"matchExpressions\":[{\"scopeName\":"
+                         "\"PriorityClass\",\"operator\":\"In\",\"values\":[\"high\"]}]}}}");
+    create("", "resourcequotas",
+           "{" META("q2") "\"spec\":{\"hard\":{\"pods\":\"1\"},\"scopes\":[\"BestEffort\"]}}");
+    create("", "pods", POD("a", ASKS("1", "1Mi")));
+    create("", "pods", POD("b", ASKS("1", "1Mi")));
+    create("", "pods", POD("c", ""));
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, POD("d", "")), 403);
+    assert_non_null(
+        strstr(message(), "exceeded quota: q2, requested: pods=1, used: pods=1, limited: pods=1"));
+#define HIGH(name)                                                                                 \
+    "{" META(name) "\"spec\":{\"priorityClassName\":\"high\",\"containers\":[{\"name\":\"c\","     \
+                   "\"image\":\"i\",\"resources\":{" ASKS("1", "1Mi") "}}]}}"
+    create("", "pods", HIGH("e"));
+    assert_int_equal(json_i64_at(w.body, "spec/priority", 0), 100);
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL, HIGH("f")), 403);
+}
+
+/* A hundred at once for ten places. */
+static size_t passed, answers;
+
+static void raced(void *user, const struct client_response *r)
+{
+    (void)user;
+    passed += r->status == 201;
+    answers++;
+}
+
+static void quotas_hold_in_a_race(void **state)
+{
+    struct arena a = {0};
+
+    (void)state;
+    create("", "resourcequotas",
+           "{" META("q") "\"spec\":{\"hard\":{\"count/configmaps\":\"11\"}}}");
+    passed = answers = 0;
+    for (int i = 0; i < 100; i++) {
+        struct client_request q = {.verb = CLIENT_CREATE,
+                                   .group = "",
+                                   .version = "v1",
+                                   .plural = "configmaps",
+                                   .ns = STR("default")};
+
+        q.body = json_object(&a, "metadata",
+                             json_object(&a, "name", json_new_f(&a, "c%d", i), NULL), NULL);
+        client_call(w.c, &q, raced, NULL);
+        if (i % 7 == 0)
+            loop_turn(w.loop, 0);
+    }
+    while (answers < 100)
+        loop_turn(w.loop, SECONDS(5));
+    assert_int_equal(passed, 10); /* and kube-root-ca.crt */
+    settle(MILLIS(300));
+    call(CLIENT_GET, "", "resourcequotas", "q", NULL, NULL);
+    assert_string_equal(at("status/used/count~1configmaps"), "11");
+    arena_done(&a);
+}
+
+static void claims_grow_where_their_class_lets_them(void **state)
+{
+    (void)state;
+    create("storage.k8s.io", "storageclasses",
+           "{" META("grows") "\"provisioner\":\"a/b\",\"allowVolumeExpansion\":true}");
+    create("", "resourcequotas",
+           "{" META("q") "\"spec\":{\"hard\":{\"requests.storage\":\"3Gi\"}}}");
+#define CLAIM(name, class)                                                                         \
+    "{" META(                                                                                      \
+        name) "\"spec\":{\"storageClassName\":\"" class "\",\"accessModes\":[\"ReadWriteOnce\"],"  \
+                                                        "\"resources\":{\"requests\":{"            \
+                                                        "\"storage\":\"1Gi\"}}}}"
+    create("", "persistentvolumeclaims", CLAIM("a", "grows"));
+    create("", "persistentvolumeclaims", CLAIM("b", "vireo-local"));
+#define GROW(name, to)                                                                             \
+    call(CLIENT_PATCH_MERGE, "", "persistentvolumeclaims", name, NULL,                             \
+         "{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"" to "\"}}}}")
+    assert_int_equal(GROW("a", "2Gi"), 200);
+    assert_int_equal(GROW("a", "3Gi"), 403);
+    assert_non_null(
+        strstr(message(),
+               "exceeded quota: q, requested: requests.storage=1Gi, used: requests.storage=3Gi"));
+    assert_int_equal(GROW("a", "1Gi"), 422);
+    assert_int_equal(GROW("b", "2Gi"), 422);
+    assert_non_null(strstr(message(), "only dynamically provisioned pvc can be resized"));
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
+    const struct CMUnitTest tests[] = {
+        T(kinds_keep_their_rules),  T(limit_ranges_fill_in_and_refuse),
+        T(quotas_count_and_refuse), T(quotas_look_at_scopes),
+        T(quotas_hold_in_a_race),   T(claims_grow_where_their_class_lets_them),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
