@@ -34,6 +34,19 @@ static const struct json *event_full(struct request *r, const struct json *o)
     return o;
 }
 
+/* The members of the status as upstream's struct has them, whoever wrote them first. */
+static const struct json *budget_ordered(struct request *r, const struct json *o)
+{
+    static const char *const keys[] = {"observedGeneration", "disruptedPods",  "disruptionsAllowed",
+                                       "currentHealthy",     "desiredHealthy", "expectedPods",
+                                       "conditions"};
+    const struct json *status = json_get(o, "status"), *sorted = json_object(&r->arena, NULL);
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        sorted = json_with(&r->arena, sorted, keys[i], json_get(status, keys[i]));
+    return json_with(&r->arena, o, "status", sorted);
+}
+
 const struct json *builtin_mutate(struct request *r, enum admission_op op, const struct json *old,
                                   const struct json *o)
 {
@@ -41,6 +54,8 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
     struct arena *a = &r->arena;
 
     (void)old;
+    if (kind_is(k, "policy", "poddisruptionbudgets") && op == ADMIT_UPDATE)
+        return budget_ordered(r, o);
     if (r->subresource.p)
         return o;
     if (kind_is(k, "", "secrets"))

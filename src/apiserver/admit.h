@@ -68,6 +68,9 @@ void check_lease(struct request *r, const struct json *o, struct schema_causes *
 void check_event(struct request *r, const struct json *old, const struct json *o,
                  struct schema_causes *c);
 
+/* budgets.c: may the pod be evicted? False: answered. */
+bool budget_allows(struct request *r, const struct json *pod);
+
 /* limits.c: LimitRanges. */
 const struct json *limits_default(struct request *r, const struct json *pod);
 bool limits_check(struct request *r, const struct json *o); /* false: answered */

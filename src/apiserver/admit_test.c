@@ -323,13 +323,58 @@ static void claims_grow_where_their_class_lets_them(void **state)
     assert_non_null(strstr(message(), "only dynamically provisioned pvc can be resized"));
 }
 
+static void evict(const char *pod, int code, const char *says)
+{
+    int got = call(CLIENT_CREATE, "", "pods", pod, "eviction",
+                   "{\"kind\":\"Eviction\",\"apiVersion\":\"policy/v1\"}");
+
+    if (got != code || (says && !strstr(message(), says)))
+        fail_msg("evicting %s: %d %s", pod, got, message());
+}
+
+static void evictions_keep_to_budgets(void **state)
+{
+    static const char *const pods[] = {"a", "b", "c"};
+
+    (void)state;
+    create("policy", "poddisruptionbudgets",
+           "{" META("d") "\"spec\":{\"minAvailable\":1,\"selector\":{}}}");
+    assert_int_equal(json_i64_at(w.body, "status/disruptionsAllowed", -1), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(pods); i++) {
+        create("", "pods", i == 0 ? POD("a", "") : i == 1 ? POD("b", "") : POD("c", ""));
+        call(CLIENT_PATCH_MERGE, "", "pods", pods[i], "status",
+             i < 2 ? "{\"status\":{\"phase\":\"Running\",\"conditions\":[{\"type\":\"Ready\","
+                     "\"status\":\"True\"}]}}"
+                   : "{\"status\":{\"phase\":\"Running\"}}");
+    }
+    evict("a", 429, "Cannot evict pod as it would violate the pod's disruption budget.");
+    assert_string_equal(at("details/causes/0/message"),
+                        "The disruption budget d is still being processed by the server.");
+    assert_int_equal(json_i64_at(w.body, "details/retryAfterSeconds", 0), 10);
+    call(CLIENT_PATCH_MERGE, "policy", "poddisruptionbudgets", "d", "status",
+         "{\"status\":{\"observedGeneration\":1,\"disruptionsAllowed\":1,\"currentHealthy\":2,"
+         "\"desiredHealthy\":1,\"expectedPods\":3}}");
+    evict("a", 201, NULL);
+    call(CLIENT_GET, "policy", "poddisruptionbudgets", "d", NULL, NULL);
+    assert_int_equal(json_i64_at(w.body, "status/disruptionsAllowed", -1), 0);
+    assert_true(json_at(w.body, "status/disruptedPods/a") != NULL);
+    evict("b", 429, NULL);
+    assert_string_equal(at("details/causes/0/message"),
+                        "The disruption budget d needs 1 healthy pods and has 2 currently");
+    evict("c", 201, NULL); /* not ready, and the rest is healthy */
+    create("policy", "poddisruptionbudgets",
+           "{" META("e") "\"spec\":{\"minAvailable\":1,\"selector\":{}}}");
+    evict("b", 500, "more than one PodDisruptionBudget");
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        T(kinds_keep_their_rules),  T(limit_ranges_fill_in_and_refuse),
-        T(quotas_count_and_refuse), T(quotas_look_at_scopes),
-        T(quotas_hold_in_a_race),   T(claims_grow_where_their_class_lets_them),
+        T(kinds_keep_their_rules),    T(limit_ranges_fill_in_and_refuse),
+        T(quotas_count_and_refuse),   T(quotas_look_at_scopes),
+        T(quotas_hold_in_a_race),     T(claims_grow_where_their_class_lets_them),
+        T(evictions_keep_to_budgets),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

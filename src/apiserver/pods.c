@@ -1,7 +1,6 @@
 /* apiserver/pods - subresources of pods: binding, eviction, log. */
-#include "api/labels.h"
 #include "api/meta.h"
-#include "apiserver/internal.h"
+#include "apiserver/admit.h"
 
 static const struct json *pod_of(struct request *r, struct store_object **ret)
 {
@@ -66,45 +65,6 @@ void pods_binding(struct request *r)
     store_object_unref(o);
 }
 
-/* Does a budget stand in the way? Its status is kept by the disruption controller. */
-static bool budget_allows(struct request *r, const struct json *pod)
-{
-    struct served *k = catalog_find(r->s, STR("policy"), STR("v1"), STR("poddisruptionbudgets"));
-    struct arena *a = &r->arena;
-    AUTO(store_list_done) struct store_list list = {0};
-    AUTO(error_clear) struct error err = {0};
-
-    if (!k
-        || !store_list(r->s->store, kind_prefix(k->info, r->ns, a), STR_NONE, 0, 0, NULL, NULL,
-                       &list, &err))
-        return true;
-    for (size_t i = 0; i < list.n; i++) {
-        const struct json *pdb = store_object_json(list.p[i], a), *cause;
-        struct label_selector sel;
-
-        if (!label_selector_from(json_at(pdb, "spec/selector"), a, &sel, &err)) {
-            error_clear(&err);
-            continue;
-        }
-        if (!label_selector_match(&sel, meta_labels(pod))
-            || json_i64_at(pdb, "status/disruptionsAllowed", 0) > 0)
-            continue;
-        cause = json_object(a, "reason", json_new_z(a, "DisruptionBudget"), "message",
-                            json_new_f(a,
-                                       "The disruption budget " STR_FMT
-                                       " needs %lld healthy pods and has %lld currently",
-                                       STR_ARG(meta_name(pdb)),
-                                       (long long)json_i64_at(pdb, "status/desiredHealthy", 0),
-                                       (long long)json_i64_at(pdb, "status/currentHealthy", 0)),
-                            NULL);
-        answer_status(r, 429, "TooManyRequests",
-                      "Cannot evict pod as it would violate the pod's disruption budget.",
-                      json_object(a, "causes", json_array(a, cause, NULL), NULL));
-        return false;
-    }
-    return true;
-}
-
 void pods_eviction(struct request *r)
 {
     struct arena *a = &r->arena;
@@ -122,8 +82,13 @@ void pods_eviction(struct request *r)
     revision = store_object_revision(o);
     store_object_unref(o);
     options.has_grace = json_i64(json_at(body, "deleteOptions/gracePeriodSeconds"), &options.grace);
+    if (json_str_at(body, "metadata/name").n && !str_eq(json_str_at(body, "metadata/name"), r->name)) {
+        answer_status(r, 400, "BadRequest", "name in URL does not match name in Eviction object",
+                      NULL);
+        return;
+    }
     /* The plugin chain may refuse: evicting a VM's pod means migrating it, which is the VMI's business. */
-    if (!budget_allows(r, pod) || !admit(r, ADMIT_CREATE, pod, &body))
+    if (!admit(r, ADMIT_CREATE, pod, &body) || !budget_allows(r, pod))
         return;
     marked = delete_mark(r->s, r->kind->info, pod, &options, a);
     r->answer_plain = true;

@@ -113,6 +113,7 @@ static void pod_changed(void *user, struct str key, const struct json *pod, bool
         scheduler_pod_changed(c->scheduler, key, pod, deleted);
     if (!c->config.embedded)
         return;
+    pdb_pod_changed(c, key);
     json_each_item(v, json_at(pod, "spec/volumes")) {
         struct str claim = json_str_at(v, "persistentVolumeClaim/claimName");
 
@@ -183,6 +184,15 @@ static void class_changed(void *user, struct str key, const struct json *class, 
         informer_each(c->informers[RESOURCE_PVC], add_key, &c->volume);
 }
 
+static void budget_changed(void *user, struct str key, const struct json *budget, bool deleted)
+{
+    struct controllers *c = user;
+
+    (void)budget;
+    if (!deleted)
+        engine_add(&c->pdb, key);
+}
+
 static void revision_changed(void *user, struct str key, const struct json *revision, bool deleted)
 {
     struct controllers *c = user;
@@ -218,8 +228,10 @@ static void synced(void *user)
     informer_each(c->informers[RESOURCE_VM], add_key, &c->vm);
     informer_each(c->informers[RESOURCE_VMI], add_key, &c->vmi);
     informer_each(c->informers[RESOURCE_NODE], add_key, &c->node);
-    if (c->config.embedded)
+    if (c->config.embedded) {
         informer_each(c->informers[RESOURCE_PVC], add_key, &c->volume);
+        informer_each(c->informers[RESOURCE_PDB], add_key, &c->pdb);
+    }
     if (c->scheduler)
         informer_each(c->informers[RESOURCE_POD], add_key, scheduler_engine(c->scheduler));
 }
@@ -245,6 +257,7 @@ struct controllers *controllers_new(const struct controllers_config *config)
     if (config->embedded) {
         c->volume_recorder = recorder_new(c->client, "persistentvolume-controller", NULL);
         engine_init(&c->volume, c, "volume", PARALLEL, c->volume_recorder, volume_make_plan);
+        engine_init(&c->pdb, c, "pdb", PARALLEL, c->recorder, pdb_make_plan);
         c->scheduler = scheduler_new(c);
     }
     return c;
@@ -279,6 +292,7 @@ void controllers_start(struct controllers *c)
     if (c->config.embedded) {
         follow(c, RESOURCE_PV, volume_changed, NULL);
         follow(c, RESOURCE_CLASS, class_changed, NULL);
+        follow(c, RESOURCE_PDB, budget_changed, NULL);
     }
     c->started = true;
 }
@@ -292,6 +306,7 @@ void controllers_free(struct controllers *c)
     engine_done(&c->vmi);
     engine_done(&c->node);
     engine_done(&c->volume);
+    engine_done(&c->pdb);
     for (size_t i = 0; i < RESOURCES; i++)
         informer_free(c->informers[i]);
     recorder_free(c->recorder);

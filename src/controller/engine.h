@@ -63,7 +63,7 @@ struct controllers {
     struct loop *loop;
     struct informer *informers[RESOURCES];
     struct recorder *recorder, *volume_recorder, *node_recorder;
-    struct engine vm, vmi, volume, node;
+    struct engine vm, vmi, volume, node, pdb;
     struct scheduler *scheduler; /* NULL: the cluster's own */
     struct kv_config *kv;
     char *kubevirt_key;
@@ -83,7 +83,10 @@ const struct json *objects_of(struct controllers *c, enum resource_id r, struct 
 void vm_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
 void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
 void volume_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
+void pdb_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
 void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p);
+
+void pdb_pod_changed(struct controllers *c, struct str key);
 
 /* A pod that names the claim has come, changed or gone. */
 void volume_consumed(struct controllers *c, const char *key, bool gone);

@@ -17,6 +17,7 @@ const struct resource resources[RESOURCES] = {
     [RESOURCE_PV] = {"", "v1", "persistentvolumes"},
     [RESOURCE_CLASS] = {"storage.k8s.io", "v1", "storageclasses"},
     [RESOURCE_REVISION] = {"apps", "v1", "controllerrevisions"},
+    [RESOURCE_PDB] = {"policy", "v1", "poddisruptionbudgets"},
     [RESOURCE_KUBEVIRT] = {"kubevirt.io", "v1", "kubevirts"},
 };
 
