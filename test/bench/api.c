@@ -41,11 +41,19 @@ unsigned bench_number(const char *text, unsigned min, unsigned max)
     return (unsigned)n;
 }
 
+/* From "…-data", or from the file that the name without it gives. */
 static char *pem(const struct json *v, const char *path)
 {
     AUTO(buf_done) struct buf b = {0};
+    AUTO_FREE char *without = str_dup(str_take(str_of(path), strlen(path) - strlen("-data")));
+    AUTO_FREE char *file = str_dup(json_str_at(v, without));
     struct error err = {0};
 
+    if (file && *file) {
+        if (!file_read(AT_FDCWD, file, &b, &err))
+            bench_die("kubeconfig: %s: %s", without, error_text(&err));
+        return buf_detach(&b);
+    }
     if (!buf_add_base64_decoded(&b, json_str_at(v, path), &err))
         bench_die("kubeconfig: %s: %s", path, error_text(&err));
     return buf_detach(&b);
