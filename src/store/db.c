@@ -260,6 +260,21 @@ static bool open_all(struct db *d, int dirfd, bool read_only, const struct db_lo
     return load_dicts(d->c, load, err) && load_rows(d->c, load, d->durable, err) && (read_only || prepare_writes(d, err));
 }
 
+/* What a killed process left was perhaps only on its way to the disk. SQLite takes its log as it finds it: transactions
+ * that were written and not flushed count, and the name of a log that somebody else made is never flushed. Both would be
+ * served from here on, and be gone after a power cut. (state.db itself is not opened beside SQLite: closing
+ * it would drop SQLite's locks. Its pages are written again from the log.) */
+bool db_sync_files(int dirfd, struct error *err)
+{
+    AUTO_CLOSE int wal = openat(dirfd, "state.db-wal", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+    if (wal < 0 && errno != ENOENT)
+        return error_errno(err, errno, "state.db-wal");
+    if (wal >= 0 && fsync(wal) != 0)
+        return error_errno(err, errno, "state.db-wal: flush");
+    return fsync(dirfd) == 0 || error_errno(err, errno, "data directory: flush");
+}
+
 static int count_wal(void *arg, sqlite3 *c, const char *name, int pages)
 {
     (void)c;

@@ -184,6 +184,7 @@ struct db_load { /* db_open() calls row() for every object */
     void *user;
 };
 MUST_CHECK bool db_open(struct db *d, int dirfd, bool read_only, const struct db_load *load, struct error *err);
+MUST_CHECK bool db_sync_files(int dirfd, struct error *err);
 /* A second connection for reading only. */
 MUST_CHECK bool db_open_reader(int dirfd, struct sqlite3 **ret, struct error *err);
 void db_close(struct db *d);
@@ -215,7 +216,10 @@ struct wake { /* outlives the store when a post is under way */
     atomic_uint refs;
     struct store *s; /* loop thread only */
 };
+void thread_init(struct store *s); /* all but the thread itself */
 MUST_CHECK bool thread_start(struct store *s, struct error *err);
+bool thread_turn(struct store *s); /* one piece of work, without waiting; false when there was none */
+void thread_idle(struct store *s); /* what is done while nobody writes */
 void thread_stop(struct store *s); /* after all that is queued is flushed */
 void thread_done(struct store *s);
 void thread_submit(struct store *s, struct entry *take_e);

@@ -56,7 +56,7 @@ static bool open_files(struct store *s, int dirfd, struct error *err)
         return error_errno(err, errno, "data directory");
     if (!s->read_only && !lock_directory(s, err))
         return false;
-    return db_open(&s->db, s->dirfd, s->read_only, &load, err);
+    return db_open(&s->db, s->dirfd, s->read_only, &load, err) && (s->read_only || db_sync_files(s->dirfd, err));
 }
 
 struct store *store_open(const struct store_config *c, struct error *err)

@@ -164,14 +164,12 @@ static void copy(struct store *s, struct backup *b)
     post_wake(s);
 }
 
-/* Waits until there is something to do; what, and false at the end. */
-static bool next_work(struct store *s, struct batch **ret_batch, struct backup **ret_backup)
+/* False at the end. */
+static bool wait_for_work(struct store *s)
 {
     struct timespec until;
-    bool go_on = true;
+    bool go_on;
 
-    *ret_batch = NULL;
-    *ret_backup = NULL;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += IDLE_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
@@ -185,44 +183,52 @@ static bool next_work(struct store *s, struct batch **ret_batch, struct backup *
         else if (pthread_cond_timedwait(&s->cond, &s->lock, &until) == ETIMEDOUT)
             break;
     }
-    if (!list_empty(&s->queue))
-        *ret_batch = take_batch(s);
-    if (!list_empty(&s->backups))
-        *ret_backup = list_entry(s->backups.next, struct backup, node);
-    else if (!*ret_batch)
-        go_on = !s->stop;
+    go_on = !s->stop || !list_empty(&s->queue) || !list_empty(&s->backups);
     pthread_mutex_unlock(&s->lock);
     return go_on;
+}
+
+bool thread_turn(struct store *s)
+{
+    struct batch *batch = NULL;
+    struct backup *backup = NULL;
+
+    pthread_mutex_lock(&s->lock);
+    if (!list_empty(&s->queue))
+        batch = take_batch(s);
+    if (!list_empty(&s->backups))
+        backup = list_entry(s->backups.next, struct backup, node);
+    pthread_mutex_unlock(&s->lock);
+    if (batch) {
+        flush(s, batch);
+        hand_back(s, batch);
+        checkpoint(s, CHECKPOINT_BUSY);
+    }
+    if (backup)
+        copy(s, backup);
+    return batch || backup;
+}
+
+void thread_idle(struct store *s)
+{
+    checkpoint(s, CHECKPOINT_IDLE);
+    probe(s);
 }
 
 static void *thread_main(void *arg)
 {
     struct store *s = arg;
-    struct batch *batch;
-    struct backup *backup;
 
     (void)pthread_setname_np(pthread_self(), "store");
-    while (next_work(s, &batch, &backup)) {
-        if (batch) {
-            flush(s, batch);
-            hand_back(s, batch);
-            checkpoint(s, CHECKPOINT_BUSY);
-        }
-        if (backup)
-            copy(s, backup);
-        if (!batch && !backup) {
-            checkpoint(s, CHECKPOINT_IDLE);
-            probe(s);
-        }
-    }
+    while (wait_for_work(s))
+        if (!thread_turn(s))
+            thread_idle(s);
     return NULL;
 }
 
-bool thread_start(struct store *s, struct error *err)
+void thread_init(struct store *s)
 {
     pthread_condattr_t attr;
-    sigset_t all, before;
-    int e;
 
     s->wake = NEW(struct wake);
     atomic_init(&s->wake->refs, 1);
@@ -232,6 +238,14 @@ bool thread_start(struct store *s, struct error *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->cond, &attr);
     pthread_condattr_destroy(&attr);
+}
+
+bool thread_start(struct store *s, struct error *err)
+{
+    sigset_t all, before;
+    int e;
+
+    thread_init(s);
     sigfillset(&all); /* signals are for the loops */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     e = pthread_create(&s->thread, NULL, thread_main, s);
