@@ -66,6 +66,8 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
         return crds_mutate(r, o);
     if (kind_is(k, "", "limitranges"))
         return limit_range_default(r, o);
+    if (!strcmp(k->group, "rbac.authorization.k8s.io"))
+        return rbac_default(r, o);
     if (op != ADMIT_CREATE)
         return o;
     if (kind_is(k, "", "namespaces"))
@@ -233,46 +235,6 @@ void check_immutable(struct request *r, struct schema_causes *c, const struct js
                      "Invalid value: " STR_FMT ": field is immutable", STR_ARG(buf_str(&b)));
 }
 
-/* Nobody gives what they do not have, unless they may escalate or bind. */
-static bool check_rbac(struct request *r, const struct json *old, const struct json *o,
-                       struct schema_causes *c)
-{
-    const struct kind_info *k = r->kind->info;
-    struct arena *a = &r->arena;
-    const struct json *rules = json_get(o, "rules"), *ref = json_get(o, "roleRef");
-    const char *missing = NULL;
-
-    if (!ref) {
-        if (apiserver_authorized(r->s, &r->who, "escalate", k->group, k->plural, NULL, r->ns,
-                                 r->name))
-            return true;
-    } else {
-        const char *plural =
-            str_is(json_str_at(ref, "kind"), "ClusterRole") ? "clusterroles" : "roles";
-
-        if (old && !json_eq(json_get(old, "roleRef"), ref)) {
-            schema_cause_add(c, a, "FieldValueInvalid", "roleRef",
-                             "Invalid value: cannot change roleRef");
-            return true;
-        }
-        if (apiserver_authorized(r->s, &r->who, "bind", k->group, plural, NULL, r->ns,
-                                 json_str_at(ref, "name")))
-            return true;
-        rules = rbac_role_rules(r->s, ref, r->ns, a);
-        if (!rules)
-            return identity_in(&r->who, "system:masters")
-                   || admit_forbid(
-                       r,
-                       "the role that is bound does not exist yet, and the user may not bind it");
-    }
-    if (rbac_covers(r->s, &r->who, r->ns, rules, a, &missing))
-        return true;
-    return admit_forbid(
-        r, arena_printf(
-               a, "user \"%s\" is attempting to grant RBAC permissions not currently held: %s",
-               r->who.user, missing));
-}
-
 static void check_kind(struct request *r, const struct json *old, const struct json *o,
                        struct schema_causes *c)
 {
@@ -328,7 +290,7 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
     if (kind_is(k, "scheduling.k8s.io", "priorityclasses"))
         return check_priority_class(r, old, o, c);
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))
-        return check_rbac(r, old, o, c);
+        return rbac_validate(r, old, o, c);
     if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions") && !r->subresource.p)
         crds_check(r, old, o, c);
     return true;

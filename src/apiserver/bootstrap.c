@@ -1,8 +1,22 @@
-/* apiserver/bootstrap - what every cluster has: made when missing, never overwritten. */
+/* apiserver/bootstrap - what every cluster has, from schema/bootstrap/.
+ *
+ * Objects are made when missing and left alone when there. Kubernetes' default roles and bindings are reconciled at every start as
+ * kube-apiserver does it: rules, subjects, labels that are missing are added, what others added stays, and the annotation
+ * rbac.authorization.kubernetes.io/autoupdate: "false" keeps an object as it is. KubeVirt's roles are put back to what they
+ * should be, as its operator does it. */
 #include "api/crd.h"
+#include "api/meta.h"
 #include "apiserver/internal.h"
+#include "apiserver/rules.h"
 #include "base/log.h"
 #include "json/yaml.h"
+
+#define AUTOUPDATE "rbac.authorization.kubernetes.io/autoupdate"
+
+extern const char bootstrap_objects[], bootstrap_kubernetes[],
+    bootstrap_kubevirt[]; /* tools/embed */
+
+enum origin { ORIGIN_PLAIN, ORIGIN_KUBERNETES, ORIGIN_KUBEVIRT };
 
 struct bootstrap {
     struct apiserver *s;
@@ -13,219 +27,6 @@ struct bootstrap {
     void *user;
     struct loop_defer done;
 };
-
-#define RBAC "apiVersion: rbac.authorization.k8s.io/v1\n"
-#define BOOT ", labels: {kubernetes.io/bootstrapping: rbac-defaults"
-
-static const char objects[] =
-    "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\n"
-    "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system}\n---\n"
-    "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-public}\n---\n"
-    "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-node-lease}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: cluster-admin" BOOT "}}\n"
-    "rules:\n"
-    "- {apiGroups: ['*'], resources: ['*'], verbs: ['*']}\n"
-    "- {nonResourceURLs: ['*'], verbs: ['*']}\n---\n" RBAC
-    "kind: ClusterRoleBinding\nmetadata: {name: cluster-admin" BOOT "}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
-    "'system:masters'}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'system:discovery'" BOOT
-    "}}\n"
-    "rules:\n"
-    "- {nonResourceURLs: [/api, '/api/*', /apis, '/apis/*', /healthz, /livez, /openapi, "
-    "'/openapi/*', /readyz, /version, "
-    "/version/, /], verbs: [get]}\n---\n" RBAC
-    "kind: ClusterRoleBinding\nmetadata: {name: 'system:discovery'" BOOT "}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:discovery'}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
-    "'system:authenticated'}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'system:basic-user'" BOOT "}}\n"
-    "rules:\n"
-    "- {apiGroups: [authorization.k8s.io], resources: [selfsubjectaccessreviews, "
-    "selfsubjectrulesreviews], verbs: [create]}\n"
-    "- {apiGroups: [authentication.k8s.io], resources: [selfsubjectreviews], verbs: "
-    "[create]}\n---\n" RBAC "kind: ClusterRoleBinding\nmetadata: {name: 'system:basic-user'" BOOT
-    "}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:basic-user'}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
-    "'system:authenticated'}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'system:service-account-issuer-discovery'" BOOT "}}\n"
-    "rules:\n- {nonResourceURLs: [/.well-known/openid-configuration, '/.well-known/*', "
-    "/openid/v1/jwks], verbs: [get]}\n---\n" RBAC
-    "kind: ClusterRoleBinding\nmetadata: {name: 'system:service-account-issuer-discovery'" BOOT
-    "}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "
-    "'system:service-account-issuer-discovery'}\n"
-    "subjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
-    "'system:serviceaccounts'}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: admin" BOOT "}}\n"
-    "aggregationRule: {clusterRoleSelectors: [{matchLabels: "
-    "{rbac.authorization.k8s.io/aggregate-to-admin: 'true'}}]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: edit" BOOT "}}\n"
-    "aggregationRule: {clusterRoleSelectors: [{matchLabels: "
-    "{rbac.authorization.k8s.io/aggregate-to-edit: 'true'}}]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: view" BOOT "}}\n"
-    "aggregationRule: {clusterRoleSelectors: [{matchLabels: "
-    "{rbac.authorization.k8s.io/aggregate-to-view: 'true'}}]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-admin'" BOOT
-    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true'}}\n"
-    "rules:\n"
-    "- {apiGroups: [authorization.k8s.io], resources: [localsubjectaccessreviews], verbs: "
-    "[create]}\n"
-    "- {apiGroups: [rbac.authorization.k8s.io], resources: [roles, rolebindings], verbs: [create, "
-    "delete, deletecollection, get, "
-    "list, patch, update, watch]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-edit'" BOOT
-    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true', "
-    "rbac.authorization.k8s.io/aggregate-to-edit: 'true'}}\n"
-    "rules:\n"
-    "- {apiGroups: [''], resources: [secrets], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [''], resources: [configmaps, events, persistentvolumeclaims, secrets, "
-    "serviceaccounts], verbs: [create, delete, "
-    "deletecollection, patch, update]}\n"
-    "- {apiGroups: [''], resources: [pods, pods/eviction], verbs: [create, delete, "
-    "deletecollection, patch, update]}\n"
-    "- {apiGroups: [''], resources: [serviceaccounts/token], verbs: [create]}\n"
-    "- {apiGroups: [''], resources: [serviceaccounts], verbs: [impersonate]}\n"
-    "- {apiGroups: [apps], resources: [controllerrevisions], verbs: [create, delete, "
-    "deletecollection, patch, update]}\n"
-    "- {apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [create, delete, "
-    "deletecollection, patch, update]}\n"
-    "- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, delete, "
-    "deletecollection, get, list, patch, update, "
-    "watch]}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'system:aggregate-to-view'" BOOT
-    ", rbac.authorization.k8s.io/aggregate-to-admin: 'true', "
-    "rbac.authorization.k8s.io/aggregate-to-edit: 'true', "
-    "rbac.authorization.k8s.io/aggregate-to-view: 'true'}}\n"
-    "rules:\n"
-    "- {apiGroups: [''], resources: [configmaps, events, namespaces, namespaces/status, "
-    "persistentvolumeclaims, "
-    "persistentvolumeclaims/status, pods, pods/log, pods/status, serviceaccounts], verbs: [get, "
-    "list, watch]}\n"
-    "- {apiGroups: [events.k8s.io], resources: [events], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [apps], resources: [controllerrevisions], verbs: [get, list, watch]}\n"
-    "- {apiGroups: [policy], resources: [poddisruptionbudgets, poddisruptionbudgets/status], "
-    "verbs: [get, list, watch]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:default', labels: {kubevirt.io: ''}}\n"
-    "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [version, guestfs], verbs: [get, "
-    "list]}\n---\n" RBAC
-    "kind: ClusterRoleBinding\nmetadata: {name: 'kubevirt.io:default', labels: {kubevirt.io: ''}}\n"
-    "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "
-    "'kubevirt.io:default'}\n"
-    "subjects:\n"
-    "- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'system:authenticated'}\n"
-    "- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "
-    "'system:unauthenticated'}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:admin', labels: {kubevirt.io: '', "
-    "rbac.authorization.k8s.io/aggregate-to-admin: "
-    "'true'}}\n"
-    "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/console, "
-    "virtualmachineinstances/vnc, "
-    "virtualmachineinstances/vnc/screenshot, virtualmachineinstances/portforward, "
-    "virtualmachineinstances/guestosinfo, "
-    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist, "
-    "virtualmachineinstances/sev/fetchcertchain, "
-    "virtualmachineinstances/sev/querylaunchmeasurement, virtualmachineinstances/usbredir], verbs: "
-    "[get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/pause, "
-    "virtualmachineinstances/unpause, "
-    "virtualmachineinstances/addvolume, virtualmachineinstances/removevolume, "
-    "virtualmachineinstances/freeze, "
-    "virtualmachineinstances/unfreeze, virtualmachineinstances/softreboot, "
-    "virtualmachineinstances/reset, "
-    "virtualmachineinstances/evacuate/cancel, virtualmachineinstances/portforward, "
-    "virtualmachineinstances/backup], verbs: [update]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/expand-spec, "
-    "virtualmachines/portforward, "
-    "virtualmachines/objectgraph, virtualmachineinstances/objectgraph], verbs: [get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/start, "
-    "virtualmachines/stop, virtualmachines/restart, "
-    "virtualmachines/addvolume, virtualmachines/removevolume, virtualmachines/memorydump, "
-    "virtualmachines/evacuate/cancel, "
-    "virtualmachines/portforward], verbs: [update]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [expand-vm-spec], verbs: [update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, "
-    "virtualmachineinstancepresets, "
-    "virtualmachineinstancereplicasets], verbs: [get, delete, create, update, patch, list, watch, "
-    "deletecollection]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, "
-    "list, watch]}\n"
-    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, "
-    "instancetype.kubevirt.io, pool.kubevirt.io, "
-    "backup.kubevirt.io], resources: ['*'], verbs: [get, delete, create, update, patch, list, "
-    "watch, deletecollection]}\n"
-    "- {apiGroups: [migrations.kubevirt.io], resources: [migrationpolicies], verbs: [get, list, "
-    "watch]}\n"
-    "---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:edit', labels: {kubevirt.io: "
-                 "'', rbac.authorization.k8s.io/aggregate-to-edit: "
-    "'true'}}\n"
-    "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/console, "
-    "virtualmachineinstances/vnc, "
-    "virtualmachineinstances/vnc/screenshot, virtualmachineinstances/portforward, "
-    "virtualmachineinstances/guestosinfo, "
-    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist, "
-    "virtualmachineinstances/usbredir, "
-    "virtualmachines/expand-spec, virtualmachines/portforward], verbs: [get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachineinstances/pause, "
-    "virtualmachineinstances/unpause, "
-    "virtualmachineinstances/addvolume, virtualmachineinstances/removevolume, "
-    "virtualmachineinstances/freeze, "
-    "virtualmachineinstances/unfreeze, virtualmachineinstances/softreboot, "
-    "virtualmachineinstances/reset, "
-    "virtualmachineinstances/portforward, virtualmachines/start, virtualmachines/stop, "
-    "virtualmachines/restart, "
-    "virtualmachines/addvolume, virtualmachines/removevolume, virtualmachines/memorydump, "
-    "virtualmachines/portforward], "
-    "verbs: [update]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [expand-vm-spec], verbs: [update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, "
-    "virtualmachineinstancepresets, "
-    "virtualmachineinstancereplicasets], verbs: [get, delete, create, update, patch, list, "
-    "watch]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, "
-    "list, watch]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [kubevirts], verbs: [get, list]}\n"
-    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, "
-    "instancetype.kubevirt.io, pool.kubevirt.io, "
-    "backup.kubevirt.io], resources: ['*'], verbs: [get, delete, create, update, patch, list, "
-    "watch]}\n---\n" RBAC "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:view', labels: "
-                          "{kubevirt.io: '', rbac.authorization.k8s.io/aggregate-to-view: "
-    "'true'}}\n"
-    "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/expand-spec, "
-    "virtualmachineinstances/guestosinfo, "
-    "virtualmachineinstances/filesystemlist, virtualmachineinstances/userlist], verbs: [get]}\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [expand-vm-spec], verbs: [update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [kubevirts], verbs: [get, list]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachines, virtualmachineinstances, "
-    "virtualmachineinstancepresets, "
-    "virtualmachineinstancereplicasets, virtualmachineinstancemigrations], verbs: [get, list, "
-    "watch]}\n"
-    "- {apiGroups: [snapshot.kubevirt.io, export.kubevirt.io, clone.kubevirt.io, "
-    "instancetype.kubevirt.io, pool.kubevirt.io, "
-    "backup.kubevirt.io, migrations.kubevirt.io], resources: ['*'], verbs: [get, list, "
-    "watch]}\n---\n" RBAC
-    "kind: ClusterRole\nmetadata: {name: 'kubevirt.io:migrate', labels: {kubevirt.io: ''}}\n"
-    "rules:\n"
-    "- {apiGroups: [subresources.kubevirt.io], resources: [virtualmachines/migrate], verbs: "
-    "[update]}\n"
-    "- {apiGroups: [kubevirt.io], resources: [virtualmachineinstancemigrations], verbs: [get, "
-    "delete, create, update, patch, list, "
-    "watch, deletecollection]}\n---\n"
-    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: "
-    "system-cluster-critical}\n"
-    "value: 2000000000\ndescription: For pods that the cluster cannot do without, on any "
-    "node.\n---\n"
-    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: "
-    "system-node-critical}\n"
-    "value: 2000001000\ndescription: For pods that their node cannot do without.\n---\n"
-    "apiVersion: storage.k8s.io/v1\nkind: StorageClass\n"
-    "metadata: {name: vireo-local, annotations: {storageclass.kubernetes.io/is-default-class: "
-    "'true'}}\n"
-    "provisioner: vireo.io/local\nreclaimPolicy: Delete\nvolumeBindingMode: "
-    "WaitForFirstConsumer\nallowVolumeExpansion: false\n";
 
 static void finish(struct loop_defer *d)
 {
@@ -251,67 +52,174 @@ static void made(void *user, const struct client_response *r)
         loop_defer(b->s->loop, &b->done, finish);
 }
 
-/* Creates what is missing; a definition of ours that reads differently now is brought up to date. */
-static void create(struct bootstrap *b, const struct json *o)
+/* What the files leave out because it is the same for all of them. */
+static const struct json *completed(const struct json *o, enum origin from, struct arena *a)
 {
-    struct str gv = json_str_at(o, "apiVersion"), group, version;
+    if (from == ORIGIN_PLAIN)
+        return o;
+    o = json_with(a, o, "apiVersion", json_new_z(a, "rbac.authorization.k8s.io/v1"));
+    if (json_get(o, "roleRef"))
+        o = json_with_at(a, o, "roleRef/apiGroup", json_new_z(a, "rbac.authorization.k8s.io"));
+    if (from == ORIGIN_KUBERNETES) {
+        o = meta_with_label(a, o, "kubernetes.io/bootstrapping", STR("rbac-defaults"));
+        return meta_with_annotation(a, o, AUTOUPDATE, STR("true"));
+    }
+    o = meta_with_label(a, o, "app.kubernetes.io/component", STR("kubevirt"));
+    return meta_with_label(a, o, "kubevirt.io", STR(""));
+}
+
+static const struct json *plus_members(struct arena *a, const struct json *there,
+                                       const struct json *wanted, const char *path)
+{
+    const struct json *map = json_at(there, path);
+
+    json_each_member(m, json_at(wanted, path)) {
+        if (!json_get_str(map, json_str(&m->key)))
+            map = json_with_str(a, map ? map : json_object(a, NULL), json_str(&m->key), &m->value);
+    }
+    return map && map != json_at(there, path) ? json_with_at(a, there, path, map) : there;
+}
+
+static bool same_subject(const struct json *x, const struct json *y)
+{
+    return str_eq(json_str_at(x, "kind"), json_str_at(y, "kind"))
+           && str_eq(json_str_at(x, "name"), json_str_at(y, "name"))
+           && str_eq(json_str_at(x, "namespace"), json_str_at(y, "namespace"));
+}
+
+static const struct json *plus_items(struct arena *a, const struct json *list,
+                                     const struct json *wanted,
+                                     bool (*same)(const struct json *, const struct json *))
+{
+    json_each_item(w, wanted) {
+        bool found = false;
+
+        json_each_item(it, list)
+            found |= same(it, w);
+        if (!found)
+            list = json_append(a, list ? list : json_array(a, NULL), w);
+    }
+    return list;
+}
+
+/* What the object should be now: `there` itself when it may stay, NULL when its roleRef is another and it has to be made anew. */
+static const struct json *reconciled(struct arena *a, const struct json *there,
+                                     const struct json *wanted, enum origin from)
+{
+    const struct json *o = there, *rules = json_get(there, "rules"), *list;
+
+    if (from == ORIGIN_PLAIN || str_is(meta_annotation(there, AUTOUPDATE), "false"))
+        return there;
+    if (json_get(wanted, "roleRef")
+        && !json_eq(json_get(there, "roleRef"), json_get(wanted, "roleRef")))
+        return NULL;
+    o = plus_members(a, o, wanted, "metadata/labels");
+    o = plus_members(a, o, wanted, "metadata/annotations");
+    if (from == ORIGIN_KUBEVIRT && json_get(wanted, "rules"))
+        return json_eq(rules, json_get(wanted, "rules"))
+                   ? o
+                   : json_with(a, o, "rules", json_get(wanted, "rules"));
+    if (json_get(wanted, "rules")) {
+        list = rules_missing(rules, json_get(wanted, "rules"), a);
+        if (json_len(list))
+            o = json_with(a, o, "rules", plus_items(a, rules, list, json_eq));
+    }
+    list = json_at(wanted, "aggregationRule/clusterRoleSelectors");
+    if (list) {
+        const struct json *mine = json_at(there, "aggregationRule/clusterRoleSelectors"),
+                          *all = plus_items(a, mine, list, json_eq);
+
+        if (all != mine)
+            o = json_with_at(a, o, "aggregationRule/clusterRoleSelectors", all);
+    }
+    list = plus_items(a, json_get(there, "subjects"), json_get(wanted, "subjects"), same_subject);
+    if (list != json_get(there, "subjects"))
+        o = json_with(a, o, "subjects", list);
+    return o;
+}
+
+static void send(struct bootstrap *b, const struct client_request *q)
+{
+    b->left++;
+    client_call(b->s->self, q, made, b);
+}
+
+static void create(struct bootstrap *b, const struct json *o, enum origin from)
+{
+    struct arena a = {0};
+    struct str version, group = meta_group(json_str_at(o, "apiVersion"), &version);
+    struct served *k = catalog_by_kind(b->s, group, json_str_at(o, "kind"));
     struct client_request q = {
         .verb = CLIENT_CREATE, .body = o, .ns = json_str_at(o, "metadata/namespace")};
-    struct served *k;
+    const struct json *there, *next;
 
-    if (!str_cut(gv, '/', &group, &version)) {
-        version = group;
-        group = STR("");
-    }
-    k = catalog_by_kind(b->s, group, json_str_at(o, "kind"));
     if (!k)
         return;
     q.group = k->info->group;
     q.version = k->info->versions ? k->info->versions[0] : k->info->version;
     q.plural = k->info->plural;
-    {
-        struct arena a = {0};
-        const struct json *there =
-            apiserver_peek(b->s, q.group, q.plural, q.ns, json_str_at(o, "metadata/name"), &a);
-        bool same = there
-                    && (!kind_is(k->info, "apiextensions.k8s.io", "customresourcedefinitions")
-                        || json_eq(json_get(there, "spec"), json_get(o, "spec")));
-
-        if (there) {
+    there = apiserver_peek(b->s, q.group, q.plural, q.ns, json_str_at(o, "metadata/name"), &a);
+    if (there) {
+        q.name = json_str_at(o, "metadata/name");
+        if (kind_is(k->info, "apiextensions.k8s.io", "customresourcedefinitions"))
+            next = json_eq(json_get(there, "spec"), json_get(o, "spec")) ? there : o;
+        else
+            next = reconciled(&a, there, o, from);
+        if (next) {
             q.verb = CLIENT_UPDATE;
-            q.name = json_str_at(o, "metadata/name");
+            q.body = next;
+        } else { /* a roleRef cannot change */
+            q.verb = CLIENT_DELETE;
+            q.body = NULL;
+            send(b, &q);
+            q = (struct client_request){.verb = CLIENT_CREATE,
+                                        .group = q.group,
+                                        .version = q.version,
+                                        .plural = q.plural,
+                                        .ns = q.ns,
+                                        .body = o};
         }
-        arena_done(&a);
-        if (same)
+        if (next == there) {
+            arena_done(&a);
             return;
+        }
     }
-    b->left++;
-    client_call(b->s->self, &q, made, b);
+    send(b, &q);
+    arena_done(&a);
 }
 
 void apiserver_bootstrap(struct apiserver *s, void (*ready)(void *user, const struct error *err),
                          void *user)
 {
+    static const struct {
+        const char *text;
+        enum origin from;
+    } files[] = {{bootstrap_objects, ORIGIN_PLAIN},
+                 {bootstrap_kubernetes, ORIGIN_KUBERNETES},
+                 {bootstrap_kubevirt, ORIGIN_KUBEVIRT}};
     struct bootstrap *b = NEW(struct bootstrap);
-    struct arena a = {0};
-    struct yaml_docs docs = {0};
 
     *b = (struct bootstrap){.s = s, .ready = ready, .user = user, .starting = true};
     s->bootstrap = b;
-    if (yaml_parse(str_of(objects), &a, &docs, &b->first))
-        for (size_t i = 0; i < docs.n; i++)
-            create(b, docs.p[i]);
+    for (size_t f = 0; f < ARRAY_SIZE(files); f++) {
+        struct arena a = {0};
+        struct yaml_docs docs = {0};
+
+        if (yaml_parse(str_of(files[f].text), &a, &docs, &b->first))
+            for (size_t i = 0; i < docs.n; i++)
+                create(b, completed(docs.p[i], files[f].from, &a), files[f].from);
+        arena_done(&a);
+    }
     for (size_t i = 0; schema_kinds[i]; i++) {
         struct arena one = {0};
 
         if (schema_kinds[i]->flags & KIND_CRD)
-            create(b, crd_of_kind(&one, schema_kinds[i], now_text(s, false, &one)));
+            create(b, crd_of_kind(&one, schema_kinds[i], now_text(s, false, &one)), ORIGIN_PLAIN);
         arena_done(&one);
     }
     b->starting = false;
     if (b->left == 0)
         loop_defer(s->loop, &b->done, finish);
-    arena_done(&a);
 }
 
 void bootstrap_free(struct bootstrap *b)

@@ -1,5 +1,6 @@
 /* apiserver/delete - objects that go: preconditions, grace, finalizers and what happens to dependents. */
 #include "apiserver/internal.h"
+#include "apiserver/rbac.h"
 
 #include "api/meta.h"
 #include "base/ident.h"
@@ -233,7 +234,8 @@ static void bulk_written(void *user, struct store_object *o, const struct error 
 {
     struct bulk *b = user;
 
-    (void)o;
+    if (o && b->r)
+        rbac_note(b->r->s->rbac, store_object_key(o));
     bulk_failed(b, err);
     b->left--;
     bulk_done(b);
@@ -275,7 +277,8 @@ void rest_delete_all(struct request *r)
             continue;
         }
         r->name = arena_str(a, meta_name(old));
-        if (!admit(r, ADMIT_DELETE, old, NULL)) { /* and answered: what went before goes on by itself */
+        if (!admit(r, ADMIT_DELETE, old,
+                   NULL)) { /* and answered: what went before goes on by itself */
             store_object_unref(o);
             b->counting = false;
             bulk_done(b);

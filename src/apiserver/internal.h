@@ -7,6 +7,7 @@
  * store_put() without a break, so a read-modify-write never meets a conflict of our own making. */
 #pragma once
 #include "apiserver/apiserver.h"
+#include "apiserver/rules.h"
 #include "base/cleanup.h"
 #include "base/list.h"
 #include "base/map.h"
@@ -61,6 +62,7 @@ struct request {
     struct str resource;
     struct str path;
     struct identity who;
+    struct identity *impersonator; /* who asks to be `who`; NULL: itself */
     struct query_pair *query;
     size_t n_query;
     struct accept accept;
@@ -88,11 +90,12 @@ struct request {
 
 struct watcher;
 struct rbac;
+struct aggregation;
 struct gc;
 struct nsctl;
 struct crds;
 struct metrics;
-struct token_key;
+struct jwt_key;
 struct apiserver {
     struct apiserver_config config;
     struct loop *loop;
@@ -104,12 +107,13 @@ struct apiserver {
     VEC(struct virtual_group) virtuals;
     struct map health; /* check → owned reason */
     struct rbac *rbac;
+    struct aggregation *aggregation;
     struct gc *gc;
     struct nsctl *nsctl;
     struct crds *crds;
     struct quotas *quotas;
     struct metrics *metrics;
-    struct token_key *tokens;
+    struct jwt_key *tokens;
     struct documents *documents;
     struct shared_event *shared; /* the event serialized last */
     struct client *self;         /* our own controllers' client */
@@ -190,7 +194,7 @@ const struct json *partial_object(const struct json *object, bool v1beta1, struc
 
 /* rest.c and its parts: the verbs on stored kinds. */
 void rest_handle(struct request *r);
-void rest_list(struct request *r);   /* list.c */
+void rest_list(struct request *r); /* list.c */
 /* resourceVersion of a read: -1 when absent; false: bad, or in the future, and answered. */
 bool read_revision(struct request *r, struct str rv, int64_t *ret);
 void rest_watch(struct request *r);  /* watch.c */
@@ -203,7 +207,7 @@ void rest_scale(struct request *r);   /* scale.c */
 void pods_binding(struct request *r); /* pods.c */
 void pods_eviction(struct request *r);
 void pods_log(struct request *r);
-void tokens_request(struct request *r); /* authn.c */
+void tokens_request(struct request *r); /* tokens.c */
 void reviews_create(struct request *r); /* reviews.c */
 
 /* A body becomes an object of the request's kind: parsed, kind and type checked, pruned (with warnings or, strict,
@@ -283,28 +287,41 @@ void metrics_count(struct metrics *m, const struct request *r, int code, int64_t
 void metrics_watch(struct metrics *m, const struct kind_info *k, int change);
 void metrics_write(struct apiserver *s, struct buf *b);
 
-/* authn.c, authz.c */
-MUST_CHECK bool authenticate(struct request *r, struct error *err);
+/* authn.c, tokens.c, bootstrap_tokens.c, impersonate.c */
+MUST_CHECK bool authenticate(struct request *r); /* fills r->who; false: 401 */
+MUST_CHECK bool impersonate(struct request *r);  /* false: answered */
+void groups_with(struct arena *a, const char *const *in, const char *last, const char *const **ret);
 MUST_CHECK bool tokens_init(struct apiserver *s, struct error *err);
-void tokens_free(struct token_key *k);
-MUST_CHECK bool token_verify(struct apiserver *s, struct str token, const char *audience,
-                             struct arena *a, struct identity *ret, struct error *err);
+/* Of one of the audiences (an array; NULL or empty: this server); *ret_audiences, if wanted: which of them. */
+MUST_CHECK bool token_verify(struct apiserver *s, struct str token, const struct json *audiences,
+                             struct arena *a, struct identity *ret,
+                             const struct json **ret_audiences, struct error *err);
+bool token_legacy_make(struct apiserver *s, struct str ns, struct str secret,
+                       const struct json *account, struct buf *out);
+bool bootstrap_token_verify(struct apiserver *s, struct str token, struct arena *a,
+                            struct identity *ret);
+/* When the bootstrap token that this Secret holds ends; false: it holds none, or one without end. */
+bool bootstrap_token_expiry(const struct json *secret, struct arena *a, int64_t *ret_unix_ns);
 bool jwks_handle(struct request *r);
-struct rbac *rbac_new(struct apiserver *s);
-void rbac_free(struct rbac *r);
-bool authorize_path(struct apiserver *s, const struct identity *who, const char *verb,
-                    struct str path);
-const struct json *rbac_rules_for(struct apiserver *s, const struct identity *who, struct str ns,
-                                  struct arena *a, const struct json **ret_paths);
-/* May `who` grant these rules? (escalation check) */
-bool rbac_covers(struct apiserver *s, const struct identity *who, struct str ns,
-                 const struct json *rules, struct arena *a, const char **ret_missing);
-const char *rbac_reason(struct apiserver *s, const struct identity *who, const char *verb,
-                        const char *group, const char *resource, const char *subresource,
-                        struct str ns, struct str name, struct str path,
-                        struct arena *a); /* NULL: not allowed by a rule */
-const struct json *rbac_role_rules(struct apiserver *s, const struct json *role_ref, struct str ns,
-                                   struct arena *a);
+
+/* authz.c: *ret_reason is never NULL; without an arena there are no reasons. */
+struct access request_access(struct request *r); /* server.c: what a request for a resource wants */
+bool authorize(struct apiserver *s, const struct identity *who, const struct access *want,
+               struct arena *a, const char **ret_reason);
+void answer_forbidden(struct request *r, const struct identity *who, const struct access *w,
+                      const char *reason);
+const char *forbidden_text(struct arena *a, const struct identity *who, const struct access *w,
+                           const char *reason);
+const struct json *authorize_rules(struct apiserver *s, const struct identity *who, struct str ns,
+                                   struct arena *a); /* status of a SelfSubjectRulesReview */
+bool open_path(struct str path); /* anonymous requests may see it */
+
+/* rbac_admit.c, aggregate.c */
+const struct json *rbac_default(struct request *r, const struct json *o);
+bool rbac_validate(struct request *r, const struct json *old, const struct json *o,
+                   struct schema_causes *causes); /* false: answered */
+struct aggregation *aggregation_new(struct apiserver *s);
+void aggregation_free(struct aggregation *g);
 
 /* admit.c: what the server itself mutates and checks, before the registered plugins. */
 const struct json *builtin_mutate(struct request *r, enum admission_op op, const struct json *old,
@@ -312,6 +329,9 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
 bool builtin_validate(struct request *r, enum admission_op op, const struct json *old,
                       const struct json *object,
                       struct schema_causes *causes); /* false: answered */
+
+/* audit.c */
+void audit_annotate(struct request *r, const char *key, const char *value);
 
 /* gc.c, namespaces.c, crds.c, bootstrap.c */
 struct gc *gc_new(struct apiserver *s);

@@ -1,5 +1,6 @@
 /* apiserver/rest - the verbs on stored kinds: dispatch, reading bodies, writing objects. */
 #include "apiserver/internal.h"
+#include "apiserver/rbac.h"
 #include "apiserver/local_call.h"
 #include "apiserver/protobuf.h"
 #include "apiserver/quota.h"
@@ -477,6 +478,8 @@ static void written(void *user, struct store_object *o, const struct error *err)
     free(p);
     if (!r)
         return;
+    if (o)
+        rbac_note(r->s->rbac, store_object_key(o)); /* a binding holds from the next request on */
     r->pending = NULL;
     if (err && err->kind != ERROR_NONE) {
         answer_error(r, err);

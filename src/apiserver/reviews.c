@@ -26,23 +26,26 @@ static const struct json *access_status(struct request *r, const struct identity
     struct arena *a = &r->arena;
     const struct json *res = json_get(spec, "resourceAttributes"),
                       *path = json_get(spec, "nonResourceAttributes");
+    struct access want = {0};
     const char *reason;
+    bool ok;
 
     if (res) {
-        struct str sub = json_str_at(res, "subresource");
-
-        reason =
-            rbac_reason(r->s, who, z(a, json_str_at(res, "verb")), z(a, json_str_at(res, "group")),
-                        z(a, json_str_at(res, "resource")), sub.n ? z(a, sub) : NULL,
-                        json_str_at(res, "namespace"), json_str_at(res, "name"), STR_NONE, a);
+        want = (struct access){.verb = json_str_at(res, "verb"),
+                               .group = json_str_at(res, "group"),
+                               .resource = json_str_at(res, "resource"),
+                               .subresource = json_str_at(res, "subresource"),
+                               .ns = json_str_at(res, "namespace"),
+                               .name = json_str_at(res, "name")};
     } else {
-        struct str p = json_str_at(path, "path");
-
-        reason = rbac_reason(r->s, who, z(a, json_str_at(path, "verb")), "", "", NULL, STR_NONE,
-                             STR_NONE, p.p ? p : STR(""), a);
+        want.verb = json_str_at(path, "verb");
+        want.path = json_str_at(path, "path");
+        if (!want.path.p)
+            want.path = STR("");
     }
-    return json_object(a, "allowed", json_new_bool(reason != NULL), "reason",
-                       reason && *reason ? json_new_z(a, reason) : NULL, NULL);
+    ok = authorize(r->s, who, &want, a, &reason);
+    return json_object(a, "allowed", json_new_bool(ok), "reason",
+                       *reason ? json_new_z(a, reason) : NULL, NULL);
 }
 
 static bool spec_ok(struct request *r, const struct json *spec)
@@ -61,12 +64,46 @@ static bool spec_ok(struct request *r, const struct json *spec)
     return false;
 }
 
+/* The namespace of the path is the only one that a LocalSubjectAccessReview may ask about. */
+static bool local_ok(struct request *r, const struct json *body)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    const struct json *spec = json_get(body, "spec");
+    struct str asked = json_str_at(spec, "resourceAttributes/namespace"),
+               own = json_str_at(body, "metadata/namespace");
+
+    if (json_get(spec, "nonResourceAttributes")) {
+        answer_invalid_one(r, k->kind, k->group, "", "FieldValueInvalid",
+                           "spec.nonResourceAttributes",
+                           "Invalid value: \"null\": disallowed on this kind of request");
+        return false;
+    }
+    if (own.n && !str_eq(own, r->ns)) {
+        answer_status(r, 400, "BadRequest",
+                      "the namespace of the provided object does not match the namespace sent on "
+                      "the request",
+                      NULL);
+        return false;
+    }
+    if (str_eq(asked, r->ns))
+        return true;
+    answer_invalid_one(
+        r, k->kind, k->group, "", "FieldValueInvalid", "spec.resourceAttributes.namespace",
+        arena_printf(a, "Invalid value: \"" STR_FMT "\": must match metadata.namespace",
+                     STR_ARG(asked)));
+    return false;
+}
+
 static void subject_review(struct request *r, const struct json *body)
 {
     struct arena *a = &r->arena;
     const struct json *spec = json_get(body, "spec"), *groups = json_get(spec, "groups");
     const char **list = ARENA_ARRAY(a, const char *, json_len(groups) + 1);
-    struct identity who = {.user = z(a, json_str_at(spec, "user")), .groups = list};
+    struct identity who = {.user = z(a, json_str_at(spec, "user")),
+                           .uid = z(a, json_str_at(spec, "uid")),
+                           .groups = list,
+                           .extra = json_get(spec, "extra")};
     size_t n = 0;
 
     if (!spec_ok(r, spec))
@@ -77,6 +114,8 @@ static void subject_review(struct request *r, const struct json *body)
                            "Invalid value: \"\": at least one of user or group must be specified");
         return;
     }
+    if (!strcmp(r->kind->info->kind, "LocalSubjectAccessReview") && !local_ok(r, body))
+        return;
     json_each_item(g, groups)
         list[n++] = z(a, json_str(g));
     answer_json(r, 201, with_status(r, body, access_status(r, &who, spec)));
@@ -99,17 +138,16 @@ static void token_review(struct request *r, const struct json *body)
     const struct json *aud = json_at(body, "spec/audiences"), *status, *given = NULL;
     AUTO(error_clear) struct error err = {0};
     struct identity who = {0};
-    bool ok = false;
+    bool ok;
 
-    if (json_len(aud)) {
-        json_each_item(it, aud) {
-            if (!ok && token_verify(r->s, token, z(a, json_str(it)), a, &who, &err)) {
-                ok = true;
-                given = json_array(a, it, NULL);
-            }
-        }
-    } else {
-        ok = token_verify(r->s, token, NULL, a, &who, &err);
+    if (!token.n) {
+        answer_invalid_one(r, "TokenReview", "authentication.k8s.io", "", "FieldValueRequired",
+                           "spec.token", "Required value");
+        return;
+    }
+    ok = token_verify(r->s, token, aud, a, &who, &given, &err);
+    if (!ok && !json_len(aud) && bootstrap_token_verify(r->s, token, a, &who)) {
+        ok = true;
         given = json_array(a, json_new_z(a, r->s->config.issuer), NULL);
     }
     if (ok)
@@ -159,14 +197,14 @@ void reviews_create(struct request *r)
     } else if (!strcmp(kind, "SubjectAccessReview") || !strcmp(kind, "LocalSubjectAccessReview")) {
         subject_review(r, body);
     } else if (!strcmp(kind, "SelfSubjectRulesReview")) {
-        const struct json *paths,
-            *rules = rbac_rules_for(r->s, &r->who, json_str_at(spec, "namespace"), a, &paths);
+        struct str ns = json_str_at(spec, "namespace");
 
+        if (!ns.n) {
+            answer_status(r, 400, "BadRequest", "no namespace on request", NULL);
+            return;
+        }
         body = json_with(a, body, "spec", json_object(a, NULL));
-        answer_json(r, 201,
-                    with_status(r, body,
-                                json_object(a, "resourceRules", rules, "nonResourceRules", paths,
-                                            "incomplete", json_new_bool(false), NULL)));
+        answer_json(r, 201, with_status(r, body, authorize_rules(r->s, &r->who, ns, a)));
     } else if (!strcmp(kind, "TokenReview")) {
         token_review(r, body);
     } else if (!strcmp(kind, "SelfSubjectReview")) {

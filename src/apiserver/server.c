@@ -1,7 +1,10 @@
 /* apiserver/server - life of the server, and the way of a request from its line to its verb. */
+#include "api/labels.h"
 #include "apiserver/internal.h"
+#include "apiserver/jwt.h"
 #include "apiserver/local.h"
 #include "apiserver/quota.h"
+#include "apiserver/rbac.h"
 #include "base/ident.h"
 #include "base/log.h"
 
@@ -21,10 +24,11 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
         apiserver_free(s);
         return NULL;
     }
-    s->rbac = rbac_new(s);
+    s->rbac = rbac_new(s->store);
     s->self =
         apiserver_client(s, "system:apiserver", (const char *const[]){"system:masters", NULL});
     s->crds = crds_new(s);
+    s->aggregation = aggregation_new(s);
     s->gc = gc_new(s);
     s->nsctl = nsctl_new(s);
     s->quotas = quotas_new(s);
@@ -41,6 +45,7 @@ void apiserver_free(struct apiserver *s)
     s->quotas = NULL;
     nsctl_free(s->nsctl);
     gc_free(s->gc);
+    aggregation_free(s->aggregation);
     crds_free(s->crds);
     client_free(s->self);
     watchers_close(s);
@@ -55,7 +60,7 @@ void apiserver_free(struct apiserver *s)
     }
     loop_timer_stop(&s->bookmarks);
     rbac_free(s->rbac);
-    tokens_free(s->tokens);
+    jwt_key_free(s->tokens);
     documents_free(s->documents);
     for (size_t i = 0; i < s->virtuals.n; i++)
         free((void *)(uintptr_t)s->virtuals.p[i].group);
@@ -181,36 +186,56 @@ static bool allowed_method(const struct request *r)
     return true;
 }
 
-static void answer_forbidden(struct request *r)
+/* A list or watch of one name (fieldSelector=metadata.name=x) is one of that object, for rules with resourceNames. */
+static struct str selected_name(struct request *r)
 {
-    struct arena *a = &r->arena;
-    AUTO(buf_done) struct buf b = {0};
-    bool core = str_empty(str_of(r->group));
+    struct str text = query_get(r, "fieldSelector");
+    AUTO(error_clear) struct error err = {0};
+    struct field_selector fs;
 
-    buf_addf(&b, STR_FMT "%s%s", STR_ARG(r->resource), core ? "" : ".", core ? "" : r->group);
-    if (r->name.p)
-        buf_addf(&b, " \"" STR_FMT "\"", STR_ARG(r->name));
-    buf_addf(&b, " is forbidden: User \"%s\" cannot %s resource \"" STR_FMT, r->who.user,
-             verb_name(r->verb), STR_ARG(r->resource));
-    if (r->subresource.p)
-        buf_addf(&b, "/" STR_FMT, STR_ARG(r->subresource));
-    buf_addf(&b, "\" in API group \"%s\" ", r->group);
-    if (r->ns.p)
-        buf_addf(&b, "in the namespace \"" STR_FMT "\"", STR_ARG(r->ns));
-    else
-        buf_adds(&b, "at the cluster scope");
-    answer_status(r, 403, "Forbidden", arena_strdup(a, buf_str(&b)),
-                  json_object(a, "name", r->name.p ? json_new_str(a, r->name) : NULL, "group",
-                              core ? NULL : json_new_z(a, r->group), "kind",
-                              json_new_str(a, r->resource), NULL));
+    if (!text.n || (r->verb != VERB_LIST && r->verb != VERB_WATCH)
+        || !field_selector_parse(text, &r->arena, &fs, &err))
+        return STR_NONE;
+    return field_selector_value(&fs, "metadata.name");
 }
 
-static bool authorized(struct request *r)
+struct access request_access(struct request *r)
 {
-    AUTO_FREE char *sub = str_dup(r->subresource), *resource = str_dup(r->resource);
+    struct access w = {.verb = str_of(verb_name(r->verb)),
+                       .group = str_of(r->group),
+                       .resource = r->resource,
+                       .subresource = r->subresource,
+                       .ns = r->ns,
+                       .name = r->name.p ? r->name : selected_name(r)};
 
-    return apiserver_authorized(r->s, &r->who, verb_name(r->verb), r->group, resource, sub, r->ns,
-                                r->name);
+    if (!w.ns.p && w.name.p && str_is(w.resource, "namespaces") && !w.group.n)
+        w.ns = w.name; /* a namespace counts as within itself */
+    return w;
+}
+
+/* False: answered. */
+static bool authorized(struct request *r, const struct access *want)
+{
+    const char *reason;
+
+    if (authorize(r->s, &r->who, want, &r->arena, &reason))
+        return true;
+    answer_forbidden(r, &r->who, want, reason);
+    return false;
+}
+
+/* Roles name a virtual group's deeper subresources whole ("evacuate/cancel"); either spelling will do. */
+static bool authorized_virtual(struct request *r, struct str extra)
+{
+    struct access want = request_access(r), deep = want;
+    const char *reason;
+
+    if (extra.n && r->subresource.p) {
+        deep.subresource = str_n(r->subresource.p, r->subresource.n + extra.n + 1);
+        if (authorize(r->s, &r->who, &deep, NULL, &reason))
+            return true;
+    }
+    return authorized(r, &want);
 }
 
 /* subresources.kubevirt.io and its like: handed over with the exchange. */
@@ -234,10 +259,8 @@ static bool virtual_handle(struct request *r, struct str group, struct str versi
             answer_unknown_resource(r);
             return true;
         }
-        if (!authorized(r)) {
-            answer_forbidden(r);
+        if (!authorized_virtual(r, extra))
             return true;
-        }
         v = ARENA_NEW(&x->arena, struct virtual_request);
         v->x = x;
         v->version = arena_str(&x->arena, version);
@@ -277,15 +300,11 @@ static bool virtual_handle(struct request *r, struct str group, struct str versi
     return false;
 }
 
-static bool is_anonymous(const struct request *r)
-{
-    return !strcmp(r->who.user, "system:anonymous");
-}
-
 static void resource_request(struct request *r, struct str group, struct str version,
                              struct str rest)
 {
     struct str extra;
+    struct access want;
 
     r->group = arena_strdup(&r->arena, group);
     r->version = arena_strdup(&r->arena, version);
@@ -293,13 +312,9 @@ static void resource_request(struct request *r, struct str group, struct str ver
         answer_unknown_resource(r);
         return;
     }
-    if (!authorized(r)) {
-        if (is_anonymous(r) && !r->s->config.anonymous_health)
-            answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
-        else
-            answer_forbidden(r);
+    want = request_access(r);
+    if (!authorized(r, &want))
         return;
-    }
     r->kind = catalog_find(r->s, group, version, r->resource);
     if (r->kind)
         served_ref(r->kind);
@@ -324,9 +339,20 @@ static void not_found_page(struct request *r)
     answer_text(r, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
 }
 
+/* The verb of what is no resource: the method in lower case. */
+static struct str method_name(struct request *r)
+{
+    char *name = arena_strdup(&r->arena, str_of(http_method_name(r->x->method)));
+
+    for (char *p = name; *p; p++)
+        *p |= 'a' - 'A';
+    return str_of(name);
+}
+
 static void route(struct request *r)
 {
     struct str path = r->path, rest, group, version;
+    struct access want;
 
     if (str_starts(path, STR("/api/v1/")) && path.n > 8) {
         resource_request(r, STR(""), STR("v1"), str_skip(path, 8));
@@ -342,18 +368,9 @@ static void route(struct request *r)
             return;
         }
     }
-    if (!authorize_path(r->s, &r->who, r->x->method == HTTP_POST ? "post" : "get", path)) {
-        if (is_anonymous(r) && !r->s->config.anonymous_health) {
-            answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
-            return;
-        }
-        answer_status(r, 403, "Forbidden",
-                      arena_printf(&r->arena,
-                                   "forbidden: User \"%s\" cannot get path \"" STR_FMT "\"",
-                                   r->who.user, STR_ARG(path)),
-                      json_object(&r->arena, NULL));
+    want = (struct access){.verb = method_name(r), .path = path};
+    if (!(r->s->config.anonymous_health && open_path(path)) && !authorized(r, &want))
         return;
-    }
     if (health_handle(r) || discovery_handle(r) || documents_handle(r) || jwks_handle(r))
         return;
     not_found_page(r);
@@ -371,7 +388,6 @@ void apiserver_handle(struct exchange *x, void *data)
 {
     struct apiserver *s = data;
     struct request *r = request_new(s);
-    AUTO(error_clear) struct error err = {0};
     struct str accept = exchange_header(x, "accept"), agent = exchange_header(x, "user-agent");
 
     r->x = x;
@@ -400,14 +416,12 @@ void apiserver_handle(struct exchange *x, void *data)
         answer_status(r, 503, "ServiceUnavailable", "the server is shutting down", NULL);
         return;
     }
-    if (!authenticate(r, &err)) {
-        answer_status(r, err.kind == ERROR_FORBIDDEN ? 403 : 401,
-                      err.kind == ERROR_FORBIDDEN ? "Forbidden" : "Unauthorized",
-                      err.kind == ERROR_FORBIDDEN ? arena_strdup(&r->arena, str_of(err.msg))
-                                                  : "Unauthorized",
-                      err.kind == ERROR_FORBIDDEN ? json_object(&r->arena, NULL) : NULL);
+    if (!authenticate(r)) {
+        answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
         return;
     }
+    if (!impersonate(r))
+        return;
     if (x->wants_upgrade && str_starts(exchange_header(x, "upgrade"), STR("SPDY"))) {
         answer_status(
             r, 501, "NotImplemented",

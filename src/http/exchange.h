@@ -22,6 +22,7 @@ struct http_peer {
     bool tls;
     char *cert_cn;         /* verified client certificate's subject, or NULL */
     char **cert_orgs;      /* its organizations, NULL-terminated, or NULL */
+    bool cert_bad;         /* a client certificate was shown that does not verify */
     bool local;            /* AF_UNIX: uid and pid are set */
     uid_t uid;
     pid_t pid;

@@ -145,6 +145,15 @@ static bool trust(SSL_CTX *ctx, const char *ca_pem, bool server, struct error *e
     return n > 0 || error_set(err, ERROR_BAD_REQUEST, "no certificate among the trust anchors");
 }
 
+/* A client certificate that does not verify is no reason to end the connection: the request may carry other credentials, and
+ * else gets its 401 in words. What is wrong with it stays in the session (SSL_get_verify_result). */
+static int let_pass(int ok, X509_STORE_CTX *store)
+{
+    (void)ok;
+    (void)store;
+    return 1;
+}
+
 static bool configure(struct http_tls *t, const struct http_tls_config *c, struct error *err)
 {
     int verify = SSL_VERIFY_NONE;
@@ -175,7 +184,7 @@ static bool configure(struct http_tls *t, const struct http_tls_config *c, struc
             return error_set(err, ERROR_INTERNAL, "the system's trust anchors cannot be read");
         verify = SSL_VERIFY_PEER;
     }
-    SSL_CTX_set_verify(t->ctx, verify, NULL);
+    SSL_CTX_set_verify(t->ctx, verify, c->server && !c->require_peer ? let_pass : NULL);
     return true;
 }
 
@@ -279,6 +288,7 @@ void tls_session_peer(SSL *ssl, struct http_peer *peer)
     size_t n = 0;
 
     peer->tls = true;
+    peer->cert_bad = cert && SSL_get_verify_result(ssl) != X509_V_OK;
     if (!cert || SSL_get_verify_result(ssl) != X509_V_OK
         || !(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
         return;

@@ -97,7 +97,9 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
 
     if (!file_make_dirs(AT_FDCWD, dir, 0700, &dirfd, err)
         || !cert_make_ca("test", now - 60, 86400, &ca, err) || !cert_issue(&ca, &server, &own, err)
-        || !cert_issue(&ca, &client, &admin, err) || !kubeconfig(dirfd, &ca, &admin, tls_port, err))
+        || !cert_issue(&ca, &client, &admin, err) || !kubeconfig(dirfd, &ca, &admin, tls_port, err)
+        || !file_write(dirfd, "ca.crt", str_of(ca.cert_pem), 0600, err)
+        || !file_write(dirfd, "ca.key", str_of(ca.key_pem), 0600, err)) /* tests issue their own */
         return false;
     s.loop = loop_new(NULL);
     if (!loop_signal_start(s.loop, &term, SIGTERM, quit, err)
