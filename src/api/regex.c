@@ -508,6 +508,7 @@ static bool operator_at(struct parser *p, int *min, int *max)
 static bool repeats(struct parser *p, struct regex_node **t)
 {
     size_t first = p->at;
+    bool lazy;
     int min, max;
 
     for (bool again = false;; again = true) {
@@ -518,13 +519,14 @@ static bool repeats(struct parser *p, struct regex_node **t)
             return true;
         if (min > REPEAT_MAX || max > REPEAT_MAX || (max >= 0 && min > max))
             return refuse(p, "invalid repeat count", since(p, start));
-        (void)take(p, "?"); /* which of many matches is found makes no difference here */
+        lazy = take(p, "?");
         if (again)
             return refuse(p, "invalid nested repetition operator", since(p, first));
         r = node(p, REGEX_REPEAT);
         r->part = *t;
         r->min = min;
         r->max = max;
+        r->lazy = lazy;
         if ((min > 1 || max > 1) && times_of(r) > REPEAT_MAX)
             return refuse(p, "invalid repeat count", since(p, start));
         *t = r;

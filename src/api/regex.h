@@ -16,5 +16,13 @@ MUST_CHECK bool regex_compile(struct arena *a, struct str pattern, const struct 
 size_t regex_size(const struct regex *re);               /* instructions */
 bool regex_found(const struct regex *re, struct str text); /* anywhere in the text */
 
+/* Where the first match at or behind `from` lies, in bytes; of matches that start at one place the preferred one, as in
+ * Go. Scratch memory is the caller's arena. */
+struct regex_finder;
+MUST_CHECK bool regex_finder_compile(struct arena *a, struct str pattern, const struct regex_finder **ret, struct error *err);
+size_t regex_finder_size(const struct regex_finder *re);
+bool regex_find(const struct regex_finder *re, struct str text, size_t from, struct arena *a, size_t *ret_start,
+                size_t *ret_end);
+
 MUST_CHECK bool regex_check(struct str pattern, struct error *err);
 bool regex_match(const char *pattern, struct str text); /* compiles each time; false for a bad pattern */

@@ -30,6 +30,7 @@ struct regex_node {
     struct regex_node *part; /* the first; the others follow by `next` */
     struct regex_node *next;
     int min, max;
+    bool lazy; /* repeats: the fewest times first */
     const struct regex_range *ranges; /* sorted, apart from each other */
     size_t n;
 };

@@ -17,3 +17,6 @@
 #define LIMIT_QMP_LINE (16u << 20)
 #define LIMIT_PROTO_MESSAGE (1u << 20)  /* agent ↔ launcher */
 #define LIMIT_LOG_FILE (16u << 20)
+#define LIMIT_CEL_TEXT (64u << 10)      /* one expression */
+#define LIMIT_CEL_DEPTH 250
+#define LIMIT_CEL_MEMORY (16u << 20)    /* what one evaluation may allocate */

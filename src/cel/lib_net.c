@@ -1,0 +1,2 @@
+#include "cel/internal.h"
+const struct cel_library cel_lib_net = {NULL, 0};
