@@ -276,15 +276,19 @@ static void write_element(struct arena *a, struct buf *b, struct str element)
 static void add_paths(struct arena *a, const struct fieldset *s, struct buf *path, struct schema_causes *ret,
                       const char *reason, const char *message)
 {
-    for (size_t i = 0; i < s->n; i++) {
-        size_t before = path->n;
+    /* Of each level the members first, then what is below them. */
+    for (int below = 0; below < 2; below++) {
+        for (size_t i = 0; i < s->n; i++) {
+            size_t before = path->n;
 
-        write_element(a, path, s->p[i].element);
-        if (s->p[i].member)
-            schema_cause_add(ret, a, reason, path->p, "%s", message);
-        add_paths(a, &s->p[i].below, path, ret, reason, message);
-        path->n = before;
-        path->p[before] = '\0';
+            write_element(a, path, s->p[i].element);
+            if (below)
+                add_paths(a, &s->p[i].below, path, ret, reason, message);
+            else if (s->p[i].member)
+                schema_cause_add(ret, a, reason, path->p, "%s", message);
+            path->n = before;
+            path->p[before] = '\0';
+        }
     }
 }
 
@@ -345,7 +349,8 @@ struct triple { /* children under construction */
  * these names are never pointers in Kubernetes' own groups. */
 static bool always_there(struct fieldset_place owner, struct fieldset_place at)
 {
-    static const char *const names[] = {"metadata", "spec", "status", "template", "strategy", "names"};
+    static const char *const names[] = {"metadata", "spec", "status", "template", "strategy", "names",
+                                        "source"};
 
     if (!owner.type || !schema_is_core(owner.type) || !at.field || !at.type)
         return false;
@@ -395,8 +400,14 @@ static void compare_child(struct arena *a, struct fieldset_place owner, struct f
 
     if (old && now && old == now)
         return;
+    if (!old && ghost) {
+        const struct json *empty = json_is(now, JSON_ARRAY) ? json_array(a, NULL) : json_object(a, NULL);
+
+        t->added[t->n_added++] = (struct fieldset_child){element, false, fieldset_compare(a, at, empty, now).added};
+        return;
+    }
     if (!old) {
-        t->added[t->n_added++] = (struct fieldset_child){element, !ghost, fieldset_of_all(a, at, now)};
+        t->added[t->n_added++] = (struct fieldset_child){element, true, fieldset_of_all(a, at, now)};
         return;
     }
     if (!now) {

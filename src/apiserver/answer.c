@@ -31,7 +31,8 @@ static void head(struct request *r)
 {
     struct exchange *x = r->x;
 
-    exchange_set_header(x, "Cache-Control", STR("no-cache, private"));
+    exchange_set_header(x, "Cache-Control",
+                        r->cache_public ? STR("public") : STR("no-cache, private"));
     for (size_t i = 0; i < r->n_warnings; i++) {
         AUTO(buf_done) struct buf b = {0};
 
@@ -53,7 +54,8 @@ void answer_text(struct request *r, int code, const char *content_type, struct s
     request_finished(r, code);
     if (x) {
         head(r);
-        if (str_starts(str_of(content_type), STR("text/plain")))
+        if (content_type && str_starts(str_of(content_type), STR("text/plain;"))
+            && !str_starts(str_of(content_type), STR("text/plain; version")))
             exchange_set_header(x, "X-Content-Type-Options", STR("nosniff"));
         x->user = NULL;
         x->closed = NULL;
@@ -106,8 +108,6 @@ void answer_api_text(struct request *r, int code, struct buf *b)
 
     request_finished(r, code);
     head(r);
-    if (code == 403)
-        exchange_set_header(x, "X-Content-Type-Options", STR("nosniff"));
     x->user = NULL;
     x->closed = NULL;
     if (b->overflow)

@@ -14,12 +14,6 @@ static struct managed_request managed_of(struct request *r)
     };
 }
 
-/* Events are written so often, and by one manager each, that their owners are not kept. */
-static bool untracked(const struct kind_info *k)
-{
-    return kind_is(k, "", "events") || kind_is(k, "events.k8s.io", "events");
-}
-
 /* What the server itself fills in has no owner: the status that this request may not write, a namespace's finalizers. */
 static const struct json *owned_part(struct request *r, const struct json *v)
 {
@@ -39,8 +33,6 @@ const struct json *fields_updated(struct request *r, const struct json *old,
     struct managed_request m = managed_of(r);
     const struct json *owned;
 
-    if (untracked(k))
-        return json_with_at(&r->arena, next, "metadata/managedFields", NULL);
     owned = managed_update(&r->arena, k->type, owned_part(r, old ? present(r, old) : NULL),
                            owned_part(r, next), &m);
     return json_with_at(&r->arena, next, "metadata/managedFields",

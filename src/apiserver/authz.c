@@ -151,6 +151,8 @@ void answer_forbidden(struct request *r, const struct identity *who, const struc
         details = json_object(a, "name", w->name.n ? json_new_str(a, w->name) : NULL, "group",
                               w->group.n ? json_new_str(a, w->group) : NULL, "kind",
                               json_new_str(a, w->resource), NULL);
+    if (r->x)
+        exchange_set_header(r->x, "X-Content-Type-Options", STR("nosniff"));
     answer_status(r, 403, "Forbidden", forbidden_text(a, who, w, reason), details);
 }
 

@@ -185,11 +185,18 @@ bool within_quota(struct request *r, const struct json *old, const struct json *
            || admit_forbid(r, error_text(&err));
 }
 
+/* Kinds of which builtin_mutate() does what upstream's decoder does: labels of namespaces, stringData, defaults of CRDs. */
+bool filled_in_decoding(const struct kind_info *k)
+{
+    return kind_is(k, "", "namespaces") || kind_is(k, "", "secrets")
+           || kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
+}
+
 void create_object(struct request *r, const struct json *object)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
-    const struct json *meta = json_get(object, "metadata");
+    const struct json *meta = json_get(object, "metadata"), *owned;
     struct str ns = json_str_at(meta, "namespace");
     const char *name;
 
@@ -225,11 +232,16 @@ void create_object(struct request *r, const struct json *object)
     object = json_with(a, object, "metadata", fresh_meta(r, meta, name));
     if ((k->flags & KIND_STATUS) && (k->flags & KIND_CRD || r->kind->dynamic))
         object = json_with(a, object, "status", NULL);
+    /* What admission fills in is nobody's, but for what upstream does while decoding. */
+    owned = object;
     if (!admit(r, ADMIT_CREATE, NULL, &object))
         return;
-    object = object_order(a, k, object);
-    if (r->verb == VERB_CREATE)
-        object = fields_updated(r, NULL, object);
+    if (r->verb == VERB_CREATE) {
+        owned = filled_in_decoding(k) ? object : owned;
+        owned = fields_updated(r, NULL, object_order(a, k, owned));
+        object = json_with_at(a, object, "metadata/managedFields",
+                              json_at(owned, "metadata/managedFields"));
+    }
     object = object_order(a, k, object);
     if (within_quota(r, NULL, object))
         commit(r, kind_key(k, r->ns, r->name, a), object, -1, 201);

@@ -160,6 +160,20 @@ static bool returns_object(const struct kind_info *k)
            || kind_is(k, "", "persistentvolumes") || kind_is(k, "", "serviceaccounts");
 }
 
+/* A pod that goes at once, as it would have been marked. */
+static const struct json *last_state(struct request *r, const struct json *pod)
+{
+    struct arena *a = &r->arena;
+    int64_t generation = json_i64_at(pod, "metadata/generation", 0);
+
+    if (!json_at(pod, "metadata/deletionTimestamp") && generation)
+        pod = json_with_at(a, pod, "metadata/generation", json_new_i64(a, generation + 1));
+    pod = json_with_at(a, pod, "metadata/deletionGracePeriodSeconds", json_new_i64(a, 0));
+    pod = json_with_at(a, pod, "metadata/deletionTimestamp",
+                       json_new_z(a, now_text(r->s, false, a)));
+    return object_order(a, r->kind->info, pod);
+}
+
 void rest_delete(struct request *r)
 {
     const struct kind_info *k = r->kind->info;
@@ -192,14 +206,10 @@ void rest_delete(struct request *r)
         commit(r, key, object_order(a, k, marked), revision, 200);
         return;
     }
-    if (returns_object(k))
-        r->deleted = old;
-    else
-        r->answer_status = true;
+    r->deleted = old;
+    r->answer_status = !returns_object(k);
     if (kind_is(k, "", "pods"))
-        r->deleted = json_with_at(
-            a, json_with_at(a, old, "metadata/deletionGracePeriodSeconds", json_new_i64(a, 0)),
-            "metadata/deletionTimestamp", json_new_z(a, now_text(r->s, false, a)));
+        r->deleted = last_state(r, old);
     commit(r, key, NULL, revision, 200);
 }
 
@@ -285,7 +295,10 @@ void rest_delete_all(struct request *r)
             return;
         }
         r->name = STR_NONE;
-        items[n++] = present(r, old);
+        items[n] = present(r, old);
+        if (!(k->flags & KIND_CRD) && !r->kind->dynamic && !r->is_local)
+            items[n] = json_with(a, json_with(a, items[n], "kind", NULL), "apiVersion", NULL);
+        n++;
         marked = delete_mark(r->s, k, old, &options, a);
         w.value = marked ? object_order(a, k, marked) : NULL;
         w.if_revision = store_object_revision(o);
@@ -302,7 +315,8 @@ void rest_delete_all(struct request *r)
     b->answer = json_object(
         a, "kind", json_new_z(a, k->list_kind), "apiVersion",
         json_new_z(a, group_version(k->group, r->version, a)), "metadata",
-        json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)list.revision), NULL),
+        json_object(a, "continue", r->kind->dynamic ? json_new_z(a, "") : NULL, "resourceVersion",
+                    json_new_f(a, "%lld", (long long)list.revision), NULL),
         "items", json_array_n(a, items, n), NULL);
     b->r = r;
     r->bulk = b;

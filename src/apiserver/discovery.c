@@ -2,7 +2,7 @@
 #include "apiserver/internal.h"
 #include <openssl/sha.h>
 
-/* Distinct groups in order of the catalog; the virtual ones behind. */
+/* Distinct groups: Kubernetes' own in the order of their priorities, then the others by name. */
 struct groups {
     const char *name[256];
     size_t n;
@@ -17,6 +17,43 @@ static void group_add(struct groups *g, const char *name)
         g->name[g->n++] = name;
 }
 
+static size_t group_rank(const char *name)
+{
+    static const char *const first[] = {"apiregistration.k8s.io",
+                                        "apps",
+                                        "events.k8s.io",
+                                        "authentication.k8s.io",
+                                        "authorization.k8s.io",
+                                        "autoscaling",
+                                        "batch",
+                                        "certificates.k8s.io",
+                                        "networking.k8s.io",
+                                        "policy",
+                                        "rbac.authorization.k8s.io",
+                                        "storage.k8s.io",
+                                        "admissionregistration.k8s.io",
+                                        "apiextensions.k8s.io",
+                                        "scheduling.k8s.io",
+                                        "coordination.k8s.io",
+                                        "node.k8s.io",
+                                        "discovery.k8s.io",
+                                        "resource.k8s.io",
+                                        "flowcontrol.apiserver.k8s.io"};
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(first) && strcmp(first[i], name) != 0)
+        i++;
+    return i;
+}
+
+static int by_group_rank(const void *x, const void *y)
+{
+    const char *a = *(const char *const *)x, *b = *(const char *const *)y;
+    size_t m = group_rank(a), n = group_rank(b);
+
+    return m != n ? (m < n ? -1 : 1) : strcmp(a, b);
+}
+
 static void groups_of(struct apiserver *s, struct groups *ret)
 {
     ret->n = 0;
@@ -25,6 +62,29 @@ static void groups_of(struct apiserver *s, struct groups *ret)
             group_add(ret, s->kinds.p[i]->info->group);
     for (size_t i = 0; i < s->virtuals.n; i++)
         group_add(ret, s->virtuals.p[i].group);
+    qsort(ret->name, ret->n, sizeof *ret->name, by_group_rank);
+}
+
+/* Items in the order of the member that names them, of which no item has more than one. */
+static int by_name(const void *x, const void *y)
+{
+    static const char *const keys[] = {"name", "resource", "subresource"};
+    const struct json *a = *(const struct json *const *)x, *b = *(const struct json *const *)y;
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        if (json_get(a, keys[i]))
+            return str_cmp(json_str_at(a, keys[i]), json_str_at(b, keys[i]));
+    return 0;
+}
+
+static const struct json *in_order(struct arena *a, const struct json *list)
+{
+    const struct json **p = ARENA_ARRAY(a, const struct json *, json_len(list) + 1);
+
+    for (size_t i = 0; i < json_len(list); i++)
+        p[i] = json_item(list, i);
+    qsort(p, json_len(list), sizeof *p, by_name);
+    return list ? json_array_n(a, p, json_len(list)) : NULL;
 }
 
 struct versions {
@@ -218,7 +278,7 @@ static void resources(struct request *r, const char *group, struct str version)
                 json_object(a, "kind", json_new_z(a, "APIResourceList"), "apiVersion",
                             *group ? json_new_z(a, "v1") : NULL, "groupVersion",
                             json_new_z(a, group_version(group, arena_strdup(a, version), a)),
-                            "resources", list, NULL));
+                            "resources", in_order(a, list), NULL));
 }
 
 static const struct json *group_value(struct request *r, const char *group, bool head)
@@ -284,7 +344,7 @@ static const struct json *aggregated_kind(struct arena *a, const struct kind_inf
                        json_new_z(a, kind_namespaced(k) ? "Namespaced" : "Cluster"),
                        "singularResource", json_new_z(a, k->singular ? k->singular : ""), "verbs",
                        verbs_of(a, k), "shortNames", texts(a, k->short_names), "categories",
-                       texts(a, k->categories), "subresources", list, NULL);
+                       texts(a, k->categories), "subresources", in_order(a, list), NULL);
 }
 
 /* {"name":"virtualmachines/start"} becomes a subresource of its resource, with or without the resource itself. */
@@ -350,8 +410,8 @@ static const struct json *aggregated_group(struct request *r, const char *group)
         if (g)
             res = aggregated_virtual(r, g, v.name[i]);
         list = json_append(a, list,
-                           json_object(a, "version", json_new_z(a, v.name[i]), "resources", res,
-                                       "freshness", json_new_z(a, "Current"), NULL));
+                           json_object(a, "version", json_new_z(a, v.name[i]), "resources",
+                                       in_order(a, res), "freshness", json_new_z(a, "Current"), NULL));
     }
     return json_object(a, "metadata",
                        json_object(a, "name", *group ? json_new_z(a, group) : NULL, NULL),
@@ -405,9 +465,11 @@ static void aggregated(struct request *r, const char *version, bool core)
     exchange_set_header(r->x, "ETag", buf_str(&etag));
     exchange_set_header(r->x, "Vary", STR("Accept"));
     if (str_eq(exchange_header(r->x, "if-none-match"), buf_str(&etag))) {
-        answer_text(r, 304, type, STR(""));
+        r->cache_public = true;
+        answer_text(r, 304, NULL, STR(""));
         return;
     }
+    r->cache_public = true;
     answer_text(r, 200, type, buf_str(&b));
 }
 

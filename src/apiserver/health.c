@@ -87,7 +87,7 @@ bool health_handle(struct request *r)
         AUTO(buf_done) struct buf b = {0};
 
         metrics_write(r->s, &b);
-        answer_text(r, 200, "text/plain; version=0.0.4; charset=utf-8", buf_str(&b));
+        answer_text(r, 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", buf_str(&b));
         return true;
     }
     return false;

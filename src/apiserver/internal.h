@@ -71,6 +71,8 @@ struct request {
     struct str user_agent;
     const char *audit_id; /* of a request over HTTP: the client's own, or a new UUID */
     bool dry_run, pretty;
+    bool cache_public; /* the same for everyone: caches may keep it */
+    bool old_watch; /* by a path that begins with watch/ */
     const char *warnings[32];
     size_t n_warnings;
     int64_t started_ns;
@@ -226,6 +228,7 @@ void update_commit(struct request *r, struct store_object *old_object, const str
                    const struct json *next);
 bool admit(struct request *r, enum admission_op op, const struct json *old,
            const struct json **object);
+bool filled_in_decoding(const struct kind_info *k);
 void create_object(struct request *r, const struct json *object); /* decoded; answers */
 /* Deletes or marks one object. `options` may be NULL. */
 struct delete_options {

@@ -49,6 +49,31 @@ bool read_revision(struct request *r, struct str rv, int64_t *ret)
     return true;
 }
 
+/* Unpadded base64url; bits behind the last byte may be anything. */
+static bool decode_token(struct str token, struct buf *out, struct error *err)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned bits = 0, n = 0;
+
+    for (size_t i = 0; i < token.n; i++) {
+        const char *at = token.p[i] ? strchr(alphabet, token.p[i]) : NULL;
+
+        if (!at)
+            return error_set(err, ERROR_BAD_REQUEST, "illegal base64 data at input byte %zu", i);
+        bits = (bits << 6 | (unsigned)(at - alphabet)) & 0xffff;
+        n += 6;
+        if (n >= 8) {
+            n -= 8;
+            buf_addc(out, (char)(bits >> n & 0xff));
+        }
+    }
+    if (token.n % 4 == 1)
+        return error_set(err, ERROR_BAD_REQUEST, "illegal base64 data at input byte %zu",
+                         token.n - 1);
+    return buf_ok(out, "continue token", err);
+}
+
 /* {"v":"meta.k8s.io/v1","rv":366,"start":"/list-1\u0000"} */
 static bool read_continue(struct request *r, struct str token, struct str prefix, struct page *ret)
 {
@@ -58,12 +83,19 @@ static bool read_continue(struct request *r, struct str token, struct str prefix
     struct str start;
 
     buf_init(&b, 64u << 10);
-    if (!buf_add_base64url_decoded(&b, token, &err)
-        || !json_parse(buf_str(&b), &r->arena, &v, &err)) {
+    if (!decode_token(token, &b, &err) || !json_parse(buf_str(&b), &r->arena, &v, &err)) {
+        unsigned char first = b.n ? (unsigned char)b.p[0] : 0;
+        const char *why = arena_strdup(&r->arena, str_of(error_text(&err)));
+
+        if (b.n && !strchr(" \t\r\n{[\"-0123456789tfn", first)) /* as Go's decoder says it */
+            why = arena_printf(&r->arena,
+                               first >= ' ' && first < 0x7f
+                                   ? "invalid character '%c' looking for beginning of value"
+                                   : "invalid character '\\u%04x' looking for beginning of value",
+                               first);
         answer_status(r, 400, "BadRequest",
                       arena_printf(&r->arena,
-                                   "invalid continue token: continue key is not valid: %s",
-                                   error_text(&err)),
+                                   "invalid continue token: continue key is not valid: %s", why),
                       NULL);
         return false;
     }
@@ -195,13 +227,19 @@ static const struct json *list_meta(struct request *r, const struct store_list *
 {
     struct arena *a = &r->arena;
     const char *token = NULL;
+    const struct json *revision = json_new_f(a, "%lld", (long long)l->revision),
+                      *remaining = NULL;
 
     if (l->next_key && l->n)
         token = continue_token(r, l->revision, prefix, store_object_key(l->p[l->n - 1]), true);
-    return json_object(
-        a, "resourceVersion", json_new_f(a, "%lld", (long long)l->revision), "continue",
-        json_new_z(a, token), "remainingItemCount",
-        token && !filtered && l->remaining > 0 ? json_new_i64(a, l->remaining) : NULL, NULL);
+    if (token && !filtered && l->remaining > 0)
+        remaining = json_new_i64(a, l->remaining);
+    /* Lists of custom resources always say whether there is more. */
+    if (r->kind->dynamic && r->accept.form == FORM_OBJECT)
+        return json_object(a, "continue", json_new_z(a, token ? token : ""), "remainingItemCount",
+                           remaining, "resourceVersion", revision, NULL);
+    return json_object(a, "resourceVersion", revision, "continue", json_new_z(a, token),
+                       "remainingItemCount", remaining, NULL);
 }
 
 /* For callers in this process, and for eyes: as a tree. */

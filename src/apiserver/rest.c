@@ -523,7 +523,8 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
                                       *r->kind->info->group
                                           ? json_new_z(&r->arena, r->kind->info->group)
                                           : NULL,
-                                      "kind", json_new_z(&r->arena, r->kind->info->plural), NULL));
+                                      "kind", json_new_z(&r->arena, r->kind->info->plural), "uid",
+                                      r->deleted ? json_at(r->deleted, "metadata/uid") : NULL, NULL));
         else if (r->answer_plain)
             answer_status(r, code, NULL, NULL, NULL);
         else

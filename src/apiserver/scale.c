@@ -127,7 +127,9 @@ void rest_scale(struct request *r)
         return;
     }
     v = json_with_at(a, v, p.spec, json_new_i64(a, replicas));
-    v = json_with_at(a, v, "metadata/resourceVersion", json_at(body, "metadata/resourceVersion"));
+    /* Without a version it is the current one that is meant. */
+    if (!str_empty(json_str_at(body, "metadata/resourceVersion")))
+        v = json_with_at(a, v, "metadata/resourceVersion", json_at(body, "metadata/resourceVersion"));
     r->answer_with = answer_scale;
     update_commit(r, o, store_object_json(o, a), v);
     store_object_unref(o);

@@ -143,7 +143,7 @@ static bool method_verb(struct request *r, enum http_method m)
     case HTTP_GET:
     case HTTP_HEAD:
         r->verb = r->name.p ? VERB_GET : VERB_LIST;
-        if (query_true(r, "watch") && (!r->subresource.p))
+        if ((query_true(r, "watch") || r->old_watch) && (!r->subresource.p))
             r->verb = VERB_WATCH;
         return true;
     case HTTP_POST:
@@ -349,13 +349,22 @@ static struct str method_name(struct request *r)
     return str_of(name);
 }
 
+/* /api/v1/watch/namespaces/x/pods[/name]: how watches were asked for before ?watch=1. */
+static struct str old_watch(struct request *r, struct str rest)
+{
+    if (!str_starts(rest, STR("watch/")))
+        return rest;
+    r->old_watch = true;
+    return str_skip(rest, strlen("watch/"));
+}
+
 static void route(struct request *r)
 {
     struct str path = r->path, rest, group, version;
     struct access want;
 
     if (str_starts(path, STR("/api/v1/")) && path.n > 8) {
-        resource_request(r, STR(""), STR("v1"), str_skip(path, 8));
+        resource_request(r, STR(""), STR("v1"), old_watch(r, str_skip(path, 8)));
         return;
     }
     if (str_starts(path, STR("/apis/"))) {
@@ -364,7 +373,7 @@ static void route(struct request *r)
             && !str_empty(rest)) {
             if (virtual_handle(r, group, version, rest))
                 return;
-            resource_request(r, group, version, rest);
+            resource_request(r, group, version, old_watch(r, rest));
             return;
         }
     }

@@ -184,21 +184,28 @@ void update_commit(struct request *r, struct store_object *old_object, const str
     int64_t revision = store_object_revision(old_object);
     struct str key = kind_key(k, r->ns, r->name, a);
     struct store_object *visible;
+    const struct json *owned;
     bool flushed;
 
     if (!preconditions(r, old, next))
         return;
     next = keep_meta(a, old, next);
     next = split_status(r, old, next);
-    if (!finalizers_ok(r, old, next) || !admit(r, ADMIT_UPDATE, old, &next))
+    if (!finalizers_ok(r, old, next))
+        return;
+    owned = next; /* what admission changes is nobody's */
+    if (!admit(r, ADMIT_UPDATE, old, &next))
         return;
     next = keep_meta(a, old, next);
     if (kind_has_generation(k, r->kind->dynamic) && spec_changed(a, old, next))
         next = json_with_at(a, next, "metadata/generation",
                             json_new_i64(a, json_i64_at(old, "metadata/generation", 0) + 1));
-    next = object_order(a, k, next);
-    if (!r->applied)
-        next = fields_updated(r, old, next);
+    if (!r->applied) {
+        owned = filled_in_decoding(k) ? next : owned;
+        owned = fields_updated(r, old, object_order(a, k, owned));
+        next = json_with_at(a, next, "metadata/managedFields",
+                            json_at(owned, "metadata/managedFields"));
+    }
     next = object_order(a, k, next);
     if (may_vanish(k, next)) {
         r->deleted = next;

@@ -363,7 +363,7 @@ class Session:
             return doc | {'groups': [g for g in doc['groups'] if g['name'] in self.groups]}
         if doc.get('kind') == 'APIResourceList':
             return doc | {'resources': [r for r in doc['resources']
-                                        if (doc['groupVersion'], r['name'].split('/')[0]) not in self.unserved]}
+                                        if (doc['groupVersion'], r['name']) not in self.unserved]}
         if doc.get('kind') == 'Table':
             return doc | {'rows': [r for r in doc['rows'] if not r['cells'][0].startswith('d1-')]}  # the pod of a Deployment
         return doc
@@ -426,11 +426,11 @@ def protobuf_diff(want, got):
 
 
 def resources(doc, group_version):
-    return {(group_version, r['name'].split('/')[0]) for r in doc.get('resources', [])}
+    return {(group_version, r['name']) for r in doc.get('resources', [])}
 
 
 def unserved_kinds(server, data):
-    """(group/version, plural) that the recorded server had and this one has not."""
+    """(group/version, plural or plural/subresource) that the recorded server had and this one has not."""
     missing = set()
     folder = os.path.join(data, 'k8s-openapi')
     for name in os.listdir(folder):
@@ -494,6 +494,8 @@ def main():
                         print('the server ended badly')
                         differ += 1
                     server.start()
+                    newest = json.loads(server.call('GET', NS + '/configmaps?limit=1', {})[2])['metadata']['resourceVersion']
+                    session.newest = int(newest)
                 if chosen and not any(x.key == c or (len(c) == 2 and x.key.startswith(c)) for c in chosen):
                     continue
                 left = [p for p in problems if not accepted(rules, x.key, p[0])]
@@ -507,7 +509,9 @@ def main():
     if ended != 0:
         print(f'the server ended with {ended}')
         differ += 1
-    for kind in sorted('%s (%s)' % (plural, gv) for gv, plural in session.unserved):
+    whole = {k for k in session.unserved if '/' not in k[1]}
+    for kind in sorted('%s (%s)' % (plural, gv) for gv, plural in session.unserved
+                       if '/' not in plural or (gv, plural.split('/')[0]) not in whole):
         print(f'not served here: {kind}' + (f': {", ".join(skipped[kind])}' if kind in skipped else ''))
     stale = [] if chosen else [r for r in rules if not r[3]]
     for key, what, *_ in stale:
