@@ -8,48 +8,90 @@
 #include "apiserver/internal.h"
 #include "base/log.h"
 
+/* Objects that have owners. There may be tens of thousands of them, so each is two small blocks: what it is and where it
+ * lies is read from the store's object. */
 struct dependent {
-    char *key; /* of the store */
-    char *group, *plural, *ns, *name, *uid;
-    VEC(char *) owners;
+    struct store_object *object; /* a reference: the current one, so it costs nothing */
+    struct link *links;
 };
 
-struct owner {
-    VEC(struct dependent *) dependents;
+/* One of its owners. Dependents of the same owner hang together; the map holds the first. */
+struct link {
+    struct dependent *dependent;
+    struct link *more; /* of the same dependent */
+    struct link *next, *prev;
+    uint8_t n;
+    char uid[]; /* as owner_key() writes it */
 };
 
 struct gc {
     struct apiserver *s;
     struct store_watch *watch;
     struct map objects; /* store key → struct dependent */
-    struct map owners;  /* uid → struct owner */
-    struct loop_defer work;
+    struct map owners;  /* uid → struct link; both borrow their keys */
+    struct loop_defer work, first;
+    struct store_list all; /* at the start: not yet looked at from `at` on */
+    size_t at;
     VEC(char *) queue; /* uids of owners to look at */
     VEC(char *) check; /* store keys of dependents to look at */
 };
+
+#define UID_MAX 64
+#define FIRST_BYTES (256u << 10) /* of text, in one turn */
+
+static int nibble(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* A UUID in 16 bytes, anything else as it is. */
+static struct str owner_key(struct str uid, char to[UID_MAX])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; uid.n == 36 && i < uid.n; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        int hi = nibble(uid.p[i]), lo = dash || i + 1 == uid.n ? -1 : nibble(uid.p[i + 1]);
+
+        if (dash ? uid.p[i] != '-' : hi < 0 || lo < 0)
+            return str_take(uid, UID_MAX);
+        if (!dash) {
+            to[n++] = (char)(hi << 4 | lo);
+            i++;
+        }
+    }
+    return n ? str_n(to, n) : str_take(uid, UID_MAX);
+}
+
+static struct link *first_of(const struct gc *g, struct str uid)
+{
+    char raw[UID_MAX];
+
+    return map_get(&g->owners, owner_key(uid, raw));
+}
 
 static void dependent_free(void *p)
 {
     struct dependent *d = p;
 
-    for (size_t i = 0; i < d->owners.n; i++)
-        free(d->owners.p[i]);
-    vec_done(&d->owners);
-    free(d->key);
-    free(d->group);
-    free(d->plural);
-    free(d->ns);
-    free(d->name);
-    free(d->uid);
+    for (struct link *l = d->links, *more; l; l = more) {
+        more = l->more;
+        free(l);
+    }
+    store_object_unref(d->object);
     free(d);
 }
 
-static void owner_free(void *p)
+static void unlink_owner(struct gc *g, struct link *l)
 {
-    struct owner *o = p;
-
-    vec_done(&o->dependents);
-    free(o);
+    if (l->next)
+        l->next->prev = l->prev;
+    if (l->prev)
+        l->prev->next = l->next;
+    else if (l->next)
+        map_set_borrowed(&g->owners, str_n(l->next->uid, l->n), l->next);
+    else
+        map_del(&g->owners, str_n(l->uid, l->n));
 }
 
 static void forget(struct gc *g, struct str key)
@@ -58,17 +100,8 @@ static void forget(struct gc *g, struct str key)
 
     if (!d)
         return;
-    for (size_t i = 0; i < d->owners.n; i++) {
-        struct owner *o = map_get(&g->owners, str_of(d->owners.p[i]));
-
-        for (size_t j = 0; o && j < o->dependents.n; j++)
-            if (o->dependents.p[j] == d) {
-                o->dependents.p[j] = o->dependents.p[--o->dependents.n];
-                break;
-            }
-        if (o && o->dependents.n == 0)
-            owner_free(map_del(&g->owners, str_of(d->owners.p[i])));
-    }
+    for (struct link *l = d->links; l; l = l->more)
+        unlink_owner(g, l);
     dependent_free(d);
 }
 
@@ -84,36 +117,36 @@ static bool key_parts(struct str key, struct str part[4])
     return true;
 }
 
-static void remember(struct gc *g, struct str key, const struct json *o, const struct json *refs)
+static void remember(struct gc *g, struct store_object *object, const struct json *refs)
 {
     struct dependent *d = NEW(struct dependent);
-    struct str part[4];
+    char raw[UID_MAX];
 
-    if (!key_parts(key, part)) {
-        free(d);
-        return;
-    }
-    d->key = str_dup(key);
-    d->group = str_is(part[0], "core") ? xstrdup("") : str_dup(part[0]);
-    d->plural = str_dup(part[1]);
-    d->ns = str_is(part[2], "-") ? NULL : str_dup(part[2]);
-    d->name = str_dup(part[3]);
-    d->uid = str_dup(meta_uid(o));
+    d->object = store_object_ref(object);
     json_each_item(ref, refs) {
-        struct str uid = json_str_at(ref, "uid");
-        struct owner *owner;
+        struct str uid = owner_key(json_str_at(ref, "uid"), raw);
+        struct link *l, *first;
 
         if (str_empty(uid))
             continue;
-        owner = map_get(&g->owners, uid);
-        if (!owner) {
-            owner = NEW(struct owner);
-            map_set(&g->owners, uid, owner);
+        l = xcalloc(1, sizeof *l + uid.n);
+        l->dependent = d;
+        l->n = (uint8_t)uid.n;
+        memcpy(l->uid, uid.p, uid.n);
+        l->more = d->links;
+        d->links = l;
+        first = map_get(&g->owners, uid);
+        if (first) {
+            l->prev = first;
+            l->next = first->next;
+            first->next = l;
+            if (l->next)
+                l->next->prev = l;
+        } else {
+            map_set_borrowed(&g->owners, str_n(l->uid, l->n), l);
         }
-        vec_push(&owner->dependents, d);
-        vec_push(&d->owners, str_dup(uid));
     }
-    map_set(&g->objects, key, d);
+    map_set_borrowed(&g->objects, store_object_key(object), d);
 }
 
 static void run(struct loop_defer *d);
@@ -130,19 +163,23 @@ static void queue_check(struct gc *g, struct str key)
     loop_defer(g->s->loop, &g->work, run);
 }
 
-static const struct json *owner_of(struct gc *g, const struct json *ref, struct str ns,
-                                   struct arena *a, struct served **ret_kind)
+/* The living owner, a reference; its UID is known without looking inside. */
+static struct store_object *owner_of(struct gc *g, const struct json *ref, struct str ns,
+                                     struct arena *a, struct served **ret_kind)
 {
     struct served *k = catalog_by_kind(g->s, meta_group(json_str_at(ref, "apiVersion"), NULL),
                                        json_str_at(ref, "kind"));
-    const struct json *o;
+    struct store_object *o;
 
     *ret_kind = k;
     if (!k)
         return NULL;
-    o = apiserver_peek(g->s, k->info->group, k->info->plural,
-                       kind_namespaced(k->info) ? ns : STR_NONE, json_str_at(ref, "name"), a);
-    return o && str_eq(meta_uid(o), json_str_at(ref, "uid")) ? o : NULL;
+    o = store_get_pending(g->s->store, kind_key(k->info, kind_namespaced(k->info) ? ns : STR_NONE,
+                                                json_str_at(ref, "name"), a));
+    if (o && str_eq(store_object_uid(o), json_str_at(ref, "uid")))
+        return o;
+    store_object_unref(o);
+    return NULL;
 }
 
 static void ignore(void *user, const struct client_response *r)
@@ -153,29 +190,35 @@ static void ignore(void *user, const struct client_response *r)
         log_warning("gc", "%s", error_text(r->err));
 }
 
-static struct client_request request_for(struct gc *g, const struct dependent *d)
+/* ret->group and its like are in the arena. */
+static struct client_request request_for(struct gc *g, struct str key, struct arena *a)
 {
-    struct served *k = catalog_find(g->s, str_of(d->group), STR_NONE, str_of(d->plural));
+    struct str part[4] = {STR_NONE, STR_NONE, STR_NONE, STR_NONE};
+    struct served *k;
 
+    (void)!key_parts(key, part); /* all keys of the API server have them */
+    if (str_is(part[0], "core"))
+        part[0] = STR("");
+    k = catalog_find(g->s, part[0], STR_NONE, part[1]);
     return (struct client_request){
-        .group = d->group,
+        .group = arena_strdup(a, part[0]),
         .version = k ? (k->info->versions ? k->info->versions[0] : k->info->version) : "v1",
-        .plural = d->plural,
-        .ns = str_of(d->ns),
-        .name = str_of(d->name),
+        .plural = arena_strdup(a, part[1]),
+        .ns = str_is(part[2], "-") ? STR_NONE : arena_str(a, part[2]),
+        .name = arena_str(a, part[3]),
     };
 }
 
 static void delete_dependent(struct gc *g, const struct dependent *d, const char *policy)
 {
     struct arena a = {0};
-    struct client_request q = request_for(g, d);
+    struct client_request q = request_for(g, store_object_key(d->object), &a);
 
     q.verb = CLIENT_DELETE;
-    q.body =
-        json_object(&a, "kind", json_new_z(&a, "DeleteOptions"), "apiVersion", json_new_z(&a, "v1"),
-                    "propagationPolicy", json_new_z(&a, policy), "preconditions",
-                    json_object(&a, "uid", json_new_z(&a, d->uid), NULL), NULL);
+    q.body = json_object(
+        &a, "kind", json_new_z(&a, "DeleteOptions"), "apiVersion", json_new_z(&a, "v1"),
+        "propagationPolicy", json_new_z(&a, policy), "preconditions",
+        json_object(&a, "uid", json_new_str(&a, store_object_uid(d->object)), NULL), NULL);
     client_call(g->s->self, &q, ignore, g);
     arena_done(&a);
 }
@@ -184,7 +227,7 @@ static void drop_reference(struct gc *g, const struct dependent *d, const struct
                            struct str uid)
 {
     struct arena a = {0};
-    struct client_request q = request_for(g, d);
+    struct client_request q = request_for(g, store_object_key(d->object), &a);
     const struct json *refs = json_array(&a, NULL);
 
     json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
@@ -193,8 +236,8 @@ static void drop_reference(struct gc *g, const struct dependent *d, const struct
     }
     q.verb = CLIENT_PATCH_MERGE;
     q.body = json_object(&a, "metadata",
-                         json_object(&a, "uid", json_new_z(&a, d->uid), "ownerReferences",
-                                     json_len(refs) ? refs : json_null(), NULL),
+                         json_object(&a, "uid", json_new_str(&a, store_object_uid(d->object)),
+                                     "ownerReferences", json_len(refs) ? refs : json_null(), NULL),
                          NULL);
     client_call(g->s->self, &q, ignore, g);
     arena_done(&a);
@@ -202,7 +245,7 @@ static void drop_reference(struct gc *g, const struct dependent *d, const struct
 
 static const struct json *peek(struct gc *g, const struct dependent *d, struct arena *a)
 {
-    struct store_object *o = store_get_pending(g->s->store, str_of(d->key));
+    struct store_object *o = store_get_pending(g->s->store, store_object_key(d->object));
     const struct json *v = o ? store_object_json(o, a) : NULL;
 
     store_object_unref(o);
@@ -216,19 +259,23 @@ static void look_at(struct gc *g, const struct dependent *d)
     struct arena a = {0};
     const struct json *o = peek(g, d, &a), *gone = NULL;
     bool living = false, waiting = false;
+    struct str part[4] = {STR_NONE, STR_NONE, STR_NONE, STR_NONE};
 
+    (void)!key_parts(store_object_key(d->object), part);
     json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
         struct served *k;
-        const struct json *owner = owner_of(g, ref, str_of(d->ns), &a, &k);
+        struct store_object *owner = owner_of(g, ref, part[2], &a, &k);
 
         if (!k)
             living = true;
         else if (!owner)
             gone = ref;
-        else if (meta_has_finalizer(owner, "foregroundDeletion"))
+        else if (store_object_mentions(owner, STR("foregroundDeletion"))
+                 && meta_has_finalizer(store_object_json(owner, &a), "foregroundDeletion"))
             waiting = true;
         else
             living = true;
+        store_object_unref(owner);
     }
     if (o && (gone || waiting) && !living && !meta_deleting(o))
         delete_dependent(g, d,
@@ -239,11 +286,10 @@ static void look_at(struct gc *g, const struct dependent *d)
     arena_done(&a);
 }
 
-static void release_owner(struct gc *g, const struct dependent *self, const struct json *o,
-                          const char *finalizer)
+static void release_owner(struct gc *g, struct str key, const struct json *o, const char *finalizer)
 {
     struct arena a = {0};
-    struct client_request q = request_for(g, self);
+    struct client_request q = request_for(g, key, &a);
     const struct json *left = json_array(&a, NULL);
 
     json_each_item(f, json_at(o, "metadata/finalizers")) {
@@ -262,18 +308,15 @@ static void release_owner(struct gc *g, const struct dependent *self, const stru
 /* An owner that is being deleted in the foreground or orphans its dependents. */
 static void look_at_deleting(struct gc *g, struct str key, const struct json *o)
 {
-    struct owner *owner = map_get(&g->owners, meta_uid(o));
     bool foreground = meta_has_finalizer(o, "foregroundDeletion"),
          orphan = meta_has_finalizer(o, "orphan");
-    struct str part[4];
-    struct dependent self = {0};
     size_t blocking = 0;
 
     if (!foreground && !orphan)
         return;
-    for (size_t i = 0; owner && i < owner->dependents.n; i++) {
+    for (const struct link *l = first_of(g, meta_uid(o)); l; l = l->next) {
         struct arena a = {0};
-        const struct dependent *d = owner->dependents.p[i];
+        const struct dependent *d = l->dependent;
         const struct json *dep = peek(g, d, &a);
 
         json_each_item(ref, json_at(dep, "metadata/ownerReferences")) {
@@ -284,22 +327,13 @@ static void look_at_deleting(struct gc *g, struct str key, const struct json *o)
                 drop_reference(g, d, dep, meta_uid(o));
             } else {
                 blocking += json_bool_at(ref, "blockOwnerDeletion", false);
-                queue_check(g, str_of(d->key));
+                queue_check(g, store_object_key(d->object));
             }
         }
         arena_done(&a);
     }
-    if (blocking || !key_parts(key, part))
-        return;
-    self.group = str_is(part[0], "core") ? xstrdup("") : str_dup(part[0]);
-    self.plural = str_dup(part[1]);
-    self.ns = str_is(part[2], "-") ? NULL : str_dup(part[2]);
-    self.name = str_dup(part[3]);
-    release_owner(g, &self, o, foreground ? "foregroundDeletion" : "orphan");
-    free(self.group);
-    free(self.plural);
-    free(self.ns);
-    free(self.name);
+    if (!blocking)
+        release_owner(g, key, o, foreground ? "foregroundDeletion" : "orphan");
 }
 
 static void run(struct loop_defer *defer)
@@ -308,10 +342,9 @@ static void run(struct loop_defer *defer)
 
     while (g->queue.n) {
         char *uid = g->queue.p[--g->queue.n];
-        struct owner *o = map_get(&g->owners, str_of(uid));
 
-        for (size_t i = 0; o && i < o->dependents.n; i++)
-            vec_push(&g->check, xstrdup(o->dependents.p[i]->key));
+        for (const struct link *l = first_of(g, str_of(uid)); l; l = l->next)
+            vec_push(&g->check, str_dup(store_object_key(l->dependent->object)));
         free(uid);
     }
     while (g->check.n) {
@@ -324,13 +357,14 @@ static void run(struct loop_defer *defer)
     }
 }
 
-static void see(struct gc *g, struct str key, const struct json *o)
+static void see(struct gc *g, struct store_object *object, const struct json *o)
 {
     const struct json *refs = json_at(o, "metadata/ownerReferences");
+    struct str key = store_object_key(object);
 
     forget(g, key);
     if (json_len(refs)) {
-        remember(g, key, o, refs);
+        remember(g, object, refs);
         queue_check(g, key);
     }
     if (meta_deleting(o))
@@ -347,12 +381,25 @@ static void wake_owners(struct gc *g, struct str key, const struct json *o)
     json_each_item(ref, json_at(o, "metadata/ownerReferences")) {
         struct arena a = {0};
         struct served *k;
-        const struct json *owner = owner_of(g, ref, part[2], &a, &k);
+        struct store_object *owner = owner_of(g, ref, part[2], &a, &k);
 
-        if (owner && meta_deleting(owner))
-            look_at_deleting(g, kind_key(k->info, part[2], meta_name(owner), &a), owner);
+        if (owner && store_object_mentions(owner, STR("deletionTimestamp"))) {
+            const struct json *v = store_object_json(owner, &a);
+
+            if (meta_deleting(v))
+                look_at_deleting(g, store_object_key(owner), v);
+        }
+        store_object_unref(owner);
         arena_done(&a);
     }
+}
+
+/* Without owners, now and before, and not being deleted: most objects, most of the time. Nothing is parsed for it. */
+static bool of_no_concern(struct gc *g, const struct store_event *e)
+{
+    return e->type != STORE_DELETED && !map_get(&g->objects, store_object_key(e->object))
+           && !store_object_mentions(e->object, STR("\"ownerReferences\":"))
+           && !store_object_mentions(e->object, STR("\"deletionTimestamp\":"));
 }
 
 static bool gc_changed(void *user, const struct store_event *e)
@@ -363,7 +410,7 @@ static bool gc_changed(void *user, const struct store_event *e)
     const struct json *o;
 
     /* Events own nothing and are owned by nobody. */
-    if (str_starts(key, STR("/registry/core/events/")))
+    if (str_starts(key, STR("/registry/core/events/")) || of_no_concern(g, e))
         return true;
     o = store_object_json(e->object, &a);
     if (e->type == STORE_DELETED) {
@@ -378,33 +425,51 @@ static bool gc_changed(void *user, const struct store_event *e)
                          json_at(o, "metadata/ownerReferences")))
                 wake_owners(g, key, was);
         }
-        see(g, key, o);
+        see(g, e->object, o);
     }
     arena_done(&a);
     return true;
 }
 
+/* What was there at the start, in turns: the server is ready meanwhile. Whatever has changed since has its own event. */
+static void first_look(struct loop_defer *defer)
+{
+    struct gc *g = container_of(defer, struct gc, first);
+    size_t looked = 0;
+
+    while (g->at < g->all.n && looked < FIRST_BYTES) {
+        struct store_object *o = g->all.p[g->at++];
+        struct arena a = {0};
+        struct store_object *now = store_get(g->s->store, store_object_key(o));
+
+        looked += 2000;
+        if (now == o && !str_starts(store_object_key(o), STR("/registry/core/events/"))) {
+            looked += store_object_size(o);
+            if (store_object_mentions(o, STR("\"ownerReferences\":"))
+                || store_object_mentions(o, STR("\"deletionTimestamp\":")))
+                see(g, o, store_object_json(o, &a));
+        }
+        store_object_unref(now);
+        arena_done(&a);
+    }
+    if (g->at < g->all.n)
+        loop_defer(g->s->loop, &g->first, first_look);
+    else
+        store_list_done(&g->all);
+}
+
 struct gc *gc_new(struct apiserver *s)
 {
     struct gc *g = NEW(struct gc);
-    AUTO(store_list_done) struct store_list list = {0};
     AUTO(error_clear) struct error err = {0};
 
     g->s = s;
-    if (store_list(s->store, STR("/registry/"), STR_NONE, 0, 0, NULL, NULL, &list, &err)) {
-        for (size_t i = 0; i < list.n; i++) {
-            struct arena a = {0};
-            struct str key = store_object_key(list.p[i]);
-
-            if (!str_starts(key, STR("/registry/core/events/")))
-                see(g, key, store_object_json(list.p[i], &a));
-            arena_done(&a);
-        }
+    if (store_list(s->store, STR("/registry/"), STR_NONE, 0, 0, NULL, NULL, &g->all, &err))
         g->watch =
-            store_watch_start(s->store, STR("/registry/"), list.revision, gc_changed, g, &err);
-    }
+            store_watch_start(s->store, STR("/registry/"), g->all.revision, gc_changed, g, &err);
     if (!g->watch)
         log_error("gc", "%s", error_text(&err));
+    loop_defer(s->loop, &g->first, first_look);
     return g;
 }
 
@@ -414,13 +479,15 @@ void gc_free(struct gc *g)
         return;
     store_watch_stop(g->watch);
     loop_defer_cancel(&g->work);
+    loop_defer_cancel(&g->first);
+    store_list_done(&g->all);
     for (size_t i = 0; i < g->queue.n; i++)
         free(g->queue.p[i]);
     vec_done(&g->queue);
     for (size_t i = 0; i < g->check.n; i++)
         free(g->check.p[i]);
     vec_done(&g->check);
+    map_done(&g->owners);
     map_done_with(&g->objects, dependent_free);
-    map_done_with(&g->owners, owner_free);
     free(g);
 }

@@ -291,6 +291,14 @@ void store_object_text(const struct store_object *o, struct buf *out)
         out->overflow = true;
 }
 
+bool store_object_mentions(const struct store_object *o, struct str bytes)
+{
+    AUTO(buf_done) struct buf text = {0};
+
+    store_object_text(o, &text);
+    return memmem(text.p, text.n, bytes.p, bytes.n) != NULL;
+}
+
 const struct json *store_object_json(const struct store_object *o, struct arena *a)
 {
     char *to = arena_alloc_bytes(a, object_text_max(o) + 1);

@@ -42,6 +42,8 @@ size_t store_object_size(const struct store_object *o); /* of its text, about */
 size_t store_object_pinned(const struct store_object *o);
 /* Appends the object's JSON text, metadata.resourceVersion filled in. */
 void store_object_text(const struct store_object *o, struct buf *out);
+/* Whether its text has these bytes, at any place: a look that parses nothing before one that does. */
+bool store_object_mentions(const struct store_object *o, struct str bytes);
 /* Parses it into the arena (resourceVersion filled in). Never fails for an object that the store holds. */
 const struct json *store_object_json(const struct store_object *o, struct arena *a);
 
