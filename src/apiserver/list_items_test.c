@@ -341,12 +341,50 @@ static void what_slow_lists_hold_is_bounded(void **state)
     assert_false(whole);
 }
 
+static size_t count(const char *text)
+{
+    size_t n = 0;
+
+    for (const char *at = w.got.p; at && (at = strstr(at, text)) != NULL; at++)
+        n++;
+    return n;
+}
+
+/* More than a watcher may have queued: sent as it reads, then the mark, then what has changed since. */
+static void a_watch_begins_with_many_objects(void **state)
+{
+    const char *mark, *change;
+
+    (void)state;
+    put_all(CLIENT_CREATE, 60, 100 << 10, "old");
+    ask(PATH "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&"
+             "allowWatchBookmarks=true",
+        "application/json");
+    put_all(CLIENT_UPDATE, 1, 10, "new");
+    for (int i = 0; i < 20000 && count("MODIFIED") == 0; i++) {
+        char piece[65536];
+        ssize_t n = recv(w.peer, piece, sizeof piece, 0);
+
+        assert_true(n != 0);
+        if (n > 0)
+            buf_add(&w.got, piece, (size_t)n);
+        else
+            loop_turn(w.loop, MILLIS(1));
+    }
+    assert_int_equal(count("{\"type\":\"ADDED\""), 61); /* and kube-root-ca.crt */
+    mark = strstr(w.got.p, "k8s.io/initial-events-end");
+    change = strstr(w.got.p, "{\"type\":\"MODIFIED\"");
+    assert_true(mark && change && mark < change);
+    assert_int_equal(count("\"text\":\"new\""), 1);
+}
+
 static void lists_end_with_the_server(void **state)
 {
     (void)state;
     put_all(CLIENT_CREATE, OBJECTS, FILLER, "old");
     ask(PATH, "application/json");
     ask(PATH "?labelSelector=app%3Dx", TABLE);
+    ask(PATH "?watch=true", "application/json");
 }
 
 int main(void)
@@ -356,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(selectors_and_pages_agree_with_the_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(a_list_shows_one_state_whatever_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(what_slow_lists_hold_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_watch_begins_with_many_objects, setup, teardown),
         cmocka_unit_test_setup_teardown(lists_end_with_the_server, setup, teardown),
     };
 

@@ -3,13 +3,18 @@
  * A watcher gets its initial objects (when it asked for them) and then every change below its prefix in revision
  * order. The event type is the watcher's own: an object that leaves its selector is DELETED for it. What is sent is a
  * block of bytes that all watchers of the same form share: the events serialized last are kept in a small ring. A
- * watcher that does not read is cut off. */
+ * watcher that does not read is cut off.
+ *
+ * The first objects of a watch may be many: over HTTP they are sent as the reader takes them, and the changes since are
+ * read from history behind them. */
 #include "apiserver/internal.h"
 #include "apiserver/protobuf.h"
 #include "apiserver/watch.h"
 
 #define BOOKMARK_NS SECONDS(60)
 #define SHARED_EVENTS 32
+#define INITIAL_NS SECONDS(60) /* so long may its first objects take a reader */
+#define INITIAL_TREES 64       /* of them in one turn, when each is parsed */
 
 struct watcher {
     struct apiserver *s;
@@ -23,8 +28,11 @@ struct watcher {
     struct watch_sink sink; /* of a local watcher */
     int64_t revision;       /* the last that was seen */
     bool bookmarks, initial_end, table_started, ended;
-    const char *gone; /* local: the reason of an early end */
-    struct store_list initial;
+    const char *gone;          /* local: the reason of an early end */
+    struct store_list initial; /* not yet sent from initial_at on */
+    size_t initial_at;
+    int64_t since_ns;
+    struct str prefix;
 };
 
 struct shared_event {
@@ -85,6 +93,7 @@ static void finish(struct loop_defer *d)
     w->ended = true;
     if (w->x) {
         w->x->closed = NULL;
+        w->x->writable = NULL;
         w->x->user = NULL;
         exchange_end(w->x);
     } else if (w->sink.ended) {
@@ -101,6 +110,7 @@ static void end_later(struct watcher *w)
 {
     store_watch_stop(w->watch);
     w->watch = NULL;
+    loop_defer_cancel(&w->starting);
     loop_defer(w->s->loop, &w->closing, finish);
 }
 
@@ -108,7 +118,7 @@ static void timed_out(struct loop_timer *t)
 {
     struct watcher *w = container_of(t, struct watcher, timeout);
 
-    if (w->bookmarks && w->x)
+    if (w->bookmarks && w->x && w->watch)
         watch_bookmark(w, false);
     end_later(w);
 }
@@ -199,6 +209,13 @@ static bool stored_version(const struct request *r)
            && !kind_is(k, "events.k8s.io", "events");
 }
 
+static void write_event(struct buf *b, const char *type, const struct store_object *o)
+{
+    buf_addf(b, "{\"type\":\"%s\",\"object\":", type);
+    store_object_text(o, b);
+    buf_adds(b, "}\n");
+}
+
 static bool deliver(struct watcher *w, const char *type, struct store_object *o,
                     struct shared_event *shared)
 {
@@ -222,19 +239,24 @@ static bool deliver(struct watcher *w, const char *type, struct store_object *o,
         arena_done(&a);
         return w->sink.event != NULL;
     }
-    if (r->accept.form == FORM_OBJECT && !r->accept.protobuf && stored_version(r) && shared && shared->object == o) {
+    if (r->accept.form == FORM_OBJECT && !r->accept.protobuf && stored_version(r) && shared
+        && shared->object == o) {
         if (!shared->block || shared->kind != r->kind->info || strcmp(shared->type, type) != 0) {
             AUTO(buf_done) struct buf b = {0};
 
             block_unref(shared->block);
-            buf_addf(&b, "{\"type\":\"%s\",\"object\":", type);
-            store_object_text(o, &b);
-            buf_adds(&b, "}\n");
+            write_event(&b, type, o);
             shared->block = block_new(buf_str(&b));
             shared->kind = r->kind->info;
             shared->type = type;
         }
         return send_block(w, shared->block);
+    }
+    if (r->accept.form == FORM_OBJECT && !r->accept.protobuf && stored_version(r)) {
+        AUTO(buf_done) struct buf b = {0};
+
+        write_event(&b, type, o);
+        return send_text(w, buf_str(&b));
     }
     {
         struct arena a = {0};
@@ -307,7 +329,8 @@ void watch_bookmark(struct watcher *w, bool initial_end)
 {
     struct request *r = w->r;
     struct arena a = {0};
-    int64_t rev = store_revision(w->s->store);
+    /* Of what it has been told: there may be changes that it gets in a later turn. */
+    int64_t rev = w->watch ? store_watch_revision(w->watch) : w->revision;
     const struct json *v, *meta;
 
     meta = json_object(
@@ -356,24 +379,84 @@ static void send_gone(struct watcher *w, const char *message)
     end_later(w);
 }
 
+static bool initial_matches(const struct watcher *w, const struct store_object *o)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    return selection_is_empty(w->sel)
+           || selection_matches(
+               w->sel, present_as(w->r->kind->info, w->r->version, store_object_json(o, &a), &a));
+}
+
 static bool send_initial(struct watcher *w)
 {
-    bool all = selection_is_empty(w->sel);
-
-    for (size_t i = 0; i < w->initial.n; i++) {
-        struct arena a = {0};
-        bool ok =
-            all
-            || selection_matches(w->sel, present_as(w->r->kind->info, w->r->version,
-                                                    store_object_json(w->initial.p[i], &a), &a));
-
-        arena_done(&a);
-        if (ok && !deliver(w, "ADDED", w->initial.p[i], NULL))
+    for (size_t i = 0; i < w->initial.n; i++)
+        if (initial_matches(w, w->initial.p[i]) && !deliver(w, "ADDED", w->initial.p[i], NULL))
             return false;
-    }
     w->revision = w->initial.revision;
     store_list_done(&w->initial);
     return true;
+}
+
+static void start(struct watcher *w, struct str prefix, int64_t from);
+
+static void initial_turn(struct loop_defer *d);
+
+/* What of its first objects the reader has room for. */
+static void pump_initial(struct watcher *w)
+{
+    bool trees =
+        w->r->accept.form != FORM_OBJECT || w->r->accept.protobuf || !selection_is_empty(w->sel);
+    size_t done = 0;
+
+    if (loop_now_ns(w->s->loop) - w->since_ns > INITIAL_NS) {
+        w->x->closed = NULL;
+        w->x->user = NULL;
+        exchange_abort(w->x);
+        w->x = NULL;
+        end_later(w);
+        return;
+    }
+    for (; w->initial_at < w->initial.n; done++) {
+        struct store_object *o = w->initial.p[w->initial_at];
+
+        if (exchange_queued(w->x) >= EXCHANGE_HIGH_WATER)
+            return; /* `writable` follows */
+        if (done >= INITIAL_TREES && trees) {
+            loop_defer(w->s->loop, &w->starting, initial_turn);
+            return;
+        }
+        w->initial.p[w->initial_at++] = NULL;
+        if (initial_matches(w, o) && !deliver(w, "ADDED", o, NULL)) {
+            store_object_unref(o);
+            end_later(w);
+            return;
+        }
+        store_object_unref(o);
+    }
+    w->x->writable = NULL;
+    w->revision = w->initial.revision;
+    store_list_done(&w->initial);
+    w->initial = (struct store_list){0};
+    if (query_true(w->r, "sendInitialEvents") && w->bookmarks)
+        watch_bookmark(w, true);
+    start(w, w->prefix, w->revision);
+}
+
+static void initial_turn(struct loop_defer *d)
+{
+    struct watcher *w = container_of(d, struct watcher, starting);
+
+    if (w->x)
+        pump_initial(w);
+}
+
+static void initial_writable(struct exchange *x)
+{
+    struct watcher *w = x->user;
+
+    if (w && w->x)
+        loop_defer(w->s->loop, &w->starting, initial_turn);
 }
 
 static void start(struct watcher *w, struct str prefix, int64_t from)
@@ -491,13 +574,11 @@ void rest_watch(struct request *r)
             send_gone(w, error_text(&err));
             return;
         }
-        from = w->initial.revision;
-        if (!send_initial(w)) {
-            end_later(w);
-            return;
-        }
-        if (query_true(r, "sendInitialEvents") && w->bookmarks)
-            watch_bookmark(w, true);
+        w->prefix = prefix;
+        w->since_ns = loop_now_ns(w->s->loop);
+        w->x->writable = initial_writable;
+        pump_initial(w);
+        return;
     } else if (from == 0) {
         from = store_revision(w->s->store);
     }

@@ -581,6 +581,11 @@ size_t exchange_write_block(struct exchange *x, struct block *b)
     return wrote(s);
 }
 
+size_t exchange_queued(const struct exchange *x)
+{
+    return stream_of(x)->queued;
+}
+
 void exchange_end(struct exchange *x)
 {
     struct stream *s = stream_of(x);

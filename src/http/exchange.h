@@ -91,6 +91,7 @@ void exchange_start(struct exchange *x, int status, const char *content_type);
 /* Returns the bytes now queued on this stream; the caller stops (or cuts the client off) at its own limit. */
 size_t exchange_write(struct exchange *x, struct str data);
 size_t exchange_write_block(struct exchange *x, struct block *b); /* takes a reference of its own */
+size_t exchange_queued(const struct exchange *x); /* what exchange_write() returned last, less what was sent since */
 void exchange_end(struct exchange *x);
 void exchange_abort(struct exchange *x); /* cut: RST_STREAM or connection close */
 

@@ -96,6 +96,8 @@ struct store_watch;
 struct store_watch *store_watch_start(struct store *s, struct str prefix, int64_t from_revision,
                                       bool (*fn)(void *user, const struct store_event *e), void *user, struct error *err); /* ERROR_GONE */
 void store_watch_stop(struct store_watch *w);
+/* Everything up to here has been delivered to it, or does not concern it. */
+int64_t store_watch_revision(const struct store_watch *w);
 
 /* Rows beside the objects, with a time to live, not in memory: Events. Same database, same commits. */
 /* Counted from now; setting it again moves it, writing the object does not. Without the object: ERROR_NOT_FOUND. */

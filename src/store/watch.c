@@ -249,6 +249,17 @@ void store_watch_stop(struct store_watch *w)
     free(w);
 }
 
+int64_t store_watch_revision(const struct store_watch *w)
+{
+    const struct history *h = &w->s->history;
+    int64_t before;
+
+    if (w->seq >= h->first_seq + h->n)
+        return w->s->revision > w->from ? w->s->revision : w->from;
+    before = history_at(h, w->seq)->object->revision - 1;
+    return before > w->from ? before : w->from;
+}
+
 void watch_done(struct store *s)
 {
     list_each_safe(n, &s->watches) {
