@@ -107,6 +107,7 @@ static const struct schema_rules *build_rules(struct builder *b, const struct js
     build_pattern(b, s, path, &r);
     r.format = text_of(b, json_get(s, "format"));
     r.enums = json_is(json_get(s, "enum"), JSON_ARRAY) ? json_get(s, "enum") : NULL;
+    r.cel = json_len(json_get(s, "x-kubernetes-validations")) ? json_get(s, "x-kubernetes-validations") : NULL;
     r.all_of_text = json_get(s, "allOf");
     r.any_of_text = json_get(s, "anyOf");
     r.one_of_text = json_get(s, "oneOf");
@@ -269,8 +270,6 @@ static void refuse_unsupported(struct builder *b, const struct json *s, const ch
     if (json_bool(json_get(s, "uniqueItems")))
         forbidden(b, path, ".uniqueItems",
                   "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
-    if (json_len(json_get(s, "x-kubernetes-validations")))
-        forbidden(b, path, ".x-kubernetes-validations", "CEL rules are not evaluated by this server");
 }
 
 static struct schema_type *build(struct builder *b, const struct json *s, const char *path, bool branch)

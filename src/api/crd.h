@@ -1,6 +1,6 @@
 /* api/crd - CustomResourceDefinitions: those of our own kinds as objects, and kinds made of those of users.
  *
- * What a user's definition asks for and is not honoured here (CEL rules, webhook conversion, $ref) is refused with its
+ * What a user's definition asks for and is not honoured here (webhook conversion, $ref) is refused with its
  * path, never stored as if it were. */
 #pragma once
 #include "api/schema.h"

@@ -112,8 +112,6 @@ static void test_definitions(void **state)
          "spec.validation.openAPIV3Schema.properties[spec].properties[name].pattern", NULL},
         {"spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/color/default", "5",
          "spec.validation.openAPIV3Schema.properties[spec].properties[color].default", NULL},
-        {"spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations", "[{\"rule\":\"true\"}]",
-         "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations", NULL},
         {"spec/group", "\"io\"", "metadata.name", NULL},
         {"spec/versions/0/schema", NULL, "spec.versions[0].schema.openAPIV3Schema",
          "Required value: schemas are required"},

@@ -6,6 +6,7 @@
 #include "apiserver/crds.h"
 #include "api/crd.h"
 #include "api/meta.h"
+#include "apiserver/validations.h"
 #include "base/log.h"
 
 #define FINALIZER "customresourcecleanup.apiextensions.k8s.io"
@@ -93,6 +94,8 @@ void crds_check(struct request *r, const struct json *old, const struct json *o,
         return;
     }
     crd_validate(o, &r->arena, c);
+    if (!c->n)
+        validations_check(r, o, c);
     check_names(r, o, c);
 }
 

@@ -2,6 +2,7 @@
 #include "api/names.h"
 #include "apiserver/admit.h"
 #include "apiserver/quota.h"
+#include "apiserver/validations.h"
 #include "base/ident.h"
 
 bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
@@ -149,6 +150,8 @@ bool admit(struct request *r, enum admission_op op, const struct json *old,
     }
     if (ok && (r->kind->info->flags & KIND_CRD || r->kind->dynamic) && a.object)
         schema_validate(r->kind->info->type, a.object, &r->arena, &a.causes);
+    if (ok && a.object)
+        validations_enforce(r, old, a.object, &a.causes);
     if (ok && !builtin_validate(r, op, old, a.object, &a.causes))
         return false;
     for (size_t i = 0; i < s->plugins.n && ok; i++) {

@@ -22,6 +22,8 @@ struct served {
     char *crd_name;         /* owned */
     const struct json *crd; /* dynamic: the definition's spec, in arena */
     int64_t crd_revision;
+    const struct cel_rules *rules; /* dynamic: its x-kubernetes-validations, in arena, once rules_known */
+    bool rules_known;
 };
 
 enum verb {

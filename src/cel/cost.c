@@ -234,6 +234,9 @@ static void cost_of_standard(const struct cel_node *n, const struct cost *v, siz
     } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind == CEL_BYTES) {
         ret->max = tenth(v[0].size.max);
         ret->size = v[0].size;
+    } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind != CEL_DYN && n->args[0]->type->kind != CEL_STRING) {
+        ret->max = 1;
+        ret->size = (struct size){1, 64}; /* numbers, times, addresses */
     } else if (str_is(n->name, "strings.quote") && k == 1) {
         ret->max = tenth(v[0].size.max);
         ret->size = (struct size){0, plus(2, times(2, v[0].size.max))};

@@ -134,6 +134,7 @@ bool cel_equal(struct cel_run *r, const struct cel_value *a, const struct cel_va
 /* -1, 0, 1; 2: not comparable; 3: NaN */
 int cel_compare(const struct cel_value *a, const struct cel_value *b);
 const struct cel_type *cel_type_of(const struct cel_value *v);
+bool cel_equal_address(const void *a, const void *b);
 bool cel_equal_opaque(const struct cel_value *a, const struct cel_value *b); /* IPs, CIDRs, formats, versions */
 size_t cel_characters(struct str s);
 

@@ -1,0 +1,29 @@
+/* cel/rules_tree - compiled rules, place by place, between rules.c that makes and rules_run.c that enforces them. */
+#pragma once
+#include "cel/internal.h"
+#include "cel/rules.h"
+#include "cel/schema.h"
+
+struct rule {
+    const char *rule, *message, *message_text, *field_path; /* NULL: none */
+    const char *reason;                                     /* NULL: FieldValueInvalid */
+    const char *error;                                      /* why there is no program, or NULL: not enforced */
+    bool optional_old, uses_old;
+    const struct cel_program *program, *message_program;
+};
+struct rules_field {
+    const char *name;
+    const struct cel_rules *rules;
+};
+struct cel_rules {
+    const struct cel_type *type;
+    struct rule *rules;
+    size_t n_rules;
+    bool uses_old;
+    const char *const *list_keys; /* items belong together by these; NULL: they do not */
+    const struct cel_rules *items, *values;
+    struct rules_field *fields;
+    size_t n_fields;
+    const struct cel_rules **all_of;
+    size_t n_all_of;
+};
