@@ -18,6 +18,7 @@ struct served {
     const struct kind_info *info;
     unsigned refs;
     bool dynamic;
+    uint64_t watchers, watch_events; /* for /metrics: open now, sent so far */
     struct arena arena;     /* of a dynamic kind: its tables */
     char *crd_name;         /* owned */
     const struct json *crd; /* dynamic: the definition's spec, in arena */
@@ -289,7 +290,6 @@ bool health_handle(struct request *r);
 struct metrics *metrics_new(void);
 void metrics_free(struct metrics *m);
 void metrics_count(struct metrics *m, const struct request *r, int code, int64_t ns);
-void metrics_watch(struct metrics *m, const struct kind_info *k, int change);
 void metrics_write(struct apiserver *s, struct buf *b);
 
 /* authn.c, tokens.c, bootstrap_tokens.c, impersonate.c */

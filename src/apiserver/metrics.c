@@ -1,5 +1,10 @@
 /* apiserver/metrics - request counts, latencies and watches, under kube-apiserver's names. */
 #include "apiserver/internal.h"
+#include "base/file.h"
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 static const double bounds[] = {0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1,  1.25, 1.5, 2,
                                 3,     4,     5,    6,   8,   10,  15,  20,  30, 45,   60};
@@ -14,8 +19,6 @@ struct histogram {
 struct metrics {
     struct map requests;  /* labels → struct counter */
     struct map durations; /* labels → struct histogram */
-    struct map watches;   /* labels → struct counter */
-    uint64_t in_flight;
 };
 
 struct metrics *metrics_new(void)
@@ -29,7 +32,6 @@ void metrics_free(struct metrics *m)
         return;
     map_done_with(&m->requests, free);
     map_done_with(&m->durations, free);
-    map_done_with(&m->watches, free);
     free(m);
 }
 
@@ -69,10 +71,11 @@ void metrics_count(struct metrics *m, const struct request *r, int code, int64_t
     double s = (double)ns / 1e9;
     size_t i = 0;
 
-    snprintf(
-        labels, sizeof labels,
-        "group=\"%s\",resource=\"%s\",scope=\"%s\",subresource=\"%s\",verb=\"%s\",version=\"%s\"",
-        k ? k->group : "", k ? k->plural : "", scope, sub, verb, k ? r->version : "");
+    snprintf(labels, sizeof labels,
+             "component=\"apiserver\",dry_run=\"%s\",group=\"%s\",resource=\"%s\",scope=\"%s\","
+             "subresource=\"%s\",verb=\"%s\",version=\"%s\"",
+             r->dry_run ? "All" : "", k ? k->group : "", k ? k->plural : "", scope, sub, verb,
+             k ? r->version : "");
     if (r->verb != VERB_WATCH) {
         h = slot(&m->durations, labels, sizeof *h);
         while (i < ARRAY_SIZE(bounds) && s > bounds[i])
@@ -90,32 +93,33 @@ void metrics_count(struct metrics *m, const struct request *r, int code, int64_t
     }
 }
 
-void metrics_watch(struct metrics *m, const struct kind_info *k, int change)
-{
-    char labels[300];
-    struct counter *c;
+/* Writing, in the text format: each family once, with HELP and TYPE. */
 
-    snprintf(labels, sizeof labels, "group=\"%s\",resource=\"%s\",version=\"%s\"", k->group,
-             k->plural, k->version);
-    c = slot(&m->watches, labels, sizeof *c);
-    c->n = change > 0 ? c->n + 1 : c->n - (c->n > 0);
+static void family(struct buf *b, const char *name, const char *type, const char *help)
+{
+    buf_addf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-void metrics_write(struct apiserver *s, struct buf *b)
+static void one(struct buf *b, const char *name, const char *type, const char *help, double value)
 {
-    struct metrics *m = s->metrics;
-    struct store_stats stats;
+    family(b, name, type, help);
+    buf_addf(b, "%s %.15g\n", name, value);
+}
+
+static void write_requests(const struct metrics *m, struct buf *b)
+{
     struct str key;
     void *value;
     size_t at = 0;
 
-    buf_adds(b, "# HELP apiserver_request_total Requests by verb, resource and HTTP code.\n"
-                "# TYPE apiserver_request_total counter\n");
+    family(b, "apiserver_request_total", "counter",
+           "Requests by verb, dry run, group, version, resource, scope, component and HTTP code.");
     while (map_next(&m->requests, &at, &key, &value))
         buf_addf(b, "apiserver_request_total{" STR_FMT "} %llu\n", STR_ARG(key),
                  (unsigned long long)((struct counter *)value)->n);
-    buf_adds(b, "# HELP apiserver_request_duration_seconds Response latency.\n"
-                "# TYPE apiserver_request_duration_seconds histogram\n");
+    family(b, "apiserver_request_duration_seconds", "histogram",
+           "Response latency in seconds by verb, dry run, group, version, resource, subresource, "
+           "scope and component.");
     for (at = 0; map_next(&m->durations, &at, &key, &value);) {
         const struct histogram *h = value;
         uint64_t sum = 0;
@@ -127,36 +131,175 @@ void metrics_write(struct apiserver *s, struct buf *b)
         }
         buf_addf(b, "apiserver_request_duration_seconds_bucket{" STR_FMT ",le=\"+Inf\"} %llu\n",
                  STR_ARG(key), (unsigned long long)h->n);
-        buf_addf(b, "apiserver_request_duration_seconds_sum{" STR_FMT "} %g\n", STR_ARG(key),
+        buf_addf(b, "apiserver_request_duration_seconds_sum{" STR_FMT "} %.9g\n", STR_ARG(key),
                  h->sum);
         buf_addf(b, "apiserver_request_duration_seconds_count{" STR_FMT "} %llu\n", STR_ARG(key),
                  (unsigned long long)h->n);
     }
-    buf_adds(b, "# HELP apiserver_longrunning_requests Watches that are open.\n# TYPE "
-                "apiserver_longrunning_requests gauge\n");
-    for (at = 0; map_next(&m->watches, &at, &key, &value);)
-        buf_addf(b, "apiserver_longrunning_requests{" STR_FMT ",verb=\"WATCH\"} %llu\n",
-                 STR_ARG(key), (unsigned long long)((struct counter *)value)->n);
-    buf_adds(b, "# HELP apiserver_storage_objects Stored objects.\n# TYPE "
-                "apiserver_storage_objects gauge\n");
-    for (size_t i = 0; i < s->kinds.n; i++) {
-        const struct kind_info *k = s->kinds.p[i]->info;
-        struct arena a = {0};
+}
 
-        if (!(k->flags & KIND_NO_STORE))
-            buf_addf(b, "apiserver_storage_objects{resource=\"%s%s%s\"} %zu\n", k->plural,
-                     *k->group ? "." : "", k->group,
-                     store_count(s->store, kind_prefix(k, STR_NONE, &a)));
-        arena_done(&a);
+static void write_in_flight(struct apiserver *s, struct buf *b)
+{
+    size_t mutating = 0, reading = 0;
+
+    list_each_safe(n, &s->requests) {
+        const struct request *r = list_entry(n, struct request, node);
+
+        switch (r->verb) {
+        case VERB_CREATE:
+        case VERB_UPDATE:
+        case VERB_PATCH:
+        case VERB_DELETE:
+        case VERB_DELETE_ALL:
+            mutating += !r->is_local;
+            break;
+        case VERB_GET:
+        case VERB_LIST:
+            reading += !r->is_local;
+            break;
+        case VERB_WATCH:
+        case VERB_CONNECT:
+            break;
+        }
     }
-    store_stats(s->store, &stats);
+    family(b, "apiserver_current_inflight_requests", "gauge",
+           "Requests that are being answered, without watches.");
     buf_addf(b,
-             "# TYPE vireo_store_writes_total counter\nvireo_store_writes_total %llu\n"
-             "# TYPE vireo_store_commits_total counter\nvireo_store_commits_total %llu\n"
-             "# TYPE vireo_store_memory_bytes gauge\nvireo_store_memory_bytes %llu\n"
-             "# TYPE vireo_store_watchers gauge\nvireo_store_watchers %llu\n"
-             "# TYPE vireo_store_revision counter\nvireo_store_revision %lld\n",
-             (unsigned long long)stats.writes, (unsigned long long)stats.commits,
-             (unsigned long long)stats.bytes_in_memory, (unsigned long long)stats.watchers,
-             (long long)store_revision(s->store));
+             "apiserver_current_inflight_requests{request_kind=\"mutating\"} %zu\n"
+             "apiserver_current_inflight_requests{request_kind=\"readOnly\"} %zu\n",
+             mutating, reading);
+}
+
+/* What is counted kind by kind. */
+enum per_kind { LONG_RUNNING, REGISTERED, EVENTS, OBJECTS_OLD, OBJECTS };
+
+static void write_kinds(struct apiserver *s, enum per_kind what, struct buf *b)
+{
+    for (size_t i = 0; i < s->kinds.n; i++) {
+        const struct served *k = s->kinds.p[i];
+        const struct kind_info *info = k->info;
+        struct arena a = {0};
+        size_t n = info->flags & KIND_NO_STORE
+                       ? 0
+                       : store_count(s->store, kind_prefix(info, STR_NONE, &a));
+
+        arena_done(&a);
+        switch (what) {
+        case LONG_RUNNING:
+            if (k->watchers)
+                buf_addf(b,
+                         "apiserver_longrunning_requests{component=\"apiserver\",group=\"%s\","
+                         "resource=\"%s\",scope=\"cluster\",subresource=\"\",verb=\"WATCH\","
+                         "version=\"%s\"} %llu\n",
+                         info->group, info->plural, info->version,
+                         (unsigned long long)k->watchers);
+            break;
+        case REGISTERED:
+            if (k->watchers)
+                buf_addf(b,
+                         "apiserver_registered_watchers{group=\"%s\",kind=\"%s\",version=\"%s\"} "
+                         "%llu\n",
+                         info->group, info->kind, info->version, (unsigned long long)k->watchers);
+            break;
+        case EVENTS:
+            if (k->watch_events)
+                buf_addf(b,
+                         "apiserver_watch_events_total{group=\"%s\",resource=\"%s\","
+                         "version=\"%s\"} %llu\n",
+                         info->group, info->plural, info->version,
+                         (unsigned long long)k->watch_events);
+            break;
+        case OBJECTS_OLD:
+            if (!(info->flags & KIND_NO_STORE))
+                buf_addf(b, "apiserver_storage_objects{resource=\"%s%s%s\"} %zu\n", info->plural,
+                         *info->group ? "." : "", info->group, n);
+            break;
+        case OBJECTS:
+            if (!(info->flags & KIND_NO_STORE))
+                buf_addf(b, "apiserver_resource_objects{group=\"%s\",resource=\"%s\"} %zu\n",
+                         info->group, info->plural, n);
+            break;
+        }
+    }
+}
+
+/* Field n (from 1) of /proc/self/stat behind the name, or of /proc/self/statm. */
+static double proc_number(const char *file, size_t n, bool behind_name)
+{
+    AUTO(buf_done) struct buf b = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct str rest, word = STR_NONE;
+    const char *end;
+
+    if (!file_read(AT_FDCWD, file, &b, &err))
+        return -1;
+    end = behind_name ? strrchr(b.p, ')') : NULL;
+    rest = end ? str_of(end + 2) : buf_str(&b);
+    for (size_t i = 0; i < n; i++)
+        if (!str_next(&rest, ' ', &word))
+            return -1;
+    return word.n ? strtod(word.p, NULL) : -1;
+}
+
+static void write_process(struct apiserver *s, struct buf *b)
+{
+    struct rusage u;
+    double ticks = (double)sysconf(_SC_CLK_TCK), page = (double)sysconf(_SC_PAGESIZE),
+           started = proc_number("/proc/self/stat", 20, true),
+           size = proc_number("/proc/self/statm", 1, false),
+           resident = proc_number("/proc/self/statm", 2, false);
+    struct timespec boot = {0};
+
+    (void)s;
+    if (getrusage(RUSAGE_SELF, &u) == 0)
+        one(b, "process_cpu_seconds_total", "counter",
+            "Total user and system CPU time spent in seconds.",
+            (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec)
+                + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+    if (resident >= 0)
+        one(b, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+            resident * page);
+    if (size >= 0)
+        one(b, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
+            size * page);
+    if (started >= 0 && clock_gettime(CLOCK_BOOTTIME, &boot) == 0)
+        one(b, "process_start_time_seconds", "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            (double)time(NULL) - (double)boot.tv_sec + started / ticks);
+}
+
+void metrics_write(struct apiserver *s, struct buf *b)
+{
+    struct store_stats stats;
+
+    write_requests(s->metrics, b);
+    write_in_flight(s, b);
+    family(b, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
+    write_kinds(s, LONG_RUNNING, b);
+    family(b, "apiserver_registered_watchers", "gauge", "Watchers of a kind that are open.");
+    write_kinds(s, REGISTERED, b);
+    family(b, "apiserver_watch_events_total", "counter", "Events sent to watchers.");
+    write_kinds(s, EVENTS, b);
+    family(b, "apiserver_storage_objects", "gauge", "Stored objects by kind.");
+    write_kinds(s, OBJECTS_OLD, b);
+    family(b, "apiserver_resource_objects", "gauge", "Stored objects by group and resource.");
+    write_kinds(s, OBJECTS, b);
+    store_stats(s->store, &stats);
+    family(b, "apiserver_storage_size_bytes", "gauge", "Size of the database files in bytes.");
+    buf_addf(b, "apiserver_storage_size_bytes{storage_cluster_id=\"vireo\"} %llu\n",
+             (unsigned long long)stats.file_bytes);
+    family(b, "kubernetes_build_info", "gauge", "The version that is served, as a label.");
+    buf_adds(b, "kubernetes_build_info{build_date=\"\",compiler=\"cc\",git_commit=\"\","
+                "git_tree_state=\"clean\",git_version=\"v1.36.0+vireo-" VIREO_VERSION
+                "\",go_version=\"none\",major=\"1\",minor=\"36\",platform=\"linux\"} 1\n");
+    write_process(s, b);
+    one(b, "vireo_store_writes_total", "counter", "Writes.", (double)stats.writes);
+    one(b, "vireo_store_commits_total", "counter", "Transactions, each with its fsync.",
+        (double)stats.commits);
+    one(b, "vireo_store_memory_bytes", "gauge", "Memory of objects, index and history.",
+        (double)stats.bytes_in_memory);
+    one(b, "vireo_store_watchers", "gauge", "Watches of the store, our controllers' among them.",
+        (double)stats.watchers);
+    one(b, "vireo_store_revision", "gauge", "The newest revision.",
+        (double)store_revision(s->store));
 }

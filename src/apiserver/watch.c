@@ -71,15 +71,13 @@ static struct shared_event *shared_for(struct apiserver *s, const struct store_e
 
 static void watcher_free(struct watcher *w)
 {
-    struct apiserver *s = w->s;
-
     store_watch_stop(w->watch);
     loop_timer_stop(&w->timeout);
     loop_defer_cancel(&w->closing);
     loop_defer_cancel(&w->starting);
     list_remove(&w->node);
     store_list_done(&w->initial);
-    metrics_watch(s->metrics, w->r->kind->info, -1);
+    w->r->kind->watchers--;
     request_finished(w->r, w->ended ? 200 : 0);
     w->r->x = NULL;
     request_free(w->r);
@@ -223,6 +221,7 @@ static bool deliver(struct watcher *w, const char *type, struct store_object *o,
     bool ok;
 
     w->revision = shared ? shared->revision : store_object_revision(o);
+    r->kind->watch_events++;
     if (!w->x) {
         enum client_event_type t = type[0] == 'A'   ? CLIENT_ADDED
                                    : type[0] == 'M' ? CLIENT_MODIFIED
@@ -488,7 +487,7 @@ static struct watcher *watcher_new(struct request *r, const struct selection *se
     w->r = r;
     w->sel = sel;
     list_add_tail(&s->watchers, &w->node);
-    metrics_watch(s->metrics, r->kind->info, 1);
+    r->kind->watchers++;
     if (!loop_timer_active(&s->bookmarks))
         loop_timer_start(s->loop, &s->bookmarks, BOOKMARK_NS, bookmarks_due);
     return w;

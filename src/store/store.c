@@ -440,7 +440,12 @@ void store_backup(struct store *s, int dirfd, const char *name, void (*done)(voi
 
 void store_stats(const struct store *s, struct store_stats *ret)
 {
+    static const char *const files[] = {"state.db", "state.db-wal"};
+    struct stat st;
+
     *ret = s->stats;
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+        ret->file_bytes += fstatat(s->dirfd, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
     ret->commits = atomic_load_explicit(&s->commits, memory_order_relaxed);
     ret->bytes_in_memory = object_total_bytes() + s->index.n * sizeof(struct index_leaf)
                            + s->history.cap * sizeof(struct event);

@@ -110,5 +110,6 @@ void store_backup(struct store *s, int dirfd, const char *name, void (*done)(voi
 struct store_stats {
     uint64_t writes, commits, bytes_in_memory, objects, watchers, history;
     int64_t last_fsync_ns;
+    uint64_t file_bytes; /* of the database and its log */
 };
 void store_stats(const struct store *s, struct store_stats *ret);
