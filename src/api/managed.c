@@ -342,19 +342,26 @@ static void add_conflicts(struct arena *a, const struct owner *w, const struct f
 
 /* Fields of others that this apply changes: taken over by force, else they are conflicts. */
 static bool settle(struct arena *a, struct owners *o, const struct owner *me, const struct fieldset *changed,
-                   bool force, struct schema_causes *conflicts, struct error *err)
+                   bool force, const struct fieldset *allowed, struct schema_causes *conflicts, struct error *err)
 {
     AUTO(buf_done) struct buf text = {.limit = 1 << 20};
+
+    /* What client-side apply had set is taken over, if nothing else stands in the way. */
+    for (size_t i = 0; !force && i < o->n; i++) {
+        struct fieldset hit = fieldset_common(a, &o->p[i].set, changed);
+
+        hit = fieldset_minus(a, &hit, allowed);
+        if (&o->p[i] != me && !fieldset_empty(&hit))
+            add_conflicts(a, &o->p[i], &hit, &text, conflicts);
+    }
 
     for (size_t i = 0; i < o->n; i++) {
         struct fieldset hit = fieldset_common(a, &o->p[i].set, changed);
 
         if (&o->p[i] == me || fieldset_empty(&hit))
             continue;
-        if (force)
+        if (!text.n)
             o->p[i].set = fieldset_minus(a, &o->p[i].set, &hit);
-        else
-            add_conflicts(a, &o->p[i], &hit, &text, conflicts);
     }
     if (!text.n)
         return true;
@@ -384,7 +391,7 @@ bool managed_apply(struct arena *a, const struct schema_type *t, const struct js
     AUTO(owners_done) struct owners o = {0};
     struct fieldset_place root = {t, NULL};
     const struct json *before = without_fields(a, live), *now;
-    struct fieldset set, gone, others, keep, changed;
+    struct fieldset set, gone, others, keep, changed, allowed = {0};
     struct fieldset_changes c;
     struct owner *me;
 
@@ -412,7 +419,9 @@ bool managed_apply(struct arena *a, const struct schema_type *t, const struct js
     now = take_out(a, root, now, &gone, &keep);
     c = changes(a, t, before, now);
     changed = fieldset_union(a, &c.modified, &c.added);
-    if (!settle(a, &o, me, &changed, r->force, conflicts, err))
+    if (r->last_applied)
+        allowed = fieldset_of(a, root, r->last_applied);
+    if (!settle(a, &o, me, &changed, r->force, &allowed, conflicts, err))
         return false;
     for (size_t i = 0; i < o.n; i++)
         if (&o.p[i] != me)

@@ -11,6 +11,8 @@ struct managed_request {
     const char *subresource; /* "status"; "" or NULL for the object itself */
     const char *now;         /* RFC 3339, whole seconds, UTC */
     bool force;              /* apply: take over what others own */
+    /* apply: what the same tool had applied on the client's side; about these fields there is no conflict. May be NULL. */
+    const struct json *last_applied;
 };
 
 /* After create, update or any patch but apply: `object` with its managedFields brought up to date. `live` is NULL at

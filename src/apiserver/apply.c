@@ -1,6 +1,7 @@
 /* apiserver/apply - server-side apply, and managedFields of all other writes. */
 #include "apiserver/apply.h"
 #include "api/managed.h"
+#include "api/meta.h"
 #include "json/yaml.h"
 
 static struct managed_request managed_of(struct request *r)
@@ -100,6 +101,38 @@ static bool check_applied(struct request *r, const struct json *applied)
     return object_typed(r, applied, &none, false, &typed);
 }
 
+#define LAST_APPLIED "kubectl.kubernetes.io/last-applied-configuration"
+
+/* kubectl that applied on its own side so far and now lets the server do it: what it had set is its own, and the note of
+ * it is kept up for kubectls that still read it. */
+static const struct json *last_applied(struct request *r, const struct json *live)
+{
+    struct str text = meta_annotation(live, LAST_APPLIED);
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v;
+
+    if (!text.n || strcmp(request_manager(r), "kubectl") != 0
+        || !json_parse(text, &r->arena, &v, &err))
+        return NULL;
+    return str_eq(json_str_at(v, "apiVersion"), json_str_at(live, "apiVersion")) ? v : NULL;
+}
+
+static const struct json *note_applied(struct request *r, const struct json *next,
+                                       const struct json *applied)
+{
+    struct arena *a = &r->arena;
+    const struct json *notes = json_at(applied, "metadata/annotations");
+    AUTO(buf_done) struct buf b = {0};
+
+    if (notes) {
+        notes = json_with(a, notes, LAST_APPLIED, NULL);
+        applied = json_with_at(a, applied, "metadata/annotations", json_len(notes) ? notes : NULL);
+    }
+    json_write_sorted(&b, applied);
+    buf_addc(&b, '\n');
+    return meta_with_annotation(a, next, LAST_APPLIED, buf_str(&b));
+}
+
 void apply_request(struct request *r)
 {
     const struct kind_info *k = r->kind->info;
@@ -123,6 +156,7 @@ void apply_request(struct request *r)
     o = store_get_pending(r->s->store, kind_key(k, r->ns, r->name, a));
     if (o)
         live = store_object_json(o, a);
+    m.last_applied = live ? last_applied(r, live) : NULL;
     if (!o && r->subresource.p) {
         answer_not_found(r);
         return;
@@ -138,6 +172,8 @@ void apply_request(struct request *r)
             answer_error(r, &err);
         return;
     }
+    if (m.last_applied)
+        next = note_applied(r, next, applied);
     r->applied = true;
     if (!object_typed(r, next, &none, true, &next)) {
         store_object_unref(o);
