@@ -6,6 +6,7 @@
  * so that preconditions, finalizers and watches work as for anyone. */
 #include "api/meta.h"
 #include "apiserver/internal.h"
+#include "base/ident.h"
 #include "base/log.h"
 
 /* Objects that have owners. There may be tens of thousands of them, so each is two small blocks: what it is and where it
@@ -182,6 +183,60 @@ static struct store_object *owner_of(struct gc *g, const struct json *ref, struc
     return NULL;
 }
 
+static void ignore(void *user, const struct client_response *r);
+
+/* The owner may live in another namespace, where it owns nothing here: whoever wrote that is told. */
+static void tell_if_elsewhere(struct gc *g, const struct json *o, const struct json *ref,
+                              const struct kind_info *k)
+{
+    AUTO(store_list_done) struct store_list list = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct arena a = {0};
+    struct str uid = json_str_at(ref, "uid"), name = json_str_at(ref, "name"), ns = meta_namespace(o);
+    char suffix[17];
+    bool found = false;
+    struct client_request q = {
+        .verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = "events", .ns = ns};
+
+    if (!ns.n || !kind_namespaced(k)
+        || !store_list(g->s->store, STR("/registry/core/namespaces/"), STR_NONE, 0, 0, NULL, NULL,
+                       &list, &err))
+        return;
+    for (size_t i = 0; i < list.n && !found; i++) {
+        struct str part[4];
+        const struct json *owner = key_parts(store_object_key(list.p[i]), part)
+                                       ? apiserver_peek(g->s, k->group, k->plural, part[3], name, &a)
+                                       : NULL;
+
+        found = owner && str_eq(meta_uid(owner), uid);
+    }
+    if (found) {
+        const char *now = now_text(g->s, false, &a);
+
+        ident_suffix(suffix, 16);
+        q.body = json_object(
+            &a, "metadata",
+            json_object(&a, "name", json_new_f(&a, STR_FMT ".%s", STR_ARG(meta_name(o)), suffix), "namespace",
+                        json_new_str(&a, ns), NULL),
+            "involvedObject",
+            json_object(&a, "kind", json_get(o, "kind"), "namespace", json_new_str(&a, ns), "name",
+                        json_new_str(&a, meta_name(o)), "uid", json_new_str(&a, meta_uid(o)), "apiVersion",
+                        json_get(o, "apiVersion"), NULL),
+            "reason", json_new_z(&a, "OwnerRefInvalidNamespace"), "message",
+            json_new_f(&a,
+                       "ownerRef [" STR_FMT "/" STR_FMT ", namespace: " STR_FMT ", name: " STR_FMT
+                       ", uid: " STR_FMT "] does not exist in namespace \"" STR_FMT "\"",
+                       STR_ARG(json_str_at(ref, "apiVersion")), STR_ARG(json_str_at(ref, "kind")),
+                       STR_ARG(ns), STR_ARG(name), STR_ARG(uid), STR_ARG(ns)),
+            "source",
+            json_object(&a, "component", json_new_z(&a, "garbage-collector-controller"), NULL),
+            "firstTimestamp", json_new_z(&a, now), "lastTimestamp", json_new_z(&a, now), "count",
+            json_new_i64(&a, 1), "type", json_new_z(&a, "Warning"), NULL);
+        client_call(g->s->self, &q, ignore, g);
+    }
+    arena_done(&a);
+}
+
 static void ignore(void *user, const struct client_response *r)
 {
     (void)user;
@@ -268,13 +323,15 @@ static void look_at(struct gc *g, const struct dependent *d)
 
         if (!k)
             living = true;
-        else if (!owner)
+        else if (!owner) {
             gone = ref;
-        else if (store_object_mentions(owner, STR("foregroundDeletion"))
-                 && meta_has_finalizer(store_object_json(owner, &a), "foregroundDeletion"))
+            tell_if_elsewhere(g, o, ref, k->info);
+        } else if (store_object_mentions(owner, STR("foregroundDeletion"))
+                   && meta_has_finalizer(store_object_json(owner, &a), "foregroundDeletion")) {
             waiting = true;
-        else
+        } else {
             living = true;
+        }
         store_object_unref(owner);
     }
     if (o && (gone || waiting) && !living && !meta_deleting(o))

@@ -70,16 +70,41 @@ static void furnish(struct nsctl *n, struct str ns)
     arena_done(&a);
 }
 
-/* Asks everything of one kind to go; returns how many are still there. */
-static size_t clear_kind(struct nsctl *n, const struct kind_info *k, struct str ns)
+/* What is still there, as the namespace's conditions tell it. */
+struct remains {
+    struct buf kinds; /* "configmaps. has 1 resource instances" */
+    struct map finalizers; /* name → its count */
+    size_t n;
+};
+
+static void remains_done(struct remains *r)
+{
+    buf_done(&r->kinds);
+    map_done(&r->finalizers);
+}
+
+static void remember_finalizers(struct remains *left, const struct json *o)
+{
+    json_each_item(f, json_at(o, "metadata/finalizers")) {
+        uintptr_t had = (uintptr_t)map_get(&left->finalizers, json_str(f));
+
+        map_set(&left->finalizers, json_str(f), (void *)(had + 1));
+    }
+}
+
+/* Asks everything of one kind to go, and notes what is there. */
+static void clear_kind(struct nsctl *n, const struct kind_info *k, struct str ns,
+                       struct remains *remains)
 {
     struct arena a = {0};
     AUTO(store_list_done) struct store_list list = {0};
     AUTO(error_clear) struct error err = {0};
-    size_t left = 0;
 
     if (store_list(n->s->store, kind_prefix(k, ns, &a), STR_NONE, 0, 0, NULL, NULL, &list, &err)) {
-        left = list.n;
+        remains->n += list.n;
+        if (list.n)
+            buf_addf(&remains->kinds, "%s%s.%s has %zu resource instances",
+                     remains->kinds.n ? ", " : "", k->plural, k->group, list.n);
         for (size_t i = 0; i < list.n; i++) {
             const struct json *o = store_object_json(list.p[i], &a);
             struct client_request q = {
@@ -91,12 +116,68 @@ static size_t clear_kind(struct nsctl *n, const struct kind_info *k, struct str 
                 .name = meta_name(o),
             };
 
+            remember_finalizers(remains, o);
             if (!meta_deleting(o))
                 client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
         }
     }
     arena_done(&a);
-    return left;
+}
+
+static const struct json *told(struct arena *a, const struct json *o, const char *type, bool status,
+                               const char *reason, const char *message, const char *now)
+{
+    const struct condition c = {.type = type,
+                                .status = status ? "True" : "False",
+                                .reason = reason,
+                                .message = message};
+
+    return condition_set(a, o, &c, now);
+}
+
+/* Why a namespace is still there, in upstream's conditions. */
+static void tell(struct nsctl *n, struct str ns, const struct remains *left)
+{
+    struct arena a = {0};
+    AUTO(buf_done) struct buf holders = {0};
+    const struct json *was = apiserver_peek(n->s, "", "namespaces", STR_NONE, ns, &a), *o = was;
+    const char *now = now_text(n->s, false, &a);
+    struct str key;
+    void *count;
+    size_t at = 0;
+    struct client_request q = {.verb = CLIENT_PATCH_MERGE,
+                               .group = "",
+                               .version = "v1",
+                               .plural = "namespaces",
+                               .name = ns,
+                               .subresource = "status"};
+
+    while (map_next(&left->finalizers, &at, &key, &count))
+        buf_addf(&holders, "%s" STR_FMT " in %zu resource instances", holders.n ? ", " : "",
+                 STR_ARG(key), (size_t)(uintptr_t)count);
+    o = told(&a, o, "NamespaceDeletionDiscoveryFailure", false, "ResourcesDiscovered",
+             "All resources successfully discovered", now);
+    o = told(&a, o, "NamespaceDeletionGroupVersionParsingFailure", false, "ParsedGroupVersions",
+             "All legacy kube types successfully parsed", now);
+    o = told(&a, o, "NamespaceDeletionContentFailure", false, "ContentDeleted",
+             "All content successfully deleted, may be waiting on finalization", now);
+    o = told(&a, o, "NamespaceContentRemaining", left->n > 0,
+             left->n ? "SomeResourcesRemain" : "ContentRemoved",
+             left->n ? arena_printf(&a, "Some resources are remaining: %s", left->kinds.p)
+                     : "All content successfully removed",
+             now);
+    o = told(&a, o, "NamespaceFinalizersRemaining", holders.n > 0,
+             holders.n ? "SomeFinalizersRemain" : "ContentHasNoFinalizers",
+             holders.n ? arena_printf(&a,
+                                      "Some content in the namespace has finalizers remaining: %s",
+                                      holders.p)
+                       : "All content-preserving finalizers finished",
+             now);
+    q.body = json_object(
+        &a, "status", json_object(&a, "conditions", json_at(o, "status/conditions"), NULL), NULL);
+    if (was && !json_eq(was, o))
+        client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
+    arena_done(&a);
 }
 
 static void finalize(struct nsctl *n, struct str ns)
@@ -116,9 +197,9 @@ static void finalize(struct nsctl *n, struct str ns)
     arena_done(&a);
 }
 
-static void look(struct nsctl *n, struct str ns)
+static void look(struct nsctl *n, struct str ns, bool again)
 {
-    size_t left = 0;
+    AUTO(remains_done) struct remains left = {0};
 
     for (size_t i = 0; i < n->s->kinds.n; i++) {
         const struct kind_info *k = n->s->kinds.p[i]->info;
@@ -126,10 +207,12 @@ static void look(struct nsctl *n, struct str ns)
         /* Both groups of Event are one set. */
         if (kind_namespaced(k) && !(k->flags & KIND_NO_STORE)
             && !kind_is(k, "events.k8s.io", "events"))
-            left += clear_kind(n, k, ns);
+            clear_kind(n, k, ns, &left);
     }
-    if (left == 0)
+    if (left.n == 0)
         finalize(n, ns);
+    else if (again) /* what goes by itself within a turn is no news */
+        tell(n, ns, &left);
 }
 
 static void due(struct loop_timer *t)
@@ -145,7 +228,7 @@ static void due(struct loop_timer *t)
 
         if ((*looks)++ < 50)
             next = LOOK_AGAIN;
-        look(n, name);
+        look(n, name, *looks > 2);
     }
     if (n->dying.n)
         loop_timer_start(n->s->loop, &n->timer, next, due);
