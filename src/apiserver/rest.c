@@ -153,7 +153,7 @@ void rest_handle(struct request *r)
         reviews_create(r);
         return;
     }
-    if (kind_namespaced(k) && !r->ns.p && write && r->verb != VERB_DELETE_ALL && !r->is_local) {
+    if (kind_namespaced(k) && !r->ns.p && write && !r->is_local) {
         answer_method(r);
         return;
     }
@@ -355,6 +355,16 @@ static bool fields_known(struct request *r, const struct json_dups *dups,
         buf_addf(&b, "%sunknown field \"%s\"", b.n ? ", " : "", unknown->paths[i]);
     for (size_t i = 0; i < dups->n; i++)
         buf_addf(&b, "%sduplicate field \"%s\"", b.n ? ", " : "", dups->paths[i]);
+    if (r->verb == VERB_PATCH && !media_is(r->content_type, "application/apply-patch+yaml")) {
+        AUTO(buf_done) struct buf text = {0};
+
+        buf_adds(&text, "Invalid value: ");
+        json_write_string(&text, r->body.n ? str_take(r->body, 4096) : STR(""));
+        buf_addf(&text, ": strict decoding error: " STR_FMT, STR_ARG(buf_str(&b)));
+        answer_invalid_one(r, "", "", "", "FieldValueInvalid", "patch",
+                           arena_strdup(&r->arena, buf_str(&text)));
+        return false;
+    }
     answer_status(
         r, 400, "BadRequest",
         arena_printf(

@@ -33,8 +33,12 @@ struct selection *selection_new(struct request *r)
         answer_status(r, 400, "BadRequest", arena_strdup(a, str_of(error_text(&err))), NULL);
         return NULL;
     }
-    for (size_t i = 0; i < s->fields.n; i++)
-        if (!selectable(r->kind->info, s->fields.p[i].path)) {
+    for (size_t i = 0; i < s->fields.n; i++) {
+        struct field_term *t = (struct field_term *)(uintptr_t)&s->fields.p[i];
+
+        if (kind_is(r->kind->info, "", "events") && str_is(t->path, "source"))
+            t->path = STR("source.component"); /* what Kubernetes means by it */
+        else if (!selectable(r->kind->info, t->path)) {
             AUTO(buf_done) struct buf b = {0};
 
             if ((r->kind->info->flags & KIND_CRD) || r->kind->dynamic)
@@ -47,6 +51,7 @@ struct selection *selection_new(struct request *r)
             answer_status(r, 400, "BadRequest", arena_strdup(a, buf_str(&b)), NULL);
             return NULL;
         }
+    }
     /* A watch or list of one name by its path. */
     if (r->name.p && (r->verb == VERB_LIST || r->verb == VERB_WATCH)) {
         struct field_term *t = ARENA_ARRAY(a, struct field_term, s->fields.n + 1);
