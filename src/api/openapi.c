@@ -89,6 +89,14 @@ static const struct json *object_schema(struct doc *d, const struct schema_type 
     return o;
 }
 
+static const struct json *parsed(struct doc *d, const char *text)
+{
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v = NULL;
+
+    return json_parse(str_of(text), d->a, &v, &err) ? v : NULL;
+}
+
 static void put_rules(struct doc *d, const struct json **o, const struct schema_rules *r)
 {
     const struct {
@@ -121,7 +129,7 @@ static void put_rules(struct doc *d, const struct json **o, const struct schema_
         put(d, o, "oneOf", json_get(*o, "oneOf") ? NULL : r->one_of_text);
         put(d, o, "not", r->not_text);
     }
-    put(d, o, "x-kubernetes-validations", r->cel);
+    put(d, o, "x-kubernetes-validations", r->cel_text ? parsed(d, r->cel_text) : r->cel);
 }
 
 static const struct json *plain_schema(struct doc *d, const struct schema_type *t, int depth)

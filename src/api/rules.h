@@ -19,5 +19,6 @@ struct schema_rules {
     const struct json *all_of_text, *any_of_text, *one_of_text, *not_text; /* as written, for documents */
     const struct schema_type *const *all_of, *const *any_of, *const *one_of; /* NULL-terminated, or NULL */
     const struct schema_type *not_;
+    const char *cel_text;        /* built-in kinds: x-kubernetes-validations as JSON; admission has the same in code */
     const struct json *cel;      /* x-kubernetes-validations as written; see crd.h for what is honoured */
 };

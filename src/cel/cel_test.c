@@ -79,6 +79,7 @@ int main(void)
         cmocka_unit_test(test_operators), cmocka_unit_test(test_macros),  cmocka_unit_test(test_strings),
         cmocka_unit_test(test_lists),     cmocka_unit_test(test_times),   cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_regex),     cmocka_unit_test(test_errors),  cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_kubernetes), cmocka_unit_test(test_estimates), cmocka_unit_test(test_depth),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -338,6 +338,146 @@ ROWS(test_errors,
      {"9223372036854775808", "compile: ERROR: <input>:1:1: invalid int literal\n | 9223372036854775808\n | ^"},
      {"true &&\n y", "compile: ERROR: <input>:2:2: undeclared reference to 'y' (in container '')\n |  y\n | .^"}, )
 
+ROWS(test_kubernetes,
+     {"quantity('1Gi').isGreaterThan(quantity('1G'))", "true"},
+     {"quantity('500m').isLessThan(quantity('1'))", "true"},
+     {"quantity('1.5').isInteger()", "false"},
+     {"quantity('3').asInteger()", "3"},
+     {"quantity('1.5').asInteger()", "error: cannot convert value to integer"},
+     {"quantity('1.5').asApproximateFloat()", "1.5d"},
+     {"quantity('-1').sign()", "-1"},
+     {"quantity('1').compareTo(quantity('1000m'))", "0"},
+     {"quantity('50k').add(quantity('20k')) == quantity('70k')", "true"},
+     {"quantity('50k').sub(20000) == quantity('30k')", "true"},
+     {"isQuantity('20')", "true"},
+     {"isQuantity('20Xi')", "false"},
+     {"isURL('https://example.com')", "true"},
+     {"isURL('example.com')", "false"},
+     {"isURL('/path')", "true"},
+     {"isURL('')", "false"},
+     {"url('https://user:pw@example.com:80/path/to?a=1&a=2&b#').getHost()", "\"example.com:80\""},
+     {"url('https://example.com:80/').getHostname()", "\"example.com\""},
+     {"url('https://[::1]:80/').getHostname()", "\"::1\""},
+     {"url('https://example.com:80/').getPort()", "\"80\""},
+     {"url('https://example.com/').getPort()", "\"\""},
+     {"url('https://example.com/with space/').getEscapedPath()", "\"/with%20space/\""},
+     {"url('https://example.com/').getScheme()", "\"https\""},
+     {"url('https://example.com/path?k1=a&k2=b&k2=c').getQuery() == {'k1': ['a'], 'k2': ['b', 'c']}", "true"},
+     {"url('nonsense').getPort()", "error: URL parse error during conversion from string: parse \"nonsense\": invalid URI for request"},
+     {"isIP('127.0.0.1')", "true"},
+     {"isIP('127.0.0.256')", "false"},
+     {"isIP('::ffff:1.2.3.4')", "false"},
+     {"ip('127.0.0.1').family()", "4"},
+     {"ip('::1').family()", "6"},
+     {"ip('::1').isLoopback()", "true"},
+     {"ip('0.0.0.0').isUnspecified()", "true"},
+     {"ip('169.254.1.1').isLinkLocalUnicast()", "true"},
+     {"ip('224.0.0.1').isLinkLocalMulticast()", "true"},
+     {"ip('8.8.8.8').isGlobalUnicast()", "true"},
+     {"ip('127.0.0.1') == ip('127.0.0.1')", "true"},
+     {"string(ip('2001:DB8::0:1'))", "\"2001:db8::1\""},
+     {"string(ip('1:0:0:2:0:0:0:3'))", "\"1:0:0:2::3\""},
+     {"ip.isCanonical('2001:db8::abcd')", "true"},
+     {"ip.isCanonical('2001:DB8::ABCD')", "false"},
+     {"cidr('192.168.0.0/24').containsIP(ip('192.168.0.1'))", "true"},
+     {"cidr('192.168.0.0/24').containsIP('192.168.1.1')", "false"},
+     {"cidr('192.168.0.0/24').containsIP('::1')", "false"},
+     {"cidr('192.168.0.0/16').containsCIDR('192.168.10.0/24')", "true"},
+     {"cidr('192.168.0.0/24').containsCIDR(cidr('192.168.0.0/23'))", "false"},
+     {"cidr('192.168.1.5/24').masked() == cidr('192.168.1.0/24')", "true"},
+     {"cidr('192.168.1.5/24').ip() == ip('192.168.1.5')", "true"},
+     {"cidr('::1/128').prefixLength()", "128"},
+     {"string(cidr('10.0.0.0/8'))", "\"10.0.0.0/8\""},
+     {"isCIDR('10.0.0.0/8')", "true"},
+     {"isCIDR('10.0.0.0/33')", "false"},
+     {"isCIDR('10.0.0.0')", "false"},
+     {"format.dns1123Label().validate('ok-name').hasValue()", "false"},
+     {"format.dns1123Label().validate('Not OK').value().size()", "1"},
+     {"format.named('dns1123Subdomain').value().validate('a.b').hasValue()", "false"},
+     {"format.named('nonsense').hasValue()", "false"},
+     {"!format.uuid().validate('6ba7b810-9dad-11d1-80b4-00c04fd430c8').hasValue()", "true"},
+     {"!format.date().validate('2024-02-30').hasValue()", "false"},
+     {"semver('1.2.3').major()", "1"},
+     {"semver('1.2.3').isLessThan(semver('1.10.0'))", "true"},
+     {"semver('1.2.3-alpha').isLessThan(semver('1.2.3'))", "true"},
+     {"semver('1.2.3-alpha.2').compareTo(semver('1.2.3-alpha.10'))", "-1"},
+     {"isSemver('v1.2')", "false"},
+     {"isSemver('v1.2', true)", "true"},
+     {"isSemver('1.02.3')", "false"},
+     {"ip(s)", "error: IP Address \"text\" parse error during conversion from string: unable to parse IP"}, )
+
+/* What upstream's estimator says of the same expressions, l being up to 100 texts of up to 10 bytes. */
+static void test_estimates(void **state)
+{
+    static const struct cel_type text = {.kind = CEL_STRING, .declared = true, .max_elements = 10},
+                                 list = {.kind = CEL_LIST, .declared = true, .max_elements = 100, .elem = &text};
+    static const struct {
+        const char *expression;
+        uint64_t want;
+    } cases[] = {
+        {"true", 0},
+        {"t == ''", 1},
+        {"t == t", 3},
+        {"1 + 1 == 2", 2},
+        {"l.all(x, true)", 302},
+        {"l.exists(x, true)", 402},
+        {"l.map(x, x).size() >= 0", 1 + 1 + 10 + 1 + 100 * 13 + 1},
+        {"t in l", 1 + 1 + 100},
+        {"t.contains('abc')", 1 + 1},
+        {"t.matches('[0-9]')", 1 + 2 * 2},
+        {"t.startsWith('abc')", 1 + 1},
+        {"[1, 2].size() == 2", 12},
+        {"true ? t == 'a' : l.all(x, true)", 302},
+        {"l.all(x, l.all(y, x == y))", 2 + 100 * (3 + 2 + 100 * (3 + 3))},
+    };
+    const struct cel_variable vars[] = {{"t", &text}, {"l", &list}};
+    const struct cel_env env = {vars, 2};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct arena a = {0};
+        struct error err = {0};
+        const struct cel_program *p;
+
+        if (!cel_compile(&a, &env, str_of(cases[i].expression), &p, &err))
+            fail_msg("%s: %s", cases[i].expression, error_text(&err));
+        if (cel_max_cost(p) != cases[i].want)
+            fail_msg("%s: %llu, want %llu", cases[i].expression, (unsigned long long)cel_max_cost(p),
+                     (unsigned long long)cases[i].want);
+        arena_done(&a);
+    }
+}
+
+/* Depth has an end in every direction, and what is long need not be deep. */
+static void test_depth(void **state)
+{
+    static const struct {
+        const char *open, *middle, *close;
+        size_t n;
+        bool ok;
+    } cases[] = {
+        {"(", "1", ")", 200, true},          {"(", "1", ")", 5000, false},        {"!(", "true", ")", 5000, false},
+        {"[", "1", "]", 5000, false},        {"", "true", " && true", 5000, true}, {"", "1", " + 1", 900, true},
+        {"", "1", " + 1", 9000, false},      {"", "x", ".a", 5000, false},        {"-", "1", "", 9000, true},
+        {"true ? 1 : ", "1", "", 5000, false}, {"{'a':", "1", "}", 5000, false},  {"", "x", "[0]", 5000, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(buf_done) struct buf b = {.limit = 1 << 20};
+        struct arena a = {0};
+
+        for (size_t k = 0; k < cases[i].n; k++)
+            buf_adds(&b, cases[i].open);
+        buf_adds(&b, cases[i].middle);
+        for (size_t k = 0; k < cases[i].n; k++)
+            buf_adds(&b, cases[i].close);
+        if (str_starts(str_of(result(&a, b.p)), STR("compile:")) == cases[i].ok)
+            fail_msg("%s × %zu: %s", cases[i].open, cases[i].n, result(&a, b.p));
+        arena_done(&a);
+    }
+}
+
 static void test_budget(void **state)
 {
     static const char *const heavy[] = {

@@ -437,6 +437,20 @@ static const struct cel_type *element(struct checker *c, struct cel_node *n, boo
     return join(so_far, t);
 }
 
+/* A list of constants is made once, not at each step of a loop. */
+static void keep_constants(struct checker *c, struct cel_node *n)
+{
+    struct cel_value *items;
+
+    for (size_t i = 0; i < n->n_args; i++)
+        if (n->args[i]->kind != NODE_LITERAL || n->optional_args)
+            return;
+    items = ARENA_ARRAY(c->a, struct cel_value, n->n_args + 1);
+    for (size_t i = 0; i < n->n_args; i++)
+        items[i] = n->args[i]->value;
+    n->value = cel_v_list(items, n->n_args);
+}
+
 static const struct cel_type *check_collection(struct checker *c, struct cel_node *n, const struct scope *s)
 {
     const struct cel_type *key = NULL, *value = NULL;
@@ -450,6 +464,8 @@ static const struct cel_type *check_collection(struct checker *c, struct cel_nod
             value = element(c, n->args[i], optional, value, s);
     }
     value = value ? value : &cel_dyn;
+    if (n->kind == NODE_LIST)
+        keep_constants(c, n);
     return n->kind == NODE_LIST ? cel_list_of(c->a, value) : cel_map_of(c->a, key ? key : &cel_dyn, value);
 }
 

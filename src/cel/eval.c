@@ -303,6 +303,10 @@ static struct cel_value list(struct cel_run *r, const struct cel_node *n)
 {
     struct cel_items l = {0};
 
+    if (n->value.kind == CEL_LIST) { /* of constants */
+        cel_charge(r, 1);
+        return n->value;
+    }
     cel_charge(r, 10);
     for (size_t i = 0; i < n->n_args; i++) {
         bool skip;

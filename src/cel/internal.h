@@ -29,7 +29,7 @@ struct cel_node {
     struct cel_node **args;  /* macros: predicate first, then (map with a filter) what is made */
     size_t n_args;
     bool *optional_args;     /* lists and maps: args with a '?' in front, or NULL */
-    struct cel_value value;
+    struct cel_value value;  /* literals, and lists of them */
     const struct cel_type *type;
     int slot, slot2;          /* variables: place in the frame; slot2 -1: one variable */
     struct str var, var2;     /* macros */

@@ -529,9 +529,7 @@ const struct cel_library *cel_library_at(size_t i)
 
 bool cel_function_absent(struct str name)
 {
-    static const char *const names[] = {"image",     "isImage",       "registry", "repository",  "identifier", "tag",
-                                        "digest",    "containsDigest", "authorizer", "sortBy",   "slice",      "flatten",
-                                        "distinct",  "range",         "sort",     "first",       "last",       "base64.encode"};
+    static const char *const names[] = {"image", "isImage", "registry", "repository", "identifier", "tag", "digest", "containsDigest"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (str_is(name, names[i]))

@@ -9,6 +9,8 @@
 
 #define EXPECTED "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
 
+#define TREE_DEPTH_MAX (4 * LIMIT_CEL_DEPTH) /* a + b + c … is as deep as it is long */
+
 enum token {
     T_END, T_IDENT, T_INT, T_UINT, T_FLOAT, T_STRING, T_BYTES,
     T_OP, /* one or two characters, in `text` */
@@ -355,8 +357,8 @@ static struct cel_node *checked(struct parser *p, struct cel_node *n)
     deepen(n, n->target);
     for (size_t i = 0; i < n->n_args; i++)
         deepen(n, n->args[i]);
-    if (n->depth > LIMIT_CEL_DEPTH)
-        return FAIL(p, n->at, "expression recursion limit exceeded: %d", LIMIT_CEL_DEPTH);
+    if (n->depth > TREE_DEPTH_MAX)
+        return FAIL(p, n->at, "expression recursion limit exceeded: %d", TREE_DEPTH_MAX);
     return n;
 }
 

@@ -345,6 +345,13 @@ static struct place multiplied(const struct place *p, const struct json *schema,
     return ret;
 }
 
+static int by_name(const void *x, const void *y)
+{
+    const struct rules_field *a = x, *b = y;
+
+    return strcmp(a->name, b->name);
+}
+
 static void walk_properties(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
                             struct cel_rules *at)
 {
@@ -365,6 +372,8 @@ static void walk_properties(struct compiler *c, const struct json *schema, const
         if (r)
             at->fields[at->n_fields++] = (struct rules_field){arena_strdup(c->a, json_str(&m->key)), r};
     }
+    if (at->n_fields)
+        qsort(at->fields, at->n_fields, sizeof *at->fields, by_name);
 }
 
 static void walk_items(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
@@ -436,6 +445,7 @@ static struct cel_rules *walk(struct compiler *c, const struct json *schema, con
 {
     struct cel_rules *at = ARENA_NEW(c->a, struct cel_rules);
     struct str list = json_str(json_get(schema, "x-kubernetes-list-type"));
+    size_t before = c->faults->n;
 
     (void)root;
     at->type = type;
@@ -446,6 +456,8 @@ static struct cel_rules *walk(struct compiler *c, const struct json *schema, con
     walk_values(c, schema, type, p, at);
     if (str_is(list, "map") && type)
         at->list_keys = type->list_keys;
+    if (json_get(schema, "default") && c->faults->n == before)
+        cel_rules_enforce_at(at, json_get(schema, "default"), arena_printf(c->a, "%s.default", p->path), c->a, c->faults);
     return at->n_rules || at->n_fields || at->n_all_of || at->items || at->values ? at : NULL;
 }
 

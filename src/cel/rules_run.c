@@ -70,6 +70,16 @@ static void out_of_budget(struct enforcer *e)
     e->over = true;
 }
 
+/* What is done beside evaluations is paid for too, so that long lists end. */
+static bool spend(struct enforcer *e)
+{
+    if (e->budget)
+        e->budget--;
+    else if (!e->over)
+        out_of_budget(e);
+    return !e->over;
+}
+
 /* NULL: the message that is written is to be used. */
 static const char *computed_message(struct enforcer *e, const struct rule *r, const struct cel_value *values)
 {
@@ -130,10 +140,8 @@ static void enforce(struct enforcer *e, const struct cel_rules *at, const struct
         trouble(e, arena_printf(e->a, "rule compile error: %s", r->error));
     if (!r->program || (r->uses_old && !old && !r->optional_old))
         return;
-    if (e->budget == 0) {
-        out_of_budget(e);
+    if (!spend(e))
         return;
-    }
     values[0] = cel_of_json(p->now, at->type);
     was = old ? cel_of_json(old, at->type) : cel_absent();
     values[1] = !r->optional_old ? was : old ? (struct cel_value){.kind = CEL_OPTIONAL, .some = &was} : cel_v_none();
@@ -168,13 +176,16 @@ static bool same_keys(const struct json *a, const struct json *b, const char *co
 }
 
 /* The item with the same keys: mostly at the same place. */
-static const struct json *was_at(const struct json *list, size_t place, const struct json *item, const char *const *keys)
+static const struct json *was_at(struct enforcer *e, const struct json *list, size_t place, const struct json *item,
+                                 const char *const *keys)
 {
     const struct json *here = json_item(list, place);
 
     if (here && same_keys(here, item, keys))
         return here;
     json_each_item(it, list) {
+        if (!spend(e))
+            return NULL;
         if (same_keys(it, item, keys))
             return it;
     }
@@ -187,7 +198,7 @@ static void walk_list(struct enforcer *e, const struct cel_rules *at, const stru
 
     json_each_item(it, p->now) {
         size_t before = e->path.n;
-        const struct json *was = at->list_keys ? was_at(old, i, it, at->list_keys) : NULL;
+        const struct json *was = at->list_keys ? was_at(e, old, i, it, at->list_keys) : NULL;
         struct pair inner = {it, was, was != NULL && p->related, p};
 
         if (e->over)
@@ -213,18 +224,36 @@ static void walk_member(struct enforcer *e, const struct cel_rules *rules, const
     leave(e, before);
 }
 
+static const struct cel_rules *field_rules(const struct cel_rules *at, struct str name)
+{
+    size_t lo = 0, hi = at->n_fields;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        int order = str_cmp(name, str_of(at->fields[mid].name));
+
+        if (order == 0)
+            return at->fields[mid].rules;
+        if (order < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return NULL;
+}
+
 static void walk_object(struct enforcer *e, const struct cel_rules *at, const struct json *old, const struct pair *p)
 {
+    const struct cel_rules *field;
+
     json_each_member(m, p->now) {
         if (e->over)
             return;
         if (at->values)
             walk_member(e, at->values, m, old, p, false);
-        for (size_t i = 0; i < at->n_fields; i++)
-            if (str_is(json_str(&m->key), at->fields[i].name)) {
-                walk_member(e, at->fields[i].rules, m, old, p, true);
-                break;
-            }
+        field = field_rules(at, json_str(&m->key));
+        if (field)
+            walk_member(e, field, m, old, p, true);
     }
 }
 
@@ -253,6 +282,18 @@ void cel_rules_validate(const struct cel_rules *rules, const struct json *object
     if (!rules)
         return;
     walk(&e, rules, old, &root);
+    buf_done(&e.path);
+    arena_done(&e.scratch);
+}
+
+void cel_rules_enforce_at(const struct cel_rules *rules, const struct json *value, const char *path, struct arena *a,
+                          struct schema_causes *causes)
+{
+    struct enforcer e = {.a = a, .causes = causes, .path = {.limit = PATH_MAX_BYTES}, .budget = CEL_REQUEST_BUDGET};
+    struct pair root = {value, NULL, false, NULL};
+
+    buf_adds(&e.path, path);
+    walk(&e, rules, NULL, &root);
     buf_done(&e.path);
     arena_done(&e.scratch);
 }

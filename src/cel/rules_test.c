@@ -1,7 +1,10 @@
 #include "cel/rules.h"
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "json/json_test.h"
+
+#include <fcntl.h>
 
 static const struct json *schema_of(struct arena *a, const char *spec)
 {
@@ -65,6 +68,9 @@ static void test_definitions(void **state)
          "strings are declared)"},
         {"{'type':'array','maxItems':10,'items':{'type':'string','maxLength':10},'x-kubernetes-validations':[{'rule':"
          "'self.all(x, self.exists(y, x == y))'}]}", ""},
+        {"{'type':'integer','default':0,'x-kubernetes-validations':[{'rule':'self > 0','message':'positive'}]}",
+         "Invalid|p.properties[spec].default|Invalid value: positive"},
+        {"{'type':'integer','default':1,'x-kubernetes-validations':[{'rule':'self > 0','message':'positive'}]}", ""},
         {"{'x-kubernetes-preserve-unknown-fields':true,'x-kubernetes-validations':[{'rule':'true'}]}",
          "rule declared on schema that does not support validation rules type: '' x-kubernetes-preserve-unknown-fields: 'true'"},
     };
@@ -201,7 +207,87 @@ static void test_a_request_has_one_budget(void **state)
     arena_done(&a);
 }
 
-int main(void)
+static const char *data; /* recordings, or NULL */
+
+/* KubeVirt's own definitions, as a real server has them. */
+static void test_rules_of_kubevirt(void **state)
+{
+    struct arena a = {0};
+    AUTO(buf_done) struct buf text = {.limit = 64u << 20};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *list = NULL;
+    size_t with_rules = 0;
+
+    (void)state;
+    if (!data || !file_read(AT_FDCWD, arena_printf(&a, "%s/kubevirt-live/crds-without-descriptions.json", data), &text, &err)
+        || !json_parse(buf_str(&text), &a, &list, &err)) {
+        arena_done(&a);
+        print_message("no recordings: %s\n", error_text(&err));
+        skip();
+    }
+    json_each_item(crd, json_is(list, JSON_ARRAY) ? list : json_get(list, "items")) {
+        json_each_item(version, json_at(crd, "spec/versions")) {
+            struct schema_causes faults = {0};
+
+            with_rules += cel_rules_compile(&a, json_at(version, "schema/openAPIV3Schema"), "p", &faults, NULL) != NULL;
+            assert_string_equal(joined(&a, &faults), "");
+        }
+    }
+    assert_true(with_rules >= 10);
+    arena_done(&a);
+}
+
+/* What popular definitions ask for, in our words: bounds, unions, uniqueness, immutability, names. */
+static void test_rules_as_they_are_written(void **state)
+{
+#define ROUTE "{'type':'object','properties':{'type':{'type':'string','enum':['A','B']},'a':{'type':'object','properties':{'n':"      \
+              "{'type':'integer'}}},'b':{'type':'string','maxLength':253},'timeout':{'type':'string','format':'duration'},"             \
+              "'size':{'x-kubernetes-int-or-string':true,'anyOf':[{'type':'integer'},{'type':'string'}]},'on':{'type':'boolean'},"      \
+              "'names':{'type':'array','maxItems':16,'items':{'type':'object','required':['name'],'properties':{'name':"                \
+              "{'type':'string','maxLength':63},'port':{'type':'integer'}}}},'sel':{'type':'object','maxProperties':8,"                 \
+              "'additionalProperties':{'type':'string','maxLength':63}}},'x-kubernetes-validations':[{'rule':'%s'}]}"
+    static const struct {
+        const char *rule, *object;
+        bool holds;
+    } cases[] = {
+        {"!(has(self.a) && self.type != \\\"A\\\")", "{'type':'B','a':{}}", false},
+        {"!(has(self.a) && self.type != \\\"A\\\")", "{'type':'A','a':{}}", true},
+        {"[has(self.a), has(self.b)].filter(x, x).size() == 1", "{'a':{}}", true},
+        {"[has(self.a), has(self.b)].filter(x, x).size() == 1", "{'a':{},'b':''}", false},
+        {"self.names.all(p1, self.names.exists_one(p2, p1.name == p2.name))", "{'names':[{'name':'a'},{'name':'b'}]}", true},
+        {"self.names.all(p1, self.names.exists_one(p2, p1.name == p2.name))", "{'names':[{'name':'a'},{'name':'a'}]}", false},
+        {"self.names.all(l, l.name in [\\\"a\\\", \\\"b\\\"] ? !has(l.port) : true)", "{'names':[{'name':'a','port':1}]}", false},
+        {"self.?names[?0].?port.orValue(80) == 80", "{}", true},
+        {"self.?names[?0].?port.orValue(80) == 80", "{'names':[{'name':'a','port':1}]}", false},
+        {"type(self.size) == string ? self.size.matches(\\\"^[0-9]+%$\\\") : self.size >= 0", "{'size':'5%'}", true},
+        {"type(self.size) == string ? self.size.matches(\\\"^[0-9]+%$\\\") : self.size >= 0", "{'size':'5'}", false},
+        {"type(self.size) == string ? self.size.matches(\\\"^[0-9]+%$\\\") : self.size >= 0", "{'size':-1}", false},
+        {"!has(self.timeout) || self.timeout > duration(\\\"0s\\\")", "{'timeout':'5s'}", true},
+        {"!has(self.timeout) || self.timeout > duration(\\\"0s\\\")", "{'timeout':'0s'}", false},
+        {"self.sel.all(k, k.startsWith(\\\"x/\\\") && self.sel[k] != \\\"\\\")", "{'sel':{'x/a':'b'}}", true},
+        {"self.sel.all(k, k.startsWith(\\\"x/\\\") && self.sel[k] != \\\"\\\")", "{'sel':{'x/a':''}}", false},
+        {"!format.dns1123Subdomain().validate(self.b).hasValue()", "{'b':'a.b-c'}", true},
+        {"!format.dns1123Subdomain().validate(self.b).hasValue()", "{'b':'A'}", false},
+        {"has(self.on) && self.on", "{'on':true}", true},
+        {"self.a.n.isSorted()", "{}", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct arena a = {0};
+        struct schema_causes faults = {0}, causes = {0};
+        const struct json *schema = schema_of(&a, arena_printf(&a, ROUTE, cases[i].rule));
+        const struct cel_rules *rules = cel_rules_compile(&a, schema, "p", &faults, NULL);
+
+        if (!faults.n)
+            cel_rules_validate(rules, parse_quoted(&a, arena_printf(&a, "{'spec':%s}", cases[i].object)), NULL, &a, &causes, NULL);
+        if ((faults.n + causes.n == 0) != cases[i].holds)
+            fail_msg("%s of %s: %s%s", cases[i].rule, cases[i].object, joined(&a, &faults), joined(&a, &causes));
+        arena_done(&a);
+    }
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_definitions),
@@ -209,7 +295,10 @@ int main(void)
         cmocka_unit_test(test_root_sees_only_the_name_of_metadata),
         cmocka_unit_test(test_functions_that_are_not_here_can_be_left_out),
         cmocka_unit_test(test_a_request_has_one_budget),
+        cmocka_unit_test(test_rules_of_kubevirt),
+        cmocka_unit_test(test_rules_as_they_are_written),
     };
 
+    data = argc > 1 ? argv[1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

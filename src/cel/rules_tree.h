@@ -15,6 +15,10 @@ struct rules_field {
     const char *name;
     const struct cel_rules *rules;
 };
+/* A value that stands in a schema, against the rules of its place. */
+void cel_rules_enforce_at(const struct cel_rules *rules, const struct json *value, const char *path, struct arena *a,
+                          struct schema_causes *causes);
+
 struct cel_rules {
     const struct cel_type *type;
     struct rule *rules;
@@ -22,7 +26,7 @@ struct cel_rules {
     bool uses_old;
     const char *const *list_keys; /* items belong together by these; NULL: they do not */
     const struct cel_rules *items, *values;
-    struct rules_field *fields;
+    struct rules_field *fields; /* sorted by name */
     size_t n_fields;
     const struct cel_rules **all_of;
     size_t n_all_of;

@@ -372,6 +372,17 @@ static bool same_type(const struct cel_type *a, const struct cel_type *b)
     return a == b || (a->kind == b->kind && a->kind != CEL_OBJECT);
 }
 
+/* The member of that name: mostly at the same place, else it is looked for, which has its price. */
+static const struct json *member_like(struct cel_run *r, const struct json *object, size_t i, struct str key)
+{
+    const struct json_member *m = json_members(object);
+
+    if (m && i < json_len(object) && str_eq(json_str(&m[i].key), key))
+        return &m[i].value;
+    cel_charge(r, json_len(object) / 16);
+    return json_get_str(object, key);
+}
+
 static bool equal_maps(struct cel_run *r, const struct cel_value *a, const struct cel_value *b)
 {
     if (cel_len(a) != cel_len(b))
@@ -381,7 +392,7 @@ static bool equal_maps(struct cel_run *r, const struct cel_value *a, const struc
 
         cel_member(a, i, &key, &value);
         if (b->lazy && key.kind == CEL_STRING) {
-            const struct json *v = json_get_str(b->json, key.s);
+            const struct json *v = member_like(r, b->json, i, key.s);
             const struct cel_field *f = b->type && b->type->kind == CEL_OBJECT ? field_by_key(b->type, key.s) : NULL;
 
             if (!v)
