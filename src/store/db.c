@@ -1,4 +1,5 @@
 #include "store/impl.h"
+#include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
 #include <errno.h>
@@ -10,10 +11,10 @@
 
 enum {
     APPLICATION_ID = 0x76697265, /* "vire" */
-    SCHEMA_VERSION = 1,
+    SCHEMA_VERSION = 2, /* 1: sums of key and body only */
 };
 
-static const char damaged_hint[] = "the database is damaged; restore a backup, or move the file away to start empty";
+static const char damaged_hint[] = "the database is damaged; put a backup back with `vireo restore FILE` (docs/operations.md, Backup)";
 
 int64_t db_clock_ns(void)
 {
@@ -23,11 +24,29 @@ int64_t db_clock_ns(void)
     return SECONDS(t.tv_sec) + t.tv_nsec;
 }
 
-uint32_t db_sum(struct str key, struct str body)
+static uLong add_str(uLong sum, struct str s)
 {
-    uLong sum = crc32(0, (const Bytef *)key.p, (uInt)key.n);
+    return s.n ? crc32(sum, (const Bytef *)s.p, (uInt)s.n) : sum;
+}
 
-    return (uint32_t)crc32(sum, (const Bytef *)body.p, (uInt)body.n);
+uint32_t db_sum(const struct object_spec *o)
+{
+    const int64_t numbers[] = {o->id, o->revision, o->hole, o->text_n,
+                               o->form == OBJECT_PLAIN ? -1 : o->form == OBJECT_DICT ? dict_id(o->dict) : 0,
+                               (int64_t)o->key.n, (int64_t)o->uid.n};
+    uLong sum = add_str(crc32(0, (const Bytef *)numbers, sizeof numbers), o->key);
+
+    return (uint32_t)add_str(add_str(sum, o->uid), o->body);
+}
+
+static uint32_t db_sum_1(const struct object_spec *o)
+{
+    return (uint32_t)add_str(add_str(0, o->key), o->body);
+}
+
+static uint32_t dict_sum(int id, struct str kind, struct str bytes)
+{
+    return (uint32_t)add_str(add_str(crc32(0, (const Bytef *)&id, sizeof id), kind), bytes);
 }
 
 static bool is_damage(int rc)
@@ -109,14 +128,15 @@ static bool make_file(int dirfd, struct error *err)
     return fd >= 0 || error_errno(err, errno, "state.db");
 }
 
-/* Structure of every page and order of every index; contents have checksums of their own. */
-static bool check_pages(sqlite3 *c, struct error *err)
+/* Structure of every page and order of every index; contents have checksums of their own. The thorough check compares indexes
+ * with tables, too. */
+static bool check_pages(sqlite3 *c, bool thorough, struct error *err)
 {
     AUTO(finish_stmt) sqlite3_stmt *s = NULL;
     const char *verdict;
     int rc;
 
-    if (!prepare(c, "pragma quick_check(1)", false, &s, err))
+    if (!prepare(c, thorough ? "pragma integrity_check(1)" : "pragma quick_check(1)", false, &s, err))
         return false;
     rc = sqlite3_step(s);
     if (rc != SQLITE_ROW)
@@ -130,7 +150,7 @@ static bool check_pages(sqlite3 *c, struct error *err)
 static const char schema_sql[] =
     "begin immediate;"
     "create table meta(k text primary key, v) without rowid;"
-    "create table dict(id integer primary key, kind text not null, v blob not null);"
+    "create table dict(id integer primary key, kind text not null, v blob not null, sum integer);"
     "create table object(id integer primary key, k text not null unique, rev integer not null, uid text not null,"
     " hole integer not null, size integer not null, dict integer, sum integer not null, expires integer, v blob not null);"
     "create index object_expires on object(expires) where expires is not null;"
@@ -138,14 +158,14 @@ static const char schema_sql[] =
     "pragma application_id = %d; pragma user_version = %d;"
     "commit";
 
-static bool make_schema(sqlite3 *c, bool read_only, struct error *err)
+static bool make_schema(sqlite3 *c, bool read_only, int64_t *ret_version, struct error *err)
 {
-    int64_t id = 0, version = 0;
+    int64_t id = 0;
     char sql[sizeof schema_sql + 32];
 
-    if (!one_number(c, "pragma application_id", &id, err) || !one_number(c, "pragma user_version", &version, err))
+    if (!one_number(c, "pragma application_id", &id, err) || !one_number(c, "pragma user_version", ret_version, err))
         return false;
-    if (id == 0 && version == 0) {
+    if (id == 0 && *ret_version == 0) {
         int64_t tables;
 
         if (!one_number(c, "select count(*) from sqlite_schema", &tables, err))
@@ -155,13 +175,17 @@ static bool make_schema(sqlite3 *c, bool read_only, struct error *err)
         if (read_only)
             return error_set(err, ERROR_NOT_FOUND, "state.db: the database is empty");
         snprintf(sql, sizeof sql, schema_sql, APPLICATION_ID, SCHEMA_VERSION);
+        *ret_version = SCHEMA_VERSION;
         return run(c, sql, "create schema", err);
     }
     if (id != APPLICATION_ID)
-        return error_set(err, ERROR_INVALID, "state.db: this is a database of some other program");
-    if (version > SCHEMA_VERSION)
-        return error_set(err, ERROR_INVALID, "state.db: written by a newer release (schema %lld, this one knows %d)",
-                         (long long)version, SCHEMA_VERSION);
+        return error_set(err, ERROR_INVALID, "state.db: this is a database of some other program (application id 0x%08llx)",
+                         (unsigned long long)id & 0xffffffff);
+    if (*ret_version < 1 || *ret_version > SCHEMA_VERSION)
+        return error_set(err, ERROR_INVALID,
+                         "state.db: written by %s release (schema %lld, this one knows 1 to %d); run that release, or restore a"
+                         " backup of this one with `vireo restore FILE`",
+                         *ret_version < 1 ? "no" : "a newer", (long long)*ret_version, SCHEMA_VERSION);
     return true;
 }
 
@@ -173,58 +197,128 @@ static struct str column_str(sqlite3_stmt *s, int i)
     return p ? str_n(p, (size_t)n) : STR("");
 }
 
-static bool load_dicts(sqlite3 *c, const struct db_load *load, struct error *err)
+static bool load_dicts(sqlite3 *c, const struct db_load *load, int64_t version, struct error *err)
 {
     AUTO(finish_stmt) sqlite3_stmt *s = NULL;
     int rc;
 
-    if (!prepare(c, "select id, kind, v from dict order by id", false, &s, err))
+    if (!prepare(c, version < 2 ? "select id, kind, v, null from dict order by id" : "select id, kind, v, sum from dict order by id", false,
+                 &s, err))
         return false;
-    while ((rc = sqlite3_step(s)) == SQLITE_ROW)
-        load->add_dict(load->user, sqlite3_column_int(s, 0), column_str(s, 1), column_str(s, 2));
+    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+        int id = sqlite3_column_int(s, 0);
+        struct str kind = column_str(s, 1), bytes = column_str(s, 2);
+
+        if (version >= 2 && sqlite3_column_int64(s, 3) != (int64_t)dict_sum(id, kind, bytes))
+            return error_set(err, ERROR_INTERNAL, "state.db: dictionary %d of '" STR_FMT "': %s (checksum)", id, STR_ARG(kind), damaged_hint);
+        load->add_dict(load->user, id, kind, bytes);
+    }
     return rc == SQLITE_DONE || db_failed(c, rc, "read dictionaries", err);
 }
 
-static bool load_row(sqlite3_stmt *s, const struct db_load *load, int64_t newest, struct error *err)
+static bool bad_row(const struct object_spec *o, const char *why, struct error *err)
 {
-    struct object_spec spec = {.id = sqlite3_column_int64(s, 0), .key = column_str(s, 1),
-        .revision = sqlite3_column_int64(s, 2), .uid = column_str(s, 3), .form = OBJECT_PLAIN};
-    int64_t hole = sqlite3_column_int64(s, 4), size = sqlite3_column_int64(s, 5);
-    bool coded = sqlite3_column_type(s, 6) != SQLITE_NULL;
-    bool ttl = sqlite3_column_type(s, 8) != SQLITE_NULL;
-    int64_t body_n = sqlite3_column_int64(s, 10);
-    int dict = sqlite3_column_int(s, 6);
+    return error_set(err, ERROR_INTERNAL, "state.db: object '" STR_FMT "' (row %lld): %s (%s)", STR_ARG(o->key), (long long)o->id,
+                     damaged_hint, why);
+}
 
-    spec.body = column_str(s, 9);
+enum { COLUMN_ID, COLUMN_KEY, COLUMN_REV, COLUMN_UID, COLUMN_HOLE, COLUMN_SIZE, COLUMN_DICT, COLUMN_SUM, COLUMN_EXPIRES, COLUMN_BODY,
+       COLUMN_BODY_N };
+
+static bool load_row(sqlite3_stmt *s, const struct db_load *load, int64_t newest, int64_t version, struct error *err)
+{
+    struct object_spec spec = {.id = sqlite3_column_int64(s, COLUMN_ID), .key = column_str(s, COLUMN_KEY),
+        .revision = sqlite3_column_int64(s, COLUMN_REV), .uid = column_str(s, COLUMN_UID), .form = OBJECT_PLAIN};
+    int64_t hole = sqlite3_column_int64(s, COLUMN_HOLE), size = sqlite3_column_int64(s, COLUMN_SIZE);
+    bool coded = sqlite3_column_type(s, COLUMN_DICT) != SQLITE_NULL;
+    bool ttl = sqlite3_column_type(s, COLUMN_EXPIRES) != SQLITE_NULL;
+    int64_t body_n = sqlite3_column_int64(s, COLUMN_BODY_N);
+    int dict = sqlite3_column_int(s, COLUMN_DICT);
+
+    spec.body = column_str(s, COLUMN_BODY);
     if (coded)
         spec.form = dict ? OBJECT_DICT : OBJECT_ZSTD;
     if (coded && dict)
         spec.dict = load->dict(load->user, dict);
-    if (spec.key.n == 0 || spec.key.n > UINT16_MAX || spec.uid.n > UINT8_MAX || spec.revision <= 0
-        || spec.revision > newest || size <= 0 || size > (int64_t)LIMIT_OBJECT_BYTES || hole <= 0 || hole >= size
-        || body_n <= 0 || body_n > size || (coded && dict && !spec.dict)
-        || (!ttl && sqlite3_column_int64(s, 7) != (int64_t)db_sum(spec.key, spec.body)))
-        return error_set(err, ERROR_INTERNAL, "state.db: object '" STR_FMT "' (row %lld): %s (checksum)",
-                         STR_ARG(spec.key), (long long)spec.id, damaged_hint);
+    if (spec.key.n == 0 || spec.key.n > UINT16_MAX || spec.uid.n > UINT8_MAX || spec.revision <= 0)
+        return bad_row(&spec, "no possible key, uid or revision", err);
+    if (spec.revision > newest) {
+        AUTO_FREE char *why = xasprintf("its revision %lld is above the database's, %lld", (long long)spec.revision, (long long)newest);
+
+        return bad_row(&spec, why, err);
+    }
+    if (size <= 0 || size > (int64_t)LIMIT_OBJECT_BYTES || hole <= 0 || hole >= size || body_n <= 0 || body_n > size)
+        return bad_row(&spec, "impossible sizes", err);
+    if (coded && dict && !spec.dict)
+        return bad_row(&spec, "its dictionary is missing or unreadable", err);
     spec.hole = (uint32_t)hole;
     spec.text_n = (uint32_t)size;
-    load->row(load->user, &spec, (size_t)body_n, ttl);
-    return true;
+    if ((!ttl || load->whole) && sqlite3_column_int64(s, COLUMN_SUM) != (int64_t)(version < 2 ? db_sum_1(&spec) : db_sum(&spec)))
+        return bad_row(&spec, "checksum", err);
+    return load->row(load->user, &spec, (size_t)body_n, ttl, err);
 }
 
-static bool load_rows(sqlite3 *c, const struct db_load *load, int64_t newest, struct error *err)
+static bool load_rows(sqlite3 *c, const struct db_load *load, int64_t newest, int64_t version, struct error *err)
 {
     AUTO(finish_stmt) sqlite3_stmt *s = NULL;
     int rc;
 
     /* What expires stays in the file; only its length is read. */
-    if (!prepare(c, "select id, k, rev, uid, hole, size, dict, sum, expires,"
-                    " case when expires is null then v end, length(v) from object", false, &s, err))
+    if (!prepare(c, load->whole ? "select id, k, rev, uid, hole, size, dict, sum, expires, v, length(v) from object"
+                                : "select id, k, rev, uid, hole, size, dict, sum, expires,"
+                                  " case when expires is null then v end, length(v) from object", false, &s, err))
         return false;
     while ((rc = sqlite3_step(s)) == SQLITE_ROW)
-        if (!load_row(s, load, newest, err))
+        if (!load_row(s, load, newest, version, err))
             return false;
     return rc == SQLITE_DONE || db_failed(c, rc, "read objects", err);
+}
+
+bool db_read(sqlite3 *c, const struct db_load *load, bool read_only, int64_t *ret_version, int64_t *ret_revision, struct error *err)
+{
+    if (!make_schema(c, read_only, ret_version, err) || !check_pages(c, load->whole, err)
+        || !one_number(c, "select v from meta where k='revision'", ret_revision, err))
+        return false;
+    if (*ret_revision <= 0)
+        return error_set(err, ERROR_INTERNAL, "state.db: revision %lld: %s", (long long)*ret_revision, damaged_hint);
+    return load_dicts(c, load, *ret_version, err) && load_rows(c, load, *ret_revision, *ret_version, err);
+}
+
+/* Schema 1 to 2: sums that cover the whole row. What is there has just been read by the old ones. */
+static void sum_2(sqlite3_context *x, int n, sqlite3_value **v)
+{
+    struct object_spec o = {.id = sqlite3_value_int64(v[0]), .revision = sqlite3_value_int64(v[2]),
+        .hole = (uint32_t)sqlite3_value_int64(v[4]), .text_n = (uint32_t)sqlite3_value_int64(v[5])};
+    struct dict *dict = NULL;
+    int id = sqlite3_value_int(v[6]);
+
+    (void)n;
+    o.key = str_n(sqlite3_value_blob(v[1]), (size_t)sqlite3_value_bytes(v[1]));
+    o.uid = str_n(sqlite3_value_blob(v[3]), (size_t)sqlite3_value_bytes(v[3]));
+    o.body = str_n(sqlite3_value_blob(v[7]), (size_t)sqlite3_value_bytes(v[7]));
+    if (sqlite3_value_type(v[6]) != SQLITE_NULL) {
+        const struct db_load *load = sqlite3_user_data(x);
+
+        dict = id ? load->dict(load->user, id) : NULL;
+        o.form = dict ? OBJECT_DICT : OBJECT_ZSTD;
+        o.dict = dict;
+    }
+    sqlite3_result_int64(x, db_sum(&o));
+}
+
+static void sum_dict_2(sqlite3_context *x, int n, sqlite3_value **v)
+{
+    (void)n;
+    sqlite3_result_int64(x, dict_sum(sqlite3_value_int(v[0]), str_n(sqlite3_value_blob(v[1]), (size_t)sqlite3_value_bytes(v[1])),
+                                     str_n(sqlite3_value_blob(v[2]), (size_t)sqlite3_value_bytes(v[2]))));
+}
+
+static bool upgrade(sqlite3 *c, const struct db_load *load, struct error *err)
+{
+    sqlite3_create_function(c, "sum_2", 8, SQLITE_UTF8, (void *)(uintptr_t)load, sum_2, NULL, NULL);
+    sqlite3_create_function(c, "sum_dict_2", 3, SQLITE_UTF8, NULL, sum_dict_2, NULL, NULL);
+    return run(c, "begin immediate; alter table dict add column sum integer; update dict set sum=sum_dict_2(id, kind, v);"
+                  "update object set sum=sum_2(id, k, rev, uid, hole, size, dict, v); pragma user_version=2; commit", "upgrade", err);
 }
 
 static bool prepare_writes(struct db *d, struct error *err)
@@ -244,20 +338,20 @@ static bool prepare_writes(struct db *d, struct error *err)
 
 static bool open_all(struct db *d, int dirfd, bool read_only, const struct db_load *load, struct error *err)
 {
+    int64_t version;
+
     if (!read_only && !make_file(dirfd, err))
         return false;
     if (!open_connection(dirfd, read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, &d->c, err))
         return false;
-    if (!read_only && !run(d->c, "pragma journal_mode=wal; pragma synchronous=full; pragma wal_autocheckpoint=0",
-                           "open", err))
+    if (!run(d->c, "pragma cache_size=-2048; pragma temp_store=memory; pragma cell_size_check=on; pragma synchronous=full", "open", err)
+        || !make_schema(d->c, read_only, &version, err)) /* before anything is written to what may be somebody else's */
         return false;
-    if (!run(d->c, "pragma cache_size=-2048; pragma temp_store=memory", "open", err)
-        || !make_schema(d->c, read_only, err) || !check_pages(d->c, err)
-        || !one_number(d->c, "select v from meta where k='revision'", &d->durable, err))
+    if (!read_only && !run(d->c, "pragma journal_mode=wal; pragma wal_autocheckpoint=0", "open", err))
         return false;
-    if (d->durable <= 0)
-        return error_set(err, ERROR_INTERNAL, "state.db: revision %lld: %s", (long long)d->durable, damaged_hint);
-    return load_dicts(d->c, load, err) && load_rows(d->c, load, d->durable, err) && (read_only || prepare_writes(d, err));
+    if (!db_read(d->c, load, read_only, &version, &d->durable, err))
+        return false;
+    return read_only || ((version == SCHEMA_VERSION || upgrade(d->c, load, err)) && prepare_writes(d, err));
 }
 
 /* What a killed process left was perhaps only on its way to the disk. SQLite takes its log as it finds it: transactions
@@ -303,6 +397,15 @@ bool db_open_reader(int dirfd, sqlite3 **ret, struct error *err)
     return true;
 }
 
+/* The running server's, or one that no server has. Whoever closes it last must not tidy up: it is only looked at. */
+bool db_open_live(int dirfd, sqlite3 **ret, struct error *err)
+{
+    if (!open_connection(dirfd, SQLITE_OPEN_READWRITE, ret, err))
+        return false;
+    sqlite3_db_config(*ret, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    return true;
+}
+
 void db_close(struct db *d)
 {
     sqlite3_stmt **all[] = {&d->begin, &d->commit, &d->rollback, &d->insert, &d->update, &d->remove, &d->ttl,
@@ -334,24 +437,23 @@ static bool write_object(struct db *d, const struct entry *e, struct error *err)
 {
     sqlite3_stmt *s = e->op == ENTRY_INSERT ? d->insert : d->update;
     const struct store_object *o = e->compact;
-    struct str key = store_object_key(o), uid = store_object_uid(o);
-    enum object_form form;
-    struct dict *dict;
-    struct str body = object_body(o, &form, &dict);
+    struct object_spec spec = {.id = o->id, .key = store_object_key(o), .revision = o->revision, .uid = store_object_uid(o),
+        .hole = o->hole, .text_n = o->text_n};
     bool ok;
 
-    sqlite3_bind_int64(s, 1, o->id);
-    sqlite3_bind_text(s, 2, key.p, (int)key.n, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 3, o->revision);
-    sqlite3_bind_text(s, 4, uid.p, (int)uid.n, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 5, o->hole);
-    sqlite3_bind_int64(s, 6, o->text_n);
-    if (form == OBJECT_PLAIN)
+    spec.body = object_body(o, &spec.form, &spec.dict);
+    sqlite3_bind_int64(s, 1, spec.id);
+    sqlite3_bind_text(s, 2, spec.key.p, (int)spec.key.n, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 3, spec.revision);
+    sqlite3_bind_text(s, 4, spec.uid.p, (int)spec.uid.n, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 5, spec.hole);
+    sqlite3_bind_int64(s, 6, spec.text_n);
+    if (spec.form == OBJECT_PLAIN)
         sqlite3_bind_null(s, 7);
     else
-        sqlite3_bind_int(s, 7, dict ? dict_id(dict) : 0);
-    sqlite3_bind_int64(s, 8, db_sum(key, body));
-    sqlite3_bind_blob(s, 9, body.p, (int)body.n, SQLITE_STATIC);
+        sqlite3_bind_int(s, 7, spec.dict ? dict_id(spec.dict) : 0);
+    sqlite3_bind_int64(s, 8, db_sum(&spec));
+    sqlite3_bind_blob(s, 9, spec.body.p, (int)spec.body.n, SQLITE_STATIC);
     ok = step(d, s, "write", err);
     sqlite3_clear_bindings(s);
     return ok;
@@ -468,11 +570,12 @@ bool db_add_dict(struct db *d, int id, struct str kind, struct str bytes, struct
     AUTO(finish_stmt) sqlite3_stmt *s = NULL;
     int rc;
 
-    if (!prepare(d->c, "insert into dict(id, kind, v) values(?,?,?)", false, &s, err))
+    if (!prepare(d->c, "insert into dict(id, kind, v, sum) values(?,?,?,?)", false, &s, err))
         return false;
     sqlite3_bind_int(s, 1, id);
     sqlite3_bind_text(s, 2, kind.p, (int)kind.n, SQLITE_STATIC);
     sqlite3_bind_blob(s, 3, bytes.p, (int)bytes.n, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 4, dict_sum(id, kind, bytes));
     rc = sqlite3_step(s);
     return rc == SQLITE_DONE || db_failed(d->c, rc, "store a dictionary", err);
 }

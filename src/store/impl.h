@@ -177,23 +177,28 @@ struct db {
     bool broken;
     int wal_pages;
 };
-struct db_load { /* db_open() calls row() for every object */
-    void (*row)(void *user, const struct object_spec *spec, size_t cold_n, bool ttl);
+struct db_load { /* row() is called for every object */
+    bool whole; /* every page, index and body is looked at; else what start has time for */
+    bool (*row)(void *user, const struct object_spec *spec, size_t body_n, bool ttl, struct error *err);
     struct dict *(*dict)(void *user, int id); /* the dictionary of a row */
     void (*add_dict)(void *user, int id, struct str kind, struct str bytes);
     void *user;
 };
 MUST_CHECK bool db_open(struct db *d, int dirfd, bool read_only, const struct db_load *load, struct error *err);
+/* Checks and reads all of an open database. */
+MUST_CHECK bool db_read(struct sqlite3 *c, const struct db_load *load, bool read_only, int64_t *ret_version, int64_t *ret_revision,
+                        struct error *err);
 MUST_CHECK bool db_sync_files(int dirfd, struct error *err);
 /* A second connection for reading only. */
 MUST_CHECK bool db_open_reader(int dirfd, struct sqlite3 **ret, struct error *err);
+MUST_CHECK bool db_open_live(int dirfd, struct sqlite3 **ret, struct error *err);
 void db_close(struct db *d);
 bool db_commit(struct db *d, struct batch *b); /* fills b->err and b->broken */
 bool db_probe(struct db *d, struct error *err); /* an empty commit, to see whether writing works again */
 bool db_checkpoint(struct db *d, struct error *err);
 bool db_add_dict(struct db *d, int id, struct str kind, struct str bytes, struct error *err);
 bool db_failed(struct sqlite3 *c, int rc, const char *what, struct error *err); /* false, always */
-uint32_t db_sum(struct str key, struct str body);
+uint32_t db_sum(const struct object_spec *o); /* of a row: all that must not change unnoticed */
 int64_t db_clock_ns(void); /* CLOCK_MONOTONIC: for measuring only */
 
 struct backup {
@@ -209,6 +214,12 @@ struct backup {
 };
 bool backup_step(struct db *d, struct backup *b); /* false: finished, b->err tells how */
 void backup_free(struct backup *b);
+
+/* mark.c: "state.lock" says how far writes were acknowledged */
+
+MUST_CHECK bool mark_before_open(int dirfd, int lock_fd, int64_t *ret_mark, struct error *err); /* 0: it says nothing */
+MUST_CHECK bool mark_check(int64_t mark, int64_t revision, struct error *err);
+void mark_write(int lock_fd, int64_t revision);
 
 /* thread.c */
 

@@ -16,12 +16,16 @@ enum {
 
 /* Opening. */
 
-static void load_row(void *user, const struct object_spec *spec, size_t body_n, bool ttl)
+static bool load_row(void *user, const struct object_spec *spec, size_t body_n, bool ttl, struct error *err)
 {
     struct store *s = user;
-    struct store_object *o = ttl ? object_new_cold(s, spec, body_n) : object_new(spec);
+    struct store_object *o = ttl ? object_new_cold(s, spec, body_n) : object_new(spec), *twice = index_set(&s->index, o);
 
-    store_object_unref(index_set(&s->index, o));
+    if (!twice)
+        return true;
+    store_object_unref(twice);
+    return error_set(err, ERROR_INTERNAL, "state.db: object '" STR_FMT "' is there twice (row %lld): put a backup back with"
+                     " `vireo restore FILE`", STR_ARG(spec->key), (long long)spec->id);
 }
 
 static struct dict *load_dict(void *user, int id)
@@ -49,14 +53,21 @@ static bool lock_directory(struct store *s, struct error *err)
 
 static bool open_files(struct store *s, int dirfd, struct error *err)
 {
-    const struct db_load load = {load_row, load_dict, load_add_dict, s};
+    const struct db_load load = {.row = load_row, .dict = load_dict, .add_dict = load_add_dict, .user = s};
+    int64_t mark;
 
     s->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
     if (s->dirfd < 0)
         return error_errno(err, errno, "data directory");
     if (!s->read_only && !lock_directory(s, err))
         return false;
-    return db_open(&s->db, s->dirfd, s->read_only, &load, err) && (s->read_only || db_sync_files(s->dirfd, err));
+    if (s->read_only)
+        return db_open(&s->db, s->dirfd, true, &load, err);
+    if (!mark_before_open(s->dirfd, s->lock_fd, &mark, err) || !db_open(&s->db, s->dirfd, false, &load, err)
+        || !mark_check(mark, s->db.durable, err) || !db_sync_files(s->dirfd, err))
+        return false;
+    mark_write(s->lock_fd, s->db.durable);
+    return true;
 }
 
 struct store *store_open(const struct store_config *c, struct error *err)

@@ -701,7 +701,7 @@ static void expect_damage(struct fixture *f)
     assert_null(store_open(&(struct store_config){.loop = f->l, .dirfd = f->dir.fd}, &err));
     assert_non_null(strstr(err.msg, "state.db"));
     assert_non_null(strstr(err.msg, "damaged"));
-    assert_non_null(strstr(err.msg, "restore a backup"));
+    assert_non_null(strstr(err.msg, "vireo restore"));
 }
 
 static void damage_is_named(void **state)

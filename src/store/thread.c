@@ -113,6 +113,7 @@ static void flush(struct store *s, struct batch *b)
     compact(s, b);
     start = db_clock_ns();
     if (db_commit(&s->db, b)) {
+        mark_write(s->lock_fd, s->db.durable);
         atomic_store_explicit(&s->last_fsync_ns, db_clock_ns() - start, memory_order_relaxed);
         atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
         error_clear(&s->failed);

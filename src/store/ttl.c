@@ -140,7 +140,11 @@ static bool read_row(const struct store_object *o, struct buf *ret)
     if (sqlite3_step(q) == SQLITE_ROW) {
         struct str body = str_n(sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
 
-        ok = body.n == o->body_n && db_sum(store_object_key(o), body) == (uint32_t)sqlite3_column_int64(q, 1);
+        const struct object_cold *c = object_cold(o);
+        const struct object_spec spec = {.key = store_object_key(o), .uid = store_object_uid(o), .body = body, .dict = c->dict,
+            .form = (enum object_form)c->form, .hole = o->hole, .text_n = o->text_n, .revision = o->revision, .id = o->id};
+
+        ok = body.n == o->body_n && db_sum(&spec) == (uint32_t)sqlite3_column_int64(q, 1);
         if (ok)
             buf_addstr(ret, body);
     }

@@ -393,6 +393,8 @@ static bool open_life(struct run *r, int64_t last)
     AUTO(error_clear) struct error err = {0};
 
     seams.life++;
+    if (seams.bug != BUG_NONE) /* the checker is to find it, not the store itself */
+        (void)unlinkat(dir.fd, "state.lock", 0);
     r->s = store_open(
         &(struct store_config){
             .loop = r->loop, .dirfd = dir.fd, .history_ns = SECONDS(100), .history_max = 60},
@@ -611,14 +613,14 @@ static void each(enum disk_fault fault, int points)
         each(fault, points);                                                                       \
     }
 FAULT_TEST(no_faults_and_clocks_that_jump, DISK_NO_FAULT, 500)
-FAULT_TEST(power_cuts, DISK_POWER_CUT, 4500)
-FAULT_TEST(kills, DISK_KILL, 2000)
-FAULT_TEST(read_write_errors, DISK_EIO, 1200)
+FAULT_TEST(power_cuts, DISK_POWER_CUT, 3600)
+FAULT_TEST(kills, DISK_KILL, 1600)
+FAULT_TEST(read_write_errors, DISK_EIO, 1000)
 FAULT_TEST(read_write_errors_that_stay, DISK_EIO_STAYS, 600)
-FAULT_TEST(full_disks_for_a_moment, DISK_ENOSPC, 1200)
+FAULT_TEST(full_disks_for_a_moment, DISK_ENOSPC, 1000)
 FAULT_TEST(full_disks, DISK_ENOSPC_STAYS, 600)
 FAULT_TEST(short_writes, DISK_SHORT_WRITE, 600)
-FAULT_TEST(flushes_that_lose_pages, DISK_FLUSH_LOST, 1500)
+FAULT_TEST(flushes_that_lose_pages, DISK_FLUSH_LOST, 1200)
 
 /* The checker is worth something only if it finds a store that is wrong. */
 static void every_seeded_bug_is_found(void **state)
@@ -676,6 +678,16 @@ static void make_base(void)
     base = disk_save();
 }
 
+/* The lock file lies in a real directory, whose state.db must not look lost; the disk has the real one. */
+static void make_real_file(int dirfd)
+{
+    int fd = openat(dirfd, "state.db", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0 || write(fd, "x", 1) != 1)
+        abort();
+    close(fd);
+}
+
 /* VIREO_POINT=FAULT,N,SEED,FATE, as a failure names them. */
 static int one_point(const char *text)
 {
@@ -715,6 +727,7 @@ int main(void)
     disk_install();
     log_setup("robust", LOG_ERROR, false);
     dir_make(&dir);
+    make_real_file(dir.fd);
     make_base();
     if (getenv("VIREO_POINT"))
         return one_point(getenv("VIREO_POINT"));
