@@ -181,7 +181,18 @@ def step_schema():
     return step("schema agrees with the recorded APIs", ["tools/check-schema", "schema", os.environ.get("VIREO_DATA", "../shared/data")], 120)
 
 
+def robust():
+    """All points of the store under faults; the unit tests ran an eighth of them."""
+    begun = time.monotonic()
+    soak = bool(os.environ.get("VIREO_SOAK"))
+    code, out = shell(["build-asan/test/robust/store-robust"], 3600 if soak else 1200, {"VIREO_POINTS": "all"})
+    totals = [line.strip() for line in out.splitlines() if " faults injected, " in line]
+    report("FAIL" if code else "ok", "store under faults (%.0f s)%s" % (time.monotonic() - begun, ": " + totals[-1] if totals else ""), out)
+
+
 def deep(seconds_of_fuzz):
+    if os.path.exists(os.path.join(ROOT, "build-asan", "test", "robust", "store-robust")):
+        robust()
     clang = {"CC": "clang"}
     if setup("build-clang", ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "--buildtype=debug",
                              "-Doptimization=1"], clang):
