@@ -22,7 +22,10 @@ struct checker {
 
 static const struct cel_type *check(struct checker *c, struct cel_node *n, const struct scope *s);
 
-static const struct cel_type *whatever(void) { return &cel_dyn; }
+static const struct cel_type *whatever(void)
+{
+    return &cel_dyn;
+}
 
 #define WRONG(c, at, ...) (cel_issue(&(c)->issues, at, __VA_ARGS__), whatever())
 
@@ -328,9 +331,10 @@ static const struct cel_type *check_ident(struct checker *c, struct cel_node *n,
         const char *name;
         const struct cel_type *type;
     } types[] = {
-        {"bool", &cel_bool}, {"int", &cel_int}, {"uint", &cel_uint}, {"double", &cel_double}, {"string", &cel_string},
-        {"bytes", &cel_bytes}, {"list", &cel_list_dyn}, {"map", &cel_map_dyn}, {"null_type", &cel_null},
-        {"type", &cel_type_type}, {"dyn", &cel_dyn}, {"optional_type", &cel_optional_dyn},
+        {"bool", &cel_bool},      {"int", &cel_int},       {"uint", &cel_uint},
+        {"double", &cel_double},  {"string", &cel_string}, {"bytes", &cel_bytes},
+        {"list", &cel_list_dyn},  {"map", &cel_map_dyn},   {"null_type", &cel_null},
+        {"type", &cel_type_type}, {"dyn", &cel_dyn},       {"optional_type", &cel_optional_dyn},
     };
 
     for (; s; s = s->up)
@@ -419,8 +423,8 @@ static const struct cel_type *check_select(struct checker *c, struct cel_node *n
 }
 
 /* Elements of lists and maps have one type; ?x is an optional one. */
-static const struct cel_type *element(struct checker *c, struct cel_node *n, bool optional, const struct cel_type *so_far,
-                                      const struct scope *s)
+static const struct cel_type *element(struct checker *c, struct cel_node *n, bool optional,
+                                      const struct cel_type *so_far, const struct scope *s)
 {
     const struct cel_type *t = check(c, n, s);
 
@@ -433,7 +437,8 @@ static const struct cel_type *element(struct checker *c, struct cel_node *n, boo
     if (!so_far)
         return t;
     if (!fits(so_far, t))
-        return WRONG(c, n->at, "expected type '%s' but found '%s'", cel_type_name(c->a, so_far), cel_type_name(c->a, t));
+        return WRONG(c, n->at, "expected type '%s' but found '%s'", cel_type_name(c->a, so_far),
+                     cel_type_name(c->a, t));
     return join(so_far, t);
 }
 
@@ -507,7 +512,8 @@ static bool ranges(struct checker *c, struct cel_node *n, const struct cel_type 
         *ret_one = of->key;
         *ret_two = of->elem;
     } else if (of->kind != CEL_DYN) {
-        WRONG(c, n->target->at, "expression of type '%s' cannot be range of a comprehension (must be list, map, or dynamic)",
+        WRONG(c, n->target->at,
+              "expression of type '%s' cannot be range of a comprehension (must be list, map, or dynamic)",
               cel_type_name(c->a, of));
         return false;
     }
@@ -594,7 +600,7 @@ static const struct cel_type *check(struct checker *c, struct cel_node *n, const
 
 bool cel_check(struct arena *a, struct cel_program *p, struct cel_node *root, struct error *err)
 {
-    struct checker c = {.a = a, .p = p, .issues = {.a = a, .text = p->text, .out = {.limit = 4 * LIMIT_CEL_TEXT}}};
+    struct checker c = {.a = a, .p = p, .issues = {.a = a, .text = p->text}};
     bool ok;
 
     c.slots = p->slots = (int)p->env->n;
@@ -602,7 +608,7 @@ bool cel_check(struct arena *a, struct cel_program *p, struct cel_node *root, st
     check(&c, root, NULL);
     ok = c.issues.n == 0;
     if (!ok)
-        error_set(err, c.unsupported && c.issues.n == 1 ? ERROR_UNSUPPORTED : ERROR_INVALID, "%s", c.issues.out.p);
-    buf_done(&c.issues.out);
+        error_set(err, c.unsupported && c.issues.n == 1 ? ERROR_UNSUPPORTED : ERROR_INVALID, "%s",
+                  cel_issues_text(&c.issues));
     return ok;
 }

@@ -30,12 +30,30 @@ static uint64_t times(uint64_t a, uint64_t b)
 }
 
 /* n · 0.1, rounded up */
-static uint64_t tenth(uint64_t n) { return n == UINT64_MAX ? n : n / 10 + (n % 10 != 0); }
-static uint64_t quarter(uint64_t n) { return n == UINT64_MAX ? n : n / 4 + (n % 4 != 0); }
-static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
-static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
-static struct size both(struct size a, struct size b) { return (struct size){smaller(a.min, b.min), larger(a.max, b.max)}; }
-static struct size sum(struct size a, struct size b) { return (struct size){plus(a.min, b.min), plus(a.max, b.max)}; }
+static uint64_t tenth(uint64_t n)
+{
+    return n == UINT64_MAX ? n : n / 10 + (n % 10 != 0);
+}
+static uint64_t quarter(uint64_t n)
+{
+    return n == UINT64_MAX ? n : n / 4 + (n % 4 != 0);
+}
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+static struct size both(struct size a, struct size b)
+{
+    return (struct size){smaller(a.min, b.min), larger(a.max, b.max)};
+}
+static struct size sum(struct size a, struct size b)
+{
+    return (struct size){plus(a.min, b.min), plus(a.max, b.max)};
+}
 
 static struct size size_of_type(const struct cel_type *t)
 {
@@ -161,7 +179,8 @@ static bool cost_of_library(const struct cel_node *n, const struct cost *v, size
 {
     static const char *const lists[] = {"isSorted", "sum", "max", "min", "indexOf", "lastIndexOf", NULL};
     static const char *const texts[] = {"lowerAscii", "upperAscii", "substring", "trim", NULL};
-    static const char *const parsers[] = {"url", "isURL", "cidr", "isIP", "isCIDR", "ip", "quantity", "isQuantity", "semver", "isSemver", NULL};
+    static const char *const parsers[] = {"url",      "isURL",      "cidr",   "isIP",     "isCIDR", "ip",
+                                          "quantity", "isQuantity", "semver", "isSemver", NULL};
     const struct cel_node *first = n->member ? n->target : k ? n->args[0] : NULL;
 
     if (named(n, lists) && k) {
@@ -234,7 +253,8 @@ static void cost_of_standard(const struct cel_node *n, const struct cost *v, siz
     } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind == CEL_BYTES) {
         ret->max = tenth(v[0].size.max);
         ret->size = v[0].size;
-    } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind != CEL_DYN && n->args[0]->type->kind != CEL_STRING) {
+    } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind != CEL_DYN
+               && n->args[0]->type->kind != CEL_STRING) {
         ret->max = 1;
         ret->size = (struct size){1, 64}; /* numbers, times, addresses */
     } else if (str_is(n->name, "strings.quote") && k == 1) {
@@ -286,7 +306,9 @@ static struct cost cost_of_collection(const struct cel_node *n)
 
 static struct cost cost_of_literal(const struct cel_node *n)
 {
-    size_t size = n->value.kind == CEL_STRING ? cel_characters(n->value.s) : n->value.kind == CEL_BYTES ? n->value.s.n : 1;
+    size_t size = n->value.kind == CEL_STRING  ? cel_characters(n->value.s)
+                  : n->value.kind == CEL_BYTES ? n->value.s.n
+                                               : 1;
 
     return (struct cost){0, {size, size}};
 }
@@ -311,4 +333,7 @@ static struct cost cost_of(const struct cel_node *n)
     return (struct cost){0, unknown};
 }
 
-uint64_t cel_estimate(const struct cel_program *p) { return cost_of(p->root).max; }
+uint64_t cel_estimate(const struct cel_program *p)
+{
+    return cost_of(p->root).max;
+}

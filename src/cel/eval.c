@@ -610,8 +610,14 @@ bool cel_compile(struct arena *a, const struct cel_env *env, struct str text, co
     return true;
 }
 
-const struct cel_type *cel_result(const struct cel_program *p) { return p->root->type; }
-uint64_t cel_max_cost(const struct cel_program *p) { return p->max_cost; }
+const struct cel_type *cel_result(const struct cel_program *p)
+{
+    return p->root->type;
+}
+uint64_t cel_max_cost(const struct cel_program *p)
+{
+    return p->max_cost;
+}
 
 bool cel_uses(const struct cel_program *p, const char *variable)
 {

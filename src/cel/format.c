@@ -90,7 +90,9 @@ static bool value_text(struct cel_run *r, struct buf *b, const struct cel_value 
 static bool whole(struct buf *b, const struct cel_value *v, unsigned base, bool upper)
 {
     const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
-    uint64_t u = v->kind == CEL_INT ? (v->i < 0 ? 0 - (uint64_t)v->i : (uint64_t)v->i) : v->kind == CEL_BOOL ? v->b : v->u;
+    uint64_t u = v->kind == CEL_INT    ? (v->i < 0 ? 0 - (uint64_t)v->i : (uint64_t)v->i)
+                 : v->kind == CEL_BOOL ? v->b
+                                       : v->u;
     char text[72];
     size_t n = sizeof text;
 

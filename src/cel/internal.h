@@ -52,13 +52,17 @@ MUST_CHECK bool cel_parse(struct arena *a, struct str text, struct cel_node **re
 MUST_CHECK bool cel_check(struct arena *a, struct cel_program *p, struct cel_node *root, struct error *err);
 uint64_t cel_estimate(const struct cel_program *p);
 
-/* "ERROR: <input>:1:6: message\n | text\n | .....^", several joined by newlines. */
+/* "ERROR: <input>:1:6: message\n | text\n | .....^", several joined by newlines in the order of their places. */
 struct cel_issues {
     struct arena *a;
     struct str text;
-    struct buf out; /* owned */
-    size_t n;
+    struct cel_complaint {
+        size_t at;
+        const char *text;
+    } p[8];
+    size_t n; /* may be more than are kept */
 };
+const char *cel_issues_text(struct cel_issues *i); /* in the arena */
 void cel_issue(struct cel_issues *i, size_t at, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 const char *cel_type_name(struct arena *a, const struct cel_type *t);

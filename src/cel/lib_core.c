@@ -7,8 +7,14 @@
     static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
-static struct cel_value int_overflow(struct cel_run *r) { return cel_fail(r, "integer overflow"); }
-static struct cel_value uint_overflow(struct cel_run *r) { return cel_fail(r, "unsigned integer overflow"); }
+static struct cel_value int_overflow(struct cel_run *r)
+{
+    return cel_fail(r, "integer overflow");
+}
+static struct cel_value uint_overflow(struct cel_run *r)
+{
+    return cel_fail(r, "unsigned integer overflow");
+}
 
 /* -- arithmetic ----------------------------------------------------------------------------------- */
 
@@ -475,7 +481,10 @@ static const struct cel_overload core[] = {
     {name, "ii:b", false, fn}, {name, "uu:b", false, fn}, {name, "dd:b", false, fn}, {name, "ss:b", false, fn},        \
         {name, "yy:b", false, fn}, {name, "bb:b", false, fn}, {name, "tt:b", false, fn}, {name, "rr:b", false, fn},    \
         {name, "iu:b", false, fn}, {name, "id:b", false, fn}, {name, "ui:b", false, fn}, {name, "ud:b", false, fn},    \
-        {name, "di:b", false, fn}, {name, "du:b", false, fn}
+        {name, "di:b", false, fn},                                                                                     \
+    {                                                                                                                  \
+        name, "du:b", false, fn                                                                                        \
+    }
     ORDER("_<_", less),
     ORDER("_<=_", less_equal),
     ORDER("_>_", greater),
@@ -522,14 +531,15 @@ const struct cel_library cel_lib_core = {core, ARRAY_SIZE(core)};
 const struct cel_library *cel_library_at(size_t i)
 {
     static const struct cel_library *const all[CEL_LIBRARIES] = {&cel_lib_core, &cel_lib_string, &cel_lib_list,
-                                                                 &cel_lib_time, &cel_lib_k8s, &cel_lib_net};
+                                                                 &cel_lib_time, &cel_lib_k8s,    &cel_lib_net};
 
     return all[i];
 }
 
 bool cel_function_absent(struct str name)
 {
-    static const char *const names[] = {"image", "isImage", "registry", "repository", "identifier", "tag", "digest", "containsDigest"};
+    static const char *const names[] = {"image",      "isImage", "registry", "repository",
+                                        "identifier", "tag",     "digest",   "containsDigest"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (str_is(name, names[i]))

@@ -111,9 +111,18 @@ struct url {
     struct str scheme, host, path, query;
 };
 
-static bool alpha(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
-static bool digit(char c) { return c >= '0' && c <= '9'; }
-static int hex(char c) { return digit(c) ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; }
+static bool alpha(char c)
+{
+    return (c | 32) >= 'a' && (c | 32) <= 'z';
+}
+static bool digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+static int hex(char c)
+{
+    return digit(c) ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
 
 static bool escapes_ok(struct str s)
 {
@@ -200,7 +209,8 @@ FN(url)
     UNUSED;
     cel_charge_text(r, v[0].s.n);
     if (why)
-        return cel_fail(r, "URL parse error during conversion from string: parse \"" STR_FMT "\": %s", STR_ARG(v[0].s), why);
+        return cel_fail(r, "URL parse error during conversion from string: parse \"" STR_FMT "\": %s", STR_ARG(v[0].s),
+                        why);
     ret.kind = CEL_URL;
     return ret;
 }
@@ -338,13 +348,34 @@ static struct str masked(struct str s, struct arena *a)
     return str_n(p, s.n - 1);
 }
 
-static const char *dns1123_label(struct str s, struct arena *a) { return (void)a, name_dns1123_label(s); }
-static const char *dns1123_subdomain(struct str s, struct arena *a) { return (void)a, name_dns1123_subdomain(s); }
-static const char *dns1035_label(struct str s, struct arena *a) { return (void)a, name_dns1035_label(s); }
-static const char *dns1123_label_prefix(struct str s, struct arena *a) { return name_dns1123_label(masked(s, a)); }
-static const char *dns1123_subdomain_prefix(struct str s, struct arena *a) { return name_dns1123_subdomain(masked(s, a)); }
-static const char *dns1035_label_prefix(struct str s, struct arena *a) { return name_dns1035_label(masked(s, a)); }
-static const char *label_value(struct str s, struct arena *a) { return (void)a, name_label_value(s); }
+static const char *dns1123_label(struct str s, struct arena *a)
+{
+    return (void)a, name_dns1123_label(s);
+}
+static const char *dns1123_subdomain(struct str s, struct arena *a)
+{
+    return (void)a, name_dns1123_subdomain(s);
+}
+static const char *dns1035_label(struct str s, struct arena *a)
+{
+    return (void)a, name_dns1035_label(s);
+}
+static const char *dns1123_label_prefix(struct str s, struct arena *a)
+{
+    return name_dns1123_label(masked(s, a));
+}
+static const char *dns1123_subdomain_prefix(struct str s, struct arena *a)
+{
+    return name_dns1123_subdomain(masked(s, a));
+}
+static const char *dns1035_label_prefix(struct str s, struct arena *a)
+{
+    return name_dns1035_label(masked(s, a));
+}
+static const char *label_value(struct str s, struct arena *a)
+{
+    return (void)a, name_label_value(s);
+}
 
 static const char *uri(struct str s, struct arena *a)
 {
@@ -354,7 +385,10 @@ static const char *uri(struct str s, struct arena *a)
     return url_parse(s, &u);
 }
 
-static const char *uuid(struct str s, struct arena *a) { return (void)a, ident_is_uuid(s) ? NULL : "does not match the UUID format"; }
+static const char *uuid(struct str s, struct arena *a)
+{
+    return (void)a, ident_is_uuid(s) ? NULL : "does not match the UUID format";
+}
 
 static const char *byte(struct str s, struct arena *a)
 {
@@ -573,7 +607,10 @@ bool cel_equal_opaque(const struct cel_value *a, const struct cel_value *b)
     return a->opaque == b->opaque;
 }
 
-#define FORMAT(name) {"format." name, ":F", false, format_itself}
+#define FORMAT(name)                                                                                                   \
+    {                                                                                                                  \
+        "format." name, ":F", false, format_itself                                                                     \
+    }
 static const struct cel_overload own[] = {
     {"quantity", "s:q", false, quantity},
     {"isQuantity", "s:b", false, is_quantity},

@@ -238,10 +238,15 @@ FN(optional_or_value)
 }
 
 #define NUMBERS(name, fn)                                                                                              \
-    {name, "[i:i", true, fn}, {name, "[u:u", true, fn}, {name, "[d:d", true, fn}, {name, "[r:r", true, fn}
+    {name, "[i:i", true, fn}, {name, "[u:u", true, fn}, {name, "[d:d", true, fn},                                      \
+    {                                                                                                                  \
+        name, "[r:r", true, fn                                                                                         \
+    }
 #define ORDERED(name, fn)                                                                                              \
     NUMBERS(name, fn), {name, "[s:s", true, fn}, {name, "[b:b", true, fn}, {name, "[y:y", true, fn},                   \
-        {name, "[t:t", true, fn}
+    {                                                                                                                  \
+        name, "[t:t", true, fn                                                                                         \
+    }
 static const struct cel_overload lists[] = {
     {"isSorted", "[i:b", true, is_sorted},
     {"isSorted", "[u:b", true, is_sorted},

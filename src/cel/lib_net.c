@@ -113,7 +113,8 @@ FN(ip)
     cel_charge_text(r, v[0].s.n);
     why = ip_parse(v[0].s, &x);
     if (why)
-        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[0].s), why);
+        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[0].s),
+                        why);
     return made(r, CEL_IP, &x);
 }
 
@@ -135,7 +136,8 @@ FN(is_canonical)
     cel_charge_text(r, 2 * v[0].s.n);
     why = ip_parse(v[0].s, &x);
     if (why)
-        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[0].s), why);
+        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[0].s),
+                        why);
     return cel_v_bool(str_eq(ip_text(r->a, &x), v[0].s));
 }
 
@@ -195,8 +197,9 @@ FN(cidr)
     cel_charge_text(r, v[0].s.n);
     why = cidr_parse(v[0].s, &x);
     if (why)
-        return cel_fail(r, "network address parse error during conversion from string: netip.ParsePrefix(\"" STR_FMT "\"): %s",
-                        STR_ARG(v[0].s), why);
+        return cel_fail(
+            r, "network address parse error during conversion from string: netip.ParsePrefix(\"" STR_FMT "\"): %s",
+            STR_ARG(v[0].s), why);
     return made(r, CEL_CIDR, &x);
 }
 
@@ -245,7 +248,8 @@ FN(contains_ip)
         x = &parsed;
     }
     if (why)
-        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[1].s), why);
+        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[1].s),
+                        why);
     return cel_v_bool(within(v[0].opaque, x));
 }
 
@@ -262,8 +266,9 @@ FN(contains_cidr)
         x = &parsed;
     }
     if (why)
-        return cel_fail(r, "network address parse error during conversion from string: netip.ParsePrefix(\"" STR_FMT "\"): %s",
-                        STR_ARG(v[1].s), why);
+        return cel_fail(
+            r, "network address parse error during conversion from string: netip.ParsePrefix(\"" STR_FMT "\"): %s",
+            STR_ARG(v[1].s), why);
     return cel_v_bool(x->bits >= net->bits && within(net, x));
 }
 

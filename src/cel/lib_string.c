@@ -37,7 +37,10 @@ static struct cel_value made(struct cel_run *r, const struct buf *b)
     return cel_v_str(arena_str(r->a, b->n ? buf_str(b) : STR("")));
 }
 
-static uint64_t product(size_t a, size_t b) { return ((uint64_t)a + 9) / 10 * ((b + 9) / 10); }
+static uint64_t product(size_t a, size_t b)
+{
+    return ((uint64_t)a + 9) / 10 * ((b + 9) / 10);
+}
 
 FN(contains)
 {
@@ -104,7 +107,8 @@ static struct cel_value all_found(struct cel_run *r, const struct regex_finder *
     struct cel_items l = {0};
     size_t start, end, at = 0, last = SIZE_MAX;
 
-    while (at <= s.n && !r->stop && (limit < 0 || l.n < (uint64_t)limit) && regex_find(re, s, at, &scratch, &start, &end)) {
+    while (at <= s.n && !r->stop && (limit < 0 || l.n < (uint64_t)limit)
+           && regex_find(re, s, at, &scratch, &start, &end)) {
         if (!(start == end && start == last)) /* as Go: no empty match right behind a match */
             cel_items_add(r, &l, cel_v_str(str_n(s.p + start, end - start)));
         cel_charge(r, 1 + regex_finder_size(re) / 20);
@@ -133,7 +137,8 @@ FN(find)
     else if (all)
         ret = all_found(r, re, v[0].s, n > 2 ? v[2].i : -1);
     else
-        ret = cel_v_str(regex_find(re, v[0].s, 0, &scratch, &start, &end) ? str_n(v[0].s.p + start, end - start) : STR(""));
+        ret = cel_v_str(regex_find(re, v[0].s, 0, &scratch, &start, &end) ? str_n(v[0].s.p + start, end - start)
+                                                                          : STR(""));
     arena_done(&scratch);
     return ret;
 }

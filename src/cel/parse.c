@@ -2,63 +2,14 @@
  *
  * Messages and places are those of cel-go, whose parser is generated from a grammar: its words for the common
  * mistakes are kept, the rare ones are told as "mismatched input". */
-#include "cel/internal.h"
+#include "cel/lex.h"
 
-#include <errno.h>
-#include <math.h>
-
-#define EXPECTED "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+#define EXPECTED                                                                                                       \
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
 
 #define TREE_DEPTH_MAX (4 * LIMIT_CEL_DEPTH) /* a + b + c … is as deep as it is long */
 
-enum token {
-    T_END, T_IDENT, T_INT, T_UINT, T_FLOAT, T_STRING, T_BYTES,
-    T_OP, /* one or two characters, in `text` */
-    T_BAD,
-};
-
-struct parser {
-    struct arena *a;
-    struct str in;
-    size_t at;
-    enum token token;
-    struct str text; /* of the token */
-    size_t start;
-    struct cel_value literal;
-    int depth;
-    bool failed;
-    struct cel_issues issues;
-};
-
-void cel_issue(struct cel_issues *i, size_t at, const char *fmt, ...)
-{
-    size_t line = 1, start = 0, column = 0, end;
-    va_list ap;
-
-    if (i->n++ >= 8)
-        return;
-    for (size_t k = 0; k < at && k < i->text.n; k++)
-        if (i->text.p[k] == '\n') {
-            line++;
-            start = k + 1;
-        }
-    for (end = start; end < i->text.n && i->text.p[end] != '\n'; end++)
-        ;
-    for (size_t k = start; k < at && k < i->text.n; k++)
-        column += ((unsigned char)i->text.p[k] & 0xc0) != 0x80;
-    if (i->out.n)
-        buf_addc(&i->out, '\n');
-    buf_addf(&i->out, "ERROR: <input>:%zu:%zu: ", line, column + 1);
-    va_start(ap, fmt);
-    buf_vaddf(&i->out, fmt, ap);
-    va_end(ap);
-    buf_addf(&i->out, "\n | " STR_FMT "\n | ", STR_ARG(str_n(i->text.p + start, end - start)));
-    for (size_t k = 0; k < column; k++)
-        buf_addc(&i->out, '.');
-    buf_addc(&i->out, '^');
-}
-
-static struct cel_node *failed(struct parser *p)
+static struct cel_node *failed(struct cel_lexer *p)
 {
     p->failed = true;
     return NULL;
@@ -66,263 +17,20 @@ static struct cel_node *failed(struct parser *p)
 
 #define FAIL(p, at, ...) (cel_issue(&(p)->issues, at, __VA_ARGS__), failed(p))
 
-/* -- tokens --------------------------------------------------------------------------------------- */
-
-static bool ident_start(char c) { return c == '_' || ((c | 32) >= 'a' && (c | 32) <= 'z'); }
-static bool digit(char c) { return c >= '0' && c <= '9'; }
-static char peek(const struct parser *p, size_t k) { return p->at + k < p->in.n ? p->in.p[p->at + k] : '\0'; }
-
-static void lex_number(struct parser *p)
-{
-    size_t from = p->at;
-    bool hex = peek(p, 0) == '0' && (peek(p, 1) | 32) == 'x', real = false;
-    struct str s;
-
-    if (hex) {
-        p->at += 2;
-        while (digit(peek(p, 0)) || ((peek(p, 0) | 32) >= 'a' && (peek(p, 0) | 32) <= 'f'))
-            p->at++;
-    } else {
-        while (digit(peek(p, 0)))
-            p->at++;
-        if (peek(p, 0) == '.' && digit(peek(p, 1))) {
-            real = true;
-            p->at++;
-            while (digit(peek(p, 0)))
-                p->at++;
-        }
-        if ((peek(p, 0) | 32) == 'e'
-            && (digit(peek(p, 1)) || ((peek(p, 1) == '+' || peek(p, 1) == '-') && digit(peek(p, 2))))) {
-            real = true;
-            p->at += 2;
-            while (digit(peek(p, 0)))
-                p->at++;
-        }
-    }
-    s = str_n(p->in.p + from, p->at - from);
-    if (real) {
-        p->token = T_FLOAT;
-        p->literal.kind = CEL_DOUBLE;
-        if (!cel_parse_double(s, &p->literal.d))
-            FAIL(p, from, "invalid double literal");
-        return;
-    }
-    p->literal.kind = CEL_UINT;
-    p->literal.u = 0;
-    for (size_t i = hex ? 2 : 0; i < s.n; i++) {
-        unsigned base = hex ? 16 : 10, d = digit(s.p[i]) ? (unsigned)(s.p[i] - '0') : (unsigned)((s.p[i] | 32) - 'a' + 10);
-
-        if (__builtin_mul_overflow(p->literal.u, base, &p->literal.u)
-            || __builtin_add_overflow(p->literal.u, d, &p->literal.u)) {
-            FAIL(p, from, "invalid int literal");
-            break;
-        }
-    }
-    p->token = T_INT; /* the sign decides about the range */
-    if ((peek(p, 0) | 32) == 'u') {
-        p->at++;
-        p->token = T_UINT;
-    }
-}
-
-static void add_rune(struct buf *b, uint32_t r)
-{
-    if (r < 0x80) {
-        buf_addc(b, (char)r);
-    } else if (r < 0x800) {
-        buf_addc(b, (char)(0xc0 | r >> 6));
-        buf_addc(b, (char)(0x80 | (r & 0x3f)));
-    } else if (r < 0x10000) {
-        buf_addc(b, (char)(0xe0 | r >> 12));
-        buf_addc(b, (char)(0x80 | (r >> 6 & 0x3f)));
-        buf_addc(b, (char)(0x80 | (r & 0x3f)));
-    } else {
-        buf_addc(b, (char)(0xf0 | r >> 18));
-        buf_addc(b, (char)(0x80 | (r >> 12 & 0x3f)));
-        buf_addc(b, (char)(0x80 | (r >> 6 & 0x3f)));
-        buf_addc(b, (char)(0x80 | (r & 0x3f)));
-    }
-}
-
-static bool number_escape(struct parser *p, size_t digits, unsigned base, uint32_t *ret)
-{
-    *ret = 0;
-    for (size_t i = 0; i < digits; i++) {
-        char c = peek(p, 0);
-        unsigned d = digit(c) ? (unsigned)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (unsigned)((c | 32) - 'a' + 10) : 99;
-
-        if (d >= base)
-            return false;
-        *ret = *ret * base + d;
-        p->at++;
-    }
-    return true;
-}
-
-/* Behind a backslash. */
-static bool lex_escape(struct parser *p, bool bytes, struct buf *out)
-{
-    static const char letters[] = "abfnrtv\\'\"`?", to[] = "\a\b\f\n\r\t\v\\'\"`?";
-    char c = peek(p, 0);
-    const char *found = c ? strchr(letters, c) : NULL;
-    uint32_t r;
-    bool ok;
-
-    if (found) {
-        p->at++;
-        buf_addc(out, to[found - letters]);
-        return true;
-    }
-    if (c >= '0' && c <= '3') {
-        ok = number_escape(p, 3, 8, &r);
-    } else {
-        p->at++;
-        switch (c) {
-        case 'x':
-        case 'X':
-            ok = number_escape(p, 2, 16, &r);
-            break;
-        case 'u':
-            ok = !bytes && number_escape(p, 4, 16, &r);
-            break;
-        case 'U':
-            ok = !bytes && number_escape(p, 8, 16, &r);
-            break;
-        default:
-            ok = false;
-        }
-    }
-    if (!ok || r > 0x10ffff || (!bytes && r >= 0xd800 && r < 0xe000))
-        return false;
-    if (bytes)
-        buf_addc(out, (char)r);
-    else
-        add_rune(out, r);
-    return true;
-}
-
-static void lex_string(struct parser *p, bool raw, bool bytes)
-{
-    AUTO(buf_done) struct buf out = {.limit = LIMIT_CEL_TEXT};
-    char quote = peek(p, 0);
-    bool triple = peek(p, 1) == quote && peek(p, 2) == quote, closed = false;
-
-    p->at += triple ? 3 : 1;
-    while (p->at < p->in.n && !closed) {
-        char c = peek(p, 0);
-
-        if (c == quote && (!triple || (peek(p, 1) == quote && peek(p, 2) == quote))) {
-            p->at += triple ? 3 : 1;
-            closed = true;
-        } else if ((c == '\n' || c == '\r') && !triple) {
-            break;
-        } else if (c == '\\' && !raw) {
-            p->at++;
-            if (!lex_escape(p, bytes, &out))
-                break;
-        } else {
-            buf_addc(&out, c);
-            p->at++;
-        }
-    }
-    p->token = closed ? (bytes ? T_BYTES : T_STRING) : T_BAD;
-    p->literal = cel_v_str(arena_str(p->a, out.n ? buf_str(&out) : STR("")));
-    if (bytes)
-        p->literal.kind = CEL_BYTES;
-}
-
-/* r'', b'', rb'', br'' in any case */
-static bool string_prefix(struct parser *p, bool *raw, bool *bytes)
-{
-    size_t n = 0;
-
-    *raw = *bytes = false;
-    for (; n < 2; n++) {
-        char c = (char)(peek(p, n) | 32);
-
-        if (c == 'r' && !*raw)
-            *raw = true;
-        else if (c == 'b' && !*bytes)
-            *bytes = true;
-        else
-            break;
-    }
-    if (peek(p, n) != '"' && peek(p, n) != '\'')
-        return false;
-    p->at += n;
-    return true;
-}
-
-static void skip_blanks(struct parser *p)
-{
-    for (;;) {
-        char c = peek(p, 0);
-
-        if (p->at < p->in.n && (c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'))
-            p->at++;
-        else if (c == '/' && peek(p, 1) == '/')
-            while (p->at < p->in.n && peek(p, 0) != '\n')
-                p->at++;
-        else
-            return;
-    }
-}
-
-static void next(struct parser *p)
-{
-    static const char *const twos[] = {"==", "!=", "<=", ">=", "&&", "||"};
-    bool raw, bytes;
-    char c;
-
-    skip_blanks(p);
-    p->start = p->at;
-    c = peek(p, 0);
-    if (p->at >= p->in.n) {
-        p->token = T_END;
-    } else if (string_prefix(p, &raw, &bytes)) {
-        lex_string(p, raw, bytes);
-    } else if (ident_start(c)) {
-        while (ident_start(peek(p, 0)) || digit(peek(p, 0)))
-            p->at++;
-        p->token = T_IDENT;
-    } else if (digit(c) || (c == '.' && digit(peek(p, 1)))) {
-        lex_number(p);
-    } else {
-        p->token = T_BAD;
-        for (size_t i = 0; i < ARRAY_SIZE(twos) && p->token == T_BAD; i++)
-            if (c == twos[i][0] && peek(p, 1) == twos[i][1]) {
-                p->token = T_OP;
-                p->at += 2;
-            }
-        if (p->token == T_BAD && c && strchr("+-*/%!<>?:.,()[]{}", c)) {
-            p->token = T_OP;
-            p->at++;
-        }
-        if (p->token == T_BAD)
-            p->at++;
-    }
-    p->text = str_n(p->in.p + p->start, p->at - p->start);
-    if (p->token == T_BAD) {
-        if (!p->failed)
-            FAIL(p, p->start, "Syntax error: token recognition error at: '" STR_FMT "'", STR_ARG(p->text));
-        p->failed = true;
-    }
-}
-
-static bool is(const struct parser *p, const char *op)
+static bool is(const struct cel_lexer *p, const char *op)
 {
     return (p->token == T_OP || p->token == T_IDENT) && str_is(p->text, op);
 }
 
-static bool take(struct parser *p, const char *op)
+static bool take(struct cel_lexer *p, const char *op)
 {
     if (!is(p, op))
         return false;
-    next(p);
+    cel_lex(p);
     return true;
 }
 
-static struct cel_node *unexpected(struct parser *p, const char *wanted)
+static struct cel_node *unexpected(struct cel_lexer *p, const char *wanted)
 {
     struct str shown = p->token == T_END ? STR("<EOF>") : p->text;
 
@@ -333,9 +41,9 @@ static struct cel_node *unexpected(struct parser *p, const char *wanted)
 
 /* -- trees ---------------------------------------------------------------------------------------- */
 
-static struct cel_node *expression(struct parser *p);
+static struct cel_node *expression(struct cel_lexer *p);
 
-static struct cel_node *new_node(struct parser *p, enum cel_node_kind kind, size_t at)
+static struct cel_node *new_node(struct cel_lexer *p, enum cel_node_kind kind, size_t at)
 {
     struct cel_node *n = ARENA_NEW(p->a, struct cel_node);
 
@@ -352,7 +60,7 @@ static void deepen(struct cel_node *n, const struct cel_node *child)
         n->depth = (uint16_t)(child->depth + 1);
 }
 
-static struct cel_node *checked(struct parser *p, struct cel_node *n)
+static struct cel_node *checked(struct cel_lexer *p, struct cel_node *n)
 {
     deepen(n, n->target);
     for (size_t i = 0; i < n->n_args; i++)
@@ -362,7 +70,7 @@ static struct cel_node *checked(struct parser *p, struct cel_node *n)
     return n;
 }
 
-static struct cel_node *call(struct parser *p, size_t at, struct str name, struct cel_node *a, struct cel_node *b,
+static struct cel_node *call(struct cel_lexer *p, size_t at, struct str name, struct cel_node *a, struct cel_node *b,
                              struct cel_node *c)
 {
     struct cel_node *n = new_node(p, NODE_CALL, at);
@@ -383,7 +91,7 @@ struct nodes {
     size_t n, cap;
 };
 
-static void nodes_add(struct parser *p, struct nodes *l, struct cel_node *n, bool optional)
+static void nodes_add(struct cel_lexer *p, struct nodes *l, struct cel_node *n, bool optional)
 {
     if (l->n == l->cap) {
         size_t cap = l->cap ? l->cap * 2 : 4;
@@ -404,7 +112,7 @@ static void nodes_add(struct parser *p, struct nodes *l, struct cel_node *n, boo
 }
 
 /* Items up to `close`, which is taken; a comma may stand before it where `trailing`. */
-static bool items(struct parser *p, const char *close, bool pairs, bool marks, bool trailing, struct nodes *ret)
+static bool items(struct cel_lexer *p, const char *close, bool pairs, bool marks, bool trailing, struct nodes *ret)
 {
     while (!is(p, close) || ret->n == 0) {
         bool optional;
@@ -463,7 +171,7 @@ static const struct {
     {"optFlatMap", MACRO_OPT_FLAT_MAP, 2, 2, 1, false},
 };
 
-static bool simple_name(struct parser *p, struct cel_node *n, struct str *ret)
+static bool simple_name(struct cel_lexer *p, struct cel_node *n, struct str *ret)
 {
     if (n->kind != NODE_IDENT || n->name.p[0] == '.') {
         FAIL(p, n->at, "argument must be a simple name");
@@ -478,7 +186,8 @@ static bool simple_name(struct parser *p, struct cel_node *n, struct str *ret)
 }
 
 /* target.name(args): a macro, or NULL when it is none (or failed). */
-static struct cel_node *macro(struct parser *p, size_t at, struct cel_node *target, struct str name, struct nodes *args)
+static struct cel_node *macro(struct cel_lexer *p, size_t at, struct cel_node *target, struct str name,
+                              struct nodes *args)
 {
     for (size_t i = 0; i < ARRAY_SIZE(macros); i++) {
         struct cel_node *n;
@@ -501,7 +210,7 @@ static struct cel_node *macro(struct parser *p, size_t at, struct cel_node *targ
     return NULL;
 }
 
-static struct cel_node *has_macro(struct parser *p, size_t at, struct nodes *args)
+static struct cel_node *has_macro(struct cel_lexer *p, size_t at, struct nodes *args)
 {
     struct cel_node *n = args->p[0];
 
@@ -512,16 +221,16 @@ static struct cel_node *has_macro(struct parser *p, size_t at, struct nodes *arg
     return n;
 }
 
-static struct cel_node *literal(struct parser *p, struct cel_value v)
+static struct cel_node *literal(struct cel_lexer *p, struct cel_value v)
 {
     struct cel_node *n = new_node(p, NODE_LITERAL, p->start);
 
     n->value = v;
-    next(p);
+    cel_lex(p);
     return n;
 }
 
-static struct cel_node *int_literal(struct parser *p, bool negative)
+static struct cel_node *int_literal(struct cel_lexer *p, bool negative)
 {
     uint64_t u = p->literal.u;
 
@@ -532,8 +241,9 @@ static struct cel_node *int_literal(struct parser *p, bool negative)
 
 static bool reserved(struct str s)
 {
-    static const char *const words[] = {"as", "break", "const", "continue", "else", "for", "function", "if", "import",
-                                        "let", "loop", "package", "namespace", "return", "var", "void", "while"};
+    static const char *const words[] = {"as",        "break",  "const",  "continue", "else", "for",
+                                        "function",  "if",     "import", "let",      "loop", "package",
+                                        "namespace", "return", "var",    "void",     "while"};
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (str_is(s, words[i]))
@@ -541,7 +251,7 @@ static bool reserved(struct str s)
     return false;
 }
 
-static struct cel_node *name_or_call(struct parser *p, bool rooted)
+static struct cel_node *name_or_call(struct cel_lexer *p, bool rooted)
 {
     size_t at = p->start, paren;
     struct cel_node *n;
@@ -556,7 +266,7 @@ static struct cel_node *name_or_call(struct parser *p, bool rooted)
         return unexpected(p, EXPECTED);
     if (reserved(name))
         return FAIL(p, at, "reserved identifier: " STR_FMT, STR_ARG(name));
-    next(p);
+    cel_lex(p);
     paren = p->start;
     if (!take(p, "(")) {
         n = new_node(p, NODE_IDENT, at);
@@ -575,13 +285,13 @@ static struct cel_node *name_or_call(struct parser *p, bool rooted)
     return checked(p, n);
 }
 
-static struct cel_node *collection(struct parser *p)
+static struct cel_node *collection(struct cel_lexer *p)
 {
     bool map = is(p, "{");
     struct cel_node *n = new_node(p, map ? NODE_MAP : NODE_LIST, p->start);
     struct nodes l = {0};
 
-    next(p);
+    cel_lex(p);
     if (take(p, ",")) {
         if (!take(p, map ? "}" : "]"))
             return unexpected(p, map ? "'}'" : "']'");
@@ -595,7 +305,7 @@ static struct cel_node *collection(struct parser *p)
     return checked(p, n);
 }
 
-static struct cel_node *primary(struct parser *p)
+static struct cel_node *primary(struct cel_lexer *p)
 {
     struct cel_node *n;
 
@@ -613,11 +323,11 @@ static struct cel_node *primary(struct parser *p)
         return literal(p, p->literal);
     case T_OP:
         if (is(p, ".")) {
-            next(p);
+            cel_lex(p);
             return p->token == T_IDENT ? name_or_call(p, true) : unexpected(p, "IDENTIFIER");
         }
         if (is(p, "(")) {
-            next(p);
+            cel_lex(p);
             n = expression(p);
             if (!n)
                 return NULL;
@@ -633,13 +343,13 @@ static struct cel_node *primary(struct parser *p)
     return NULL;
 }
 
-static struct cel_node *member_call(struct parser *p, struct cel_node *target, struct str name)
+static struct cel_node *member_call(struct cel_lexer *p, struct cel_node *target, struct str name)
 {
     size_t at = p->start;
     struct nodes args = {0};
     struct cel_node *n;
 
-    next(p);
+    cel_lex(p);
     if (!items(p, ")", false, false, false, &args))
         return NULL;
     n = macro(p, at, target, name, &args);
@@ -654,7 +364,7 @@ static struct cel_node *member_call(struct parser *p, struct cel_node *target, s
     return checked(p, n);
 }
 
-static struct cel_node *member(struct parser *p)
+static struct cel_node *member(struct cel_lexer *p)
 {
     struct cel_node *n = primary(p);
 
@@ -668,10 +378,10 @@ static struct cel_node *member(struct parser *p)
 
             if (p->token != T_IDENT || str_is(name, "in") || str_is(name, "true") || str_is(name, "false")
                 || str_is(name, "null"))
-                return p->token == T_IDENT ? FAIL(p, p->start, "Syntax error: no viable alternative at input '." STR_FMT "'",
-                                                  STR_ARG(name))
+                return p->token == T_IDENT ? FAIL(
+                           p, p->start, "Syntax error: no viable alternative at input '." STR_FMT "'", STR_ARG(name))
                                            : unexpected(p, "IDENTIFIER");
-            next(p);
+            cel_lex(p);
             if (!optional && is(p, "(")) {
                 n = member_call(p, n, name);
                 continue;
@@ -697,7 +407,7 @@ static struct cel_node *member(struct parser *p)
     return n;
 }
 
-static struct cel_node *unary(struct parser *p)
+static struct cel_node *unary(struct cel_lexer *p)
 {
     size_t at = p->start, n = 0;
     bool minus = is(p, "-");
@@ -739,16 +449,17 @@ static const struct {
     int level; /* 0 binds least */
     struct str name;
 } binaries[] = {
-    {"||", 0, STR_INIT("_||_")}, {"&&", 1, STR_INIT("_&&_")}, {"<", 2, STR_INIT("_<_")},  {"<=", 2, STR_INIT("_<=_")},
+    {"||", 0, STR_INIT("_||_")}, {"&&", 1, STR_INIT("_&&_")}, {"<", 2, STR_INIT("_<_")},   {"<=", 2, STR_INIT("_<=_")},
     {">", 2, STR_INIT("_>_")},   {">=", 2, STR_INIT("_>=_")}, {"==", 2, STR_INIT("_==_")}, {"!=", 2, STR_INIT("_!=_")},
-    {"in", 2, STR_INIT("@in")},  {"+", 3, STR_INIT("_+_")},   {"-", 3, STR_INIT("_-_")},  {"*", 4, STR_INIT("_*_")},
+    {"in", 2, STR_INIT("@in")},  {"+", 3, STR_INIT("_+_")},   {"-", 3, STR_INIT("_-_")},   {"*", 4, STR_INIT("_*_")},
     {"/", 4, STR_INIT("_/_")},   {"%", 4, STR_INIT("_%_")},
 };
 
-static struct cel_node *binary(struct parser *p, int level);
+static struct cel_node *binary(struct cel_lexer *p, int level);
 
 /* a || b || c …: balanced, so that a long chain is no deep tree. */
-static struct cel_node *balanced(struct parser *p, struct cel_node **terms, const size_t *ops, struct str name, size_t n)
+static struct cel_node *balanced(struct cel_lexer *p, struct cel_node **terms, const size_t *ops, struct str name,
+                                 size_t n)
 {
     size_t mid = n / 2;
     struct cel_node *left, *right;
@@ -760,7 +471,7 @@ static struct cel_node *balanced(struct parser *p, struct cel_node **terms, cons
     return left && right ? call(p, ops[mid - 1], name, left, right, NULL) : NULL;
 }
 
-static struct cel_node *chain(struct parser *p, int level, const char *op, struct str name)
+static struct cel_node *chain(struct cel_lexer *p, int level, const char *op, struct str name)
 {
     struct nodes terms = {0};
     AUTO(buf_done) struct buf ops = {.limit = LIMIT_CEL_TEXT * sizeof(size_t)};
@@ -783,7 +494,7 @@ static struct cel_node *chain(struct parser *p, int level, const char *op, struc
     return balanced(p, terms.p, (const size_t *)(const void *)ops.p, name, terms.n);
 }
 
-static struct cel_node *binary(struct parser *p, int level)
+static struct cel_node *binary(struct cel_lexer *p, int level)
 {
     struct cel_node *n;
 
@@ -801,14 +512,14 @@ static struct cel_node *binary(struct parser *p, int level)
                 break;
         if (i == ARRAY_SIZE(binaries))
             break;
-        next(p);
+        cel_lex(p);
         right = binary(p, level + 1);
         n = right ? call(p, at, binaries[i].name, n, right, NULL) : NULL;
     }
     return n;
 }
 
-static struct cel_node *expression(struct parser *p)
+static struct cel_node *expression(struct cel_lexer *p)
 {
     struct cel_node *n, *yes, *no;
     size_t at;
@@ -832,14 +543,14 @@ static struct cel_node *expression(struct parser *p)
 
 bool cel_parse(struct arena *a, struct str text, struct cel_node **ret, struct error *err)
 {
-    struct parser p = {.a = a, .in = text, .issues = {.a = a, .text = text, .out = {.limit = 4 * LIMIT_CEL_TEXT}}};
+    struct cel_lexer p = {.a = a, .in = text, .issues = {.a = a, .text = text}};
     struct cel_node *n;
     bool ok;
 
     if (text.n > LIMIT_CEL_TEXT)
         return error_set(err, ERROR_INVALID, "expression code point size exceeds limit: size: %zu, limit %u", text.n,
                          LIMIT_CEL_TEXT);
-    next(&p);
+    cel_lex(&p);
     n = expression(&p);
     if (n && !p.failed && p.token != T_END)
         FAIL(&p, p.start, "Syntax error: extraneous input '" STR_FMT "' expecting <EOF>", STR_ARG(p.text));
@@ -847,7 +558,6 @@ bool cel_parse(struct arena *a, struct str text, struct cel_node **ret, struct e
     if (ok)
         *ret = n;
     else
-        error_set(err, ERROR_INVALID, "%s", p.issues.out.p ? p.issues.out.p : "Syntax error");
-    buf_done(&p.issues.out);
+        error_set(err, ERROR_INVALID, "%s", cel_issues_text(&p.issues));
     return ok;
 }

@@ -48,8 +48,11 @@ static void go_string(struct buf *b, struct str s)
 /* The rule as the message about it shows it. */
 static const char *shown(struct compiler *c, const struct json *rule)
 {
-    static const char *const members[][2] = {{"Rule", "rule"}, {"Message", "message"}, {"MessageExpression", "messageExpression"},
-                                             {"Reason", "reason"}, {"FieldPath", "fieldPath"}};
+    static const char *const members[][2] = {{"Rule", "rule"},
+                                             {"Message", "message"},
+                                             {"MessageExpression", "messageExpression"},
+                                             {"Reason", "reason"},
+                                             {"FieldPath", "fieldPath"}};
     AUTO(buf_done) struct buf b = {.limit = 512 << 10};
     const struct json *optional = json_get(rule, "optionalOldSelf");
 
@@ -126,7 +129,8 @@ static const char *field_path(struct compiler *c, struct str path, const struct 
 
     while (path.n) {
         struct str name;
-        const struct json *properties = json_get(schema, "properties"), *values = json_get(schema, "additionalProperties");
+        const struct json *properties = json_get(schema, "properties"),
+                          *values = json_get(schema, "additionalProperties");
 
         if (!path_step(&path, c->a, &name, ret_why))
             return NULL;
@@ -146,12 +150,17 @@ static const char *field_path(struct compiler *c, struct str path, const struct 
 
 /* -- one rule ------------------------------------------------------------------------------------- */
 
-static bool has_break(const char *s) { return s && strchr(s, '\n'); }
+static bool has_break(const char *s)
+{
+    return s && strchr(s, '\n');
+}
 
 static void check_words(struct compiler *c, const struct json *rule, const char *path, size_t i, struct rule *r)
 {
-    static const char *const reasons[] = {"FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"};
-    struct str message = json_str(json_get(rule, "message")), expression = json_str(json_get(rule, "messageExpression"));
+    static const char *const reasons[] = {"FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid",
+                                          "FieldValueRequired"};
+    struct str message = json_str(json_get(rule, "message")),
+               expression = json_str(json_get(rule, "messageExpression"));
     struct str reason = json_str(json_get(rule, "reason"));
     bool known = !json_get(rule, "reason");
 
@@ -165,7 +174,8 @@ static void check_words(struct compiler *c, const struct json *rule, const char 
         fault(c, "FieldValueRequired", below(c, path, i, "message"),
               "Required value: message must be specified if rule contains line breaks");
     if (expression.n && !r->message_text)
-        fault(c, "FieldValueRequired", below(c, path, i, "messageExpression"), "Required value: must be non-empty if specified");
+        fault(c, "FieldValueRequired", below(c, path, i, "messageExpression"),
+              "Required value: must be non-empty if specified");
     for (size_t k = 0; k < ARRAY_SIZE(reasons); k++)
         if (str_is(reason, reasons[k])) {
             known = true;
@@ -173,12 +183,14 @@ static void check_words(struct compiler *c, const struct json *rule, const char 
         }
     if (!known)
         fault(c, "FieldValueNotSupported", below(c, path, i, "reason"),
-              arena_printf(c->a, "Unsupported value: \"" STR_FMT "\": supported values: \"FieldValueDuplicate\", "
-                                 "\"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"", STR_ARG(reason)));
+              arena_printf(c->a,
+                           "Unsupported value: \"" STR_FMT "\": supported values: \"FieldValueDuplicate\", "
+                           "\"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"",
+                           STR_ARG(reason)));
 }
 
-static void check_field_path(struct compiler *c, const struct json *rule, const struct json *schema, const char *path, size_t i,
-                             struct rule *r)
+static void check_field_path(struct compiler *c, const struct json *rule, const struct json *schema, const char *path,
+                             size_t i, struct rule *r)
 {
     struct str given = json_str(json_get(rule, "fieldPath")), trimmed = str_trim(given);
     const char *why = "";
@@ -190,7 +202,8 @@ static void check_field_path(struct compiler *c, const struct json *rule, const 
     else if (str_has(given, '\n'))
         invalid(c, below(c, path, i, "fieldPath"), given, "must not contain line breaks");
     else if (!(r->field_path = field_path(c, trimmed, schema, &why)))
-        invalid(c, below(c, path, i, "fieldPath"), given, arena_printf(c->a, "fieldPath must be a valid path: %s", why));
+        invalid(c, below(c, path, i, "fieldPath"), given,
+                arena_printf(c->a, "fieldPath must be a valid path: %s", why));
 }
 
 static const char *factor_text(struct compiler *c, const char *what, uint64_t cost, uint64_t max)
@@ -244,17 +257,19 @@ static bool compiled(struct compiler *c, const struct cel_env *env, const char *
         return false;
     }
     *ret_error = arena_strdup(c->a, str_of(error_text(&err)));
-    fault(c, "FieldValueInvalid", path, arena_printf(c->a, "Invalid value: %s: %s%s", shown(c, rule), prefix, error_text(&err)));
+    fault(c, "FieldValueInvalid", path,
+          arena_printf(c->a, "Invalid value: %s: %s%s", shown(c, rule), prefix, error_text(&err)));
     return false;
 }
 
-static void compile_message(struct compiler *c, const struct cel_env *env, const struct json *rule, const struct place *p,
-                            size_t i, struct rule *r)
+static void compile_message(struct compiler *c, const struct cel_env *env, const struct json *rule,
+                            const struct place *p, size_t i, struct rule *r)
 {
     const char *path = below(c, p->path, i, "messageExpression"), *error = NULL;
 
     if (!r->message_text
-        || !compiled(c, env, r->message_text, "messageExpression compilation failed: ", rule, path, &r->message_program, &error))
+        || !compiled(c, env, r->message_text, "messageExpression compilation failed: ", rule, path, &r->message_program,
+                     &error))
         return;
     if (cel_result(r->message_program)->kind != CEL_STRING) {
         fault(c, "FieldValueInvalid", path,
@@ -265,8 +280,8 @@ static void compile_message(struct compiler *c, const struct cel_env *env, const
     count_cost(c, path, "estimated messageExpression cost", cel_max_cost(r->message_program));
 }
 
-static void compile_rule(struct compiler *c, const struct json *rule, const struct cel_rules *at, const struct place *p, size_t i,
-                         struct rule *r)
+static void compile_rule(struct compiler *c, const struct json *rule, const struct cel_rules *at, const struct place *p,
+                         size_t i, struct rule *r)
 {
     const char *path = below(c, p->path, i, "rule");
     struct cel_variable vars[2] = {{"self", at->type}, {"oldSelf", at->type}};
@@ -304,11 +319,12 @@ static void compile_rules(struct compiler *c, const struct json *schema, const s
         return;
     if (!at->type) {
         fault(c, "FieldValueInvalid", arena_printf(c->a, "%s.x-kubernetes-validations", p->path),
-              arena_printf(c->a,
-                           "Internal error: rule declared on schema that does not support validation rules type: '" STR_FMT
-                           "' x-kubernetes-preserve-unknown-fields: '%s'",
-                           STR_ARG(json_str(json_get(schema, "type"))),
-                           json_bool(json_get(schema, "x-kubernetes-preserve-unknown-fields")) ? "true" : "false"));
+              arena_printf(
+                  c->a,
+                  "Internal error: rule declared on schema that does not support validation rules type: '" STR_FMT
+                  "' x-kubernetes-preserve-unknown-fields: '%s'",
+                  STR_ARG(json_str(json_get(schema, "type"))),
+                  json_bool(json_get(schema, "x-kubernetes-preserve-unknown-fields")) ? "true" : "false"));
         return;
     }
     at->rules = ARENA_ARRAY(c->a, struct rule, json_len(list));
@@ -330,8 +346,8 @@ static void compile_rules(struct compiler *c, const struct json *schema, const s
 
 /* -- schemas -------------------------------------------------------------------------------------- */
 
-static struct cel_rules *walk(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
-                              bool root);
+static struct cel_rules *walk(struct compiler *c, const struct json *schema, const struct cel_type *type,
+                              const struct place *p, bool root);
 
 static struct place multiplied(const struct place *p, const struct json *schema, const char *limit)
 {
@@ -352,8 +368,8 @@ static int by_name(const void *x, const void *y)
     return strcmp(a->name, b->name);
 }
 
-static void walk_properties(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
-                            struct cel_rules *at)
+static void walk_properties(struct compiler *c, const struct json *schema, const struct cel_type *type,
+                            const struct place *p, struct cel_rules *at)
 {
     const struct json *properties = json_get(schema, "properties");
 
@@ -376,8 +392,8 @@ static void walk_properties(struct compiler *c, const struct json *schema, const
         qsort(at->fields, at->n_fields, sizeof *at->fields, by_name);
 }
 
-static void walk_items(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
-                       struct cel_rules *at)
+static void walk_items(struct compiler *c, const struct json *schema, const struct cel_type *type,
+                       const struct place *p, struct cel_rules *at)
 {
     const struct json *items = json_get(schema, "items");
     struct place inner = multiplied(p, schema, "maxItems");
@@ -391,8 +407,8 @@ static void walk_items(struct compiler *c, const struct json *schema, const stru
     at->items = walk(c, items, type ? type->elem : cel_type_of_schema(c->a, items, embedded), &inner, embedded);
 }
 
-static void walk_values(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
-                        struct cel_rules *at)
+static void walk_values(struct compiler *c, const struct json *schema, const struct cel_type *type,
+                        const struct place *p, struct cel_rules *at)
 {
     const struct json *values = json_get(schema, "additionalProperties");
     struct place inner = multiplied(p, schema, "maxProperties");
@@ -412,8 +428,8 @@ static void forbid_within(struct compiler *c, const struct json *schema, const c
               "Forbidden: must be empty to be structural");
 }
 
-static void walk_branches(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
-                          struct cel_rules *at)
+static void walk_branches(struct compiler *c, const struct json *schema, const struct cel_type *type,
+                          const struct place *p, struct cel_rules *at)
 {
     static const char *const words[] = {"allOf", "anyOf", "oneOf"};
 
@@ -440,8 +456,8 @@ static void walk_branches(struct compiler *c, const struct json *schema, const s
     forbid_within(c, json_get(schema, "not"), arena_printf(c->a, "%s.not", p->path));
 }
 
-static struct cel_rules *walk(struct compiler *c, const struct json *schema, const struct cel_type *type, const struct place *p,
-                              bool root)
+static struct cel_rules *walk(struct compiler *c, const struct json *schema, const struct cel_type *type,
+                              const struct place *p, bool root)
 {
     struct cel_rules *at = ARENA_NEW(c->a, struct cel_rules);
     struct str list = json_str(json_get(schema, "x-kubernetes-list-type"));
@@ -457,7 +473,8 @@ static struct cel_rules *walk(struct compiler *c, const struct json *schema, con
     if (str_is(list, "map") && type)
         at->list_keys = type->list_keys;
     if (json_get(schema, "default") && c->faults->n == before)
-        cel_rules_enforce_at(at, json_get(schema, "default"), arena_printf(c->a, "%s.default", p->path), c->a, c->faults);
+        cel_rules_enforce_at(at, json_get(schema, "default"), arena_printf(c->a, "%s.default", p->path), c->a,
+                             c->faults);
     return at->n_rules || at->n_fields || at->n_all_of || at->items || at->values ? at : NULL;
 }
 
@@ -491,7 +508,8 @@ const struct cel_rules *cel_rules_compile(struct arena *a, const struct json *sc
         for (size_t i = 0; i < ARRAY_SIZE(c.dearest); i++)
             if (c.dearest[i].path)
                 fault(&c, "FieldValueForbidden", c.dearest[i].path,
-                      "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema");
+                      "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 "
+                      "schema");
         fault(&c, "FieldValueForbidden", path,
               factor_text(&c, "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema", c.total,
                           CEL_CRD_COST_MAX));

@@ -23,7 +23,10 @@ struct enforcer {
     bool over;
 };
 
-static const char *where(const struct enforcer *e) { return e->path.n ? e->path.p : "<nil>"; }
+static const char *where(const struct enforcer *e)
+{
+    return e->path.n ? e->path.p : "<nil>";
+}
 
 static bool unchanged(const struct pair *p)
 {
@@ -37,9 +40,9 @@ static const char *words_of(const char *reason)
 {
     if (!reason || strcmp(reason, "FieldValueInvalid") == 0)
         return "Invalid value";
-    return strcmp(reason, "FieldValueForbidden") == 0   ? "Forbidden"
+    return strcmp(reason, "FieldValueForbidden") == 0  ? "Forbidden"
            : strcmp(reason, "FieldValueRequired") == 0 ? "Required value"
-                                                        : "Duplicate value";
+                                                       : "Duplicate value";
 }
 
 static void say(struct enforcer *e, const struct rule *r, const char *detail, const struct pair *p)
@@ -47,9 +50,10 @@ static void say(struct enforcer *e, const struct rule *r, const char *detail, co
     const char *field = where(e), *reason = r->reason ? r->reason : "FieldValueInvalid", *message;
 
     if (r->field_path && *r->field_path)
-        field = e->path.n ? arena_printf(e->a, "%s%s%s", e->path.p, *r->field_path == '[' ? "" : ".", r->field_path) : r->field_path;
+        field = e->path.n ? arena_printf(e->a, "%s%s%s", e->path.p, *r->field_path == '[' ? "" : ".", r->field_path)
+                          : r->field_path;
     message = strcmp(reason, "FieldValueDuplicate") == 0 ? "Duplicate value"
-                                                          : arena_printf(e->a, "%s: %s", words_of(reason), detail);
+                                                         : arena_printf(e->a, "%s: %s", words_of(reason), detail);
     if (r->uses_old || !unchanged(p))
         schema_cause_add(e->causes, e->a, reason, field, "%s", message);
     else if (e->warnings)
@@ -62,7 +66,10 @@ static void trouble(struct enforcer *e, const char *detail)
     schema_cause_add(e->causes, e->a, "FieldValueInvalid", where(e), "Invalid value: %s", detail);
 }
 
-static const char *rule_words(const struct rule *r) { return r->message ? r->message : r->rule; }
+static const char *rule_words(const struct rule *r)
+{
+    return r->message ? r->message : r->rule;
+}
 
 static void out_of_budget(struct enforcer *e)
 {
@@ -118,12 +125,17 @@ static void evaluation_error(struct enforcer *e, const struct rule *r, const str
             out_of_budget(e);
             return;
         }
-        trouble(e, arena_printf(e->a, "'%s': no further validation rules will be run due to call cost exceeds limit for rule: %s",
-                                error_text(err), rule_words(r)));
+        trouble(
+            e, arena_printf(e->a,
+                            "'%s': no further validation rules will be run due to call cost exceeds limit for rule: %s",
+                            error_text(err), rule_words(r)));
         e->over = true;
     } else if (str_starts(str_of(error_text(err)), STR("no such overload"))) {
-        trouble(e, arena_printf(e->a, "'%s': call arguments did not match a supported operator, function or macro signature for "
-                                      "rule: %s", error_text(err), rule_words(r)));
+        trouble(e,
+                arena_printf(e->a,
+                             "'%s': call arguments did not match a supported operator, function or macro signature for "
+                             "rule: %s",
+                             error_text(err), rule_words(r)));
     } else {
         trouble(e, arena_printf(e->a, "%s evaluating rule: %s", error_text(err), rule_words(r)));
     }
@@ -209,8 +221,8 @@ static void walk_list(struct enforcer *e, const struct cel_rules *at, const stru
     }
 }
 
-static void walk_member(struct enforcer *e, const struct cel_rules *rules, const struct json_member *m, const struct json *old,
-                        const struct pair *p, bool named)
+static void walk_member(struct enforcer *e, const struct cel_rules *rules, const struct json_member *m,
+                        const struct json *old, const struct pair *p, bool named)
 {
     const struct json *was = json_get_str(old, json_str(&m->key));
     struct pair inner = {&m->value, was, was != NULL && p->related, p};
@@ -273,10 +285,14 @@ static void walk(struct enforcer *e, const struct cel_rules *at, const struct js
         walk_object(e, at, old, p);
 }
 
-void cel_rules_validate(const struct cel_rules *rules, const struct json *object, const struct json *old, struct arena *a,
-                        struct schema_causes *causes, const struct json **warnings)
+void cel_rules_validate(const struct cel_rules *rules, const struct json *object, const struct json *old,
+                        struct arena *a, struct schema_causes *causes, const struct json **warnings)
 {
-    struct enforcer e = {.a = a, .causes = causes, .warnings = warnings, .path = {.limit = PATH_MAX_BYTES}, .budget = CEL_REQUEST_BUDGET};
+    struct enforcer e = {.a = a,
+                         .causes = causes,
+                         .warnings = warnings,
+                         .path = {.limit = PATH_MAX_BYTES},
+                         .budget = CEL_REQUEST_BUDGET};
     struct pair root = {object, old, old != NULL, NULL};
 
     if (!rules)

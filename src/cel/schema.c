@@ -7,9 +7,9 @@
 
 static bool reserved(struct str s)
 {
-    static const char *const words[] = {"true",  "false", "null",   "in",     "as",      "break",     "const",  "continue", "else",
-                                        "for",   "function", "if",  "import", "let",     "loop",      "package", "namespace",
-                                        "return", "var",  "void",   "while"};
+    static const char *const words[] = {"true",     "false",   "null",      "in",       "as",  "break",  "const",
+                                        "continue", "else",    "for",       "function", "if",  "import", "let",
+                                        "loop",     "package", "namespace", "return",   "var", "void",   "while"};
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (str_is(s, words[i]))
@@ -136,7 +136,8 @@ static const struct cel_type *list_type(struct arena *a, const struct json *s)
 
 static const struct cel_type *map_type(struct arena *a, const struct json *s, const struct json *values)
 {
-    const struct cel_type *elem = cel_type_of_schema(a, values, json_bool(json_get(values, "x-kubernetes-embedded-resource")));
+    const struct cel_type *elem =
+        cel_type_of_schema(a, values, json_bool(json_get(values, "x-kubernetes-embedded-resource")));
     struct cel_type *t;
     uint64_t n;
 

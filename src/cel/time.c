@@ -114,8 +114,8 @@ bool cel_parse_timestamp(struct str s, bool date_only, struct cel_value *ret)
     int32_t ns = 0;
     int64_t at;
 
-    if (!digits(&s, 4, &y) || !expect(&s, '-') || !digits(&s, 2, &mo) || !expect(&s, '-') || !digits(&s, 2, &d) || mo < 1
-        || mo > 12 || d < 1 || d > month_days(y, mo))
+    if (!digits(&s, 4, &y) || !expect(&s, '-') || !digits(&s, 2, &mo) || !expect(&s, '-') || !digits(&s, 2, &d)
+        || mo < 1 || mo > 12 || d < 1 || d > month_days(y, mo))
         return false;
     if (!(date_only && s.n == 0)) {
         if ((!expect(&s, 'T') && !expect(&s, 't')) || !digits(&s, 2, &h) || !expect(&s, ':') || !digits(&s, 2, &mi)
@@ -154,8 +154,8 @@ struct str cel_timestamp_text(struct arena *a, const struct cel_value *v)
         while (n && fraction[n - 1] == '0')
             fraction[--n] = '\0';
     }
-    return str_of(arena_printf(a, "%04lld-%02d-%02dT%02d:%02d:%02d%sZ", (long long)c.year, c.month, c.day, c.hour, c.minute,
-                               c.second, fraction));
+    return str_of(arena_printf(a, "%04lld-%02d-%02dT%02d:%02d:%02d%sZ", (long long)c.year, c.month, c.day, c.hour,
+                               c.minute, c.second, fraction));
 }
 
 /* One number with a unit: "1.5h". */
@@ -164,8 +164,8 @@ static bool duration_part(struct str *s, uint64_t *total)
     static const struct {
         const char *name;
         uint64_t ns;
-    } units[] = {{"ns", 1},          {"us", 1000},          {"\xc2\xb5s", 1000},   {"\xce\xbcs", 1000}, {"ms", 1000000},
-                 {"s", 1000000000u}, {"m", 60000000000u}, {"h", 3600000000000u}};
+    } units[] = {{"ns", 1},       {"us", 1000},       {"\xc2\xb5s", 1000}, {"\xce\xbcs", 1000},
+                 {"ms", 1000000}, {"s", 1000000000u}, {"m", 60000000000u}, {"h", 3600000000000u}};
     uint64_t whole = 0, part = 0, scale = 1;
     bool any = false;
 
@@ -185,7 +185,8 @@ static bool duration_part(struct str *s, uint64_t *total)
         size_t len = strlen(units[i].name);
         uint64_t ns;
 
-        if (!str_starts(*s, str_of(units[i].name)) || (s->n > len && s->p[len] != '.' && !(s->p[len] >= '0' && s->p[len] <= '9')))
+        if (!str_starts(*s, str_of(units[i].name))
+            || (s->n > len && s->p[len] != '.' && !(s->p[len] >= '0' && s->p[len] <= '9')))
             continue;
         *s = str_skip(*s, len);
         return !__builtin_mul_overflow(whole, units[i].ns, &ns)
@@ -225,7 +226,8 @@ struct str cel_duration_text(struct arena *a, const struct cel_value *v)
         while (n && fraction[n - 1] == '0')
             fraction[--n] = '\0';
     }
-    return str_of(arena_printf(a, "%s%llu%ss", v->i < 0 ? "-" : "", (unsigned long long)(ns / (uint64_t)SECOND), fraction));
+    return str_of(
+        arena_printf(a, "%s%llu%ss", v->i < 0 ? "-" : "", (unsigned long long)(ns / (uint64_t)SECOND), fraction));
 }
 
 struct str cel_double_text(struct arena *a, double d)
@@ -251,13 +253,13 @@ struct str cel_double_text(struct arena *a, double d)
     digits_of[n] = '\0';
     exponent = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
     if (exponent < -4 || exponent >= 6)
-        return str_of(arena_printf(a, "%s%c%s%se%c%02d", d < 0 ? "-" : "", digits_of[0], n > 1 ? "." : "", digits_of + 1,
-                                   exponent < 0 ? '-' : '+', abs(exponent)));
+        return str_of(arena_printf(a, "%s%c%s%se%c%02d", d < 0 ? "-" : "", digits_of[0], n > 1 ? "." : "",
+                                   digits_of + 1, exponent < 0 ? '-' : '+', abs(exponent)));
     if (exponent < 0)
         return str_of(arena_printf(a, "%s0.%.*s%s", d < 0 ? "-" : "", -exponent - 1, "000", digits_of));
     if ((int)n <= exponent + 1)
-        return str_of(arena_printf(a, "%s%s%.*s", d < 0 ? "-" : "", digits_of, exponent + 1 - (int)n,
-                                   "0000000000000000000000"));
+        return str_of(
+            arena_printf(a, "%s%s%.*s", d < 0 ? "-" : "", digits_of, exponent + 1 - (int)n, "0000000000000000000000"));
     return str_of(arena_printf(a, "%s%.*s.%s", d < 0 ? "-" : "", exponent + 1, digits_of, digits_of + exponent + 1));
 }
 
@@ -286,7 +288,8 @@ FN(to_timestamp)
     UNUSED;
     if (v[0].kind == CEL_STRING) {
         if (!cel_parse_timestamp(v[0].s, false, &t))
-            return cel_fail(r, "parsing time \"" STR_FMT "\" as \"2006-01-02T15:04:05Z07:00\": cannot parse", STR_ARG(v[0].s));
+            return cel_fail(r, "parsing time \"" STR_FMT "\" as \"2006-01-02T15:04:05Z07:00\": cannot parse",
+                            STR_ARG(v[0].s));
         return t;
     }
     if (v[0].kind != CEL_INT)
@@ -431,7 +434,11 @@ FN(part_of_duration)
     return cel_v_int(v[0].i / 1000000 % 1000);
 }
 
-#define PART(name) {name, "t:i", true, part_of_time}, {name, "ts:i", true, part_of_time}
+#define PART(name)                                                                                                     \
+    {name, "t:i", true, part_of_time},                                                                                 \
+    {                                                                                                                  \
+        name, "ts:i", true, part_of_time                                                                               \
+    }
 static const struct cel_overload times[] = {
     {"timestamp", "t:t", false, to_timestamp},
     {"timestamp", "s:t", false, to_timestamp},

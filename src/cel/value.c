@@ -101,10 +101,28 @@ const char *cel_type_name(struct arena *a, const struct cel_type *t)
 
 const char *cel_type_word(const struct cel_type *t)
 {
-    static const char *const words[] = {"dyn", "null_type", "bool", "int", "uint", "double", "string", "bytes", "list",
-                                        "map", "object", "google.protobuf.Timestamp", "google.protobuf.Duration", "type",
-                                        "optional_type", "kubernetes.Quantity", "kubernetes.URL", "net.IP", "net.CIDR",
-                                        "kubernetes.NamedFormat", "kubernetes.Semver", "error"};
+    static const char *const words[] = {"dyn",
+                                        "null_type",
+                                        "bool",
+                                        "int",
+                                        "uint",
+                                        "double",
+                                        "string",
+                                        "bytes",
+                                        "list",
+                                        "map",
+                                        "object",
+                                        "google.protobuf.Timestamp",
+                                        "google.protobuf.Duration",
+                                        "type",
+                                        "optional_type",
+                                        "kubernetes.Quantity",
+                                        "kubernetes.URL",
+                                        "net.IP",
+                                        "net.CIDR",
+                                        "kubernetes.NamedFormat",
+                                        "kubernetes.Semver",
+                                        "error"};
 
     return words[t->kind];
 }
@@ -174,7 +192,8 @@ struct cel_value cel_of_json(const struct json *v, const struct cel_type *type)
     case JSON_STRING:
         return of_string(v, type);
     case JSON_ARRAY:
-        return (struct cel_value){.kind = CEL_LIST, .lazy = true, .type = type && type->kind == CEL_LIST ? type : NULL, .json = v};
+        return (struct cel_value){
+            .kind = CEL_LIST, .lazy = true, .type = type && type->kind == CEL_LIST ? type : NULL, .json = v};
     case JSON_OBJECT:
         return (struct cel_value){.kind = type && type->kind == CEL_OBJECT ? CEL_OBJECT : CEL_MAP,
                                   .lazy = true,
@@ -299,10 +318,19 @@ bool cel_lookup(struct cel_run *r, const struct cel_value *map, const struct cel
 
 /* -- equality and order --------------------------------------------------------------------------- */
 
-static bool number(const struct cel_value *v) { return v->kind == CEL_INT || v->kind == CEL_UINT || v->kind == CEL_DOUBLE; }
+static bool number(const struct cel_value *v)
+{
+    return v->kind == CEL_INT || v->kind == CEL_UINT || v->kind == CEL_DOUBLE;
+}
 
-static int order_i(int64_t a, int64_t b) { return (a > b) - (a < b); }
-static int order_u(uint64_t a, uint64_t b) { return (a > b) - (a < b); }
+static int order_i(int64_t a, int64_t b)
+{
+    return (a > b) - (a < b);
+}
+static int order_u(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
 
 static int order_di(double d, int64_t i)
 {
@@ -330,7 +358,10 @@ static int order_du(double d, uint64_t u)
     return d > trunc(d);
 }
 
-static int flip(int order) { return order == 1 ? -1 : order == -1 ? 1 : order; }
+static int flip(int order)
+{
+    return order == 1 ? -1 : order == -1 ? 1 : order;
+}
 
 static int order_numbers(const struct cel_value *a, const struct cel_value *b)
 {
@@ -428,7 +459,8 @@ static bool same_keys(struct cel_run *r, const struct cel_value *a, const struct
 }
 
 /* Sets and maps: the order says nothing. */
-static bool equal_unordered(struct cel_run *r, const struct cel_value *a, const struct cel_value *b, const struct cel_type *t)
+static bool equal_unordered(struct cel_run *r, const struct cel_value *a, const struct cel_value *b,
+                            const struct cel_type *t)
 {
     for (size_t i = 0; i < cel_len(a) && !r->stop; i++) {
         struct cel_value x = cel_item(a, i);
@@ -438,8 +470,9 @@ static bool equal_unordered(struct cel_run *r, const struct cel_value *a, const 
             struct cel_value y = cel_item(b, (i + k) % cel_len(b)); /* mostly at the same place */
 
             cel_charge(r, k % 4 == 0);
-            found = t->list == CEL_LIST_SET || !t->list_keys ? cel_equal(r, &x, &y)
-                                                             : same_keys(r, &x, &y, t->list_keys) && cel_equal(r, &x, &y);
+            found = t->list == CEL_LIST_SET || !t->list_keys
+                        ? cel_equal(r, &x, &y)
+                        : same_keys(r, &x, &y, t->list_keys) && cel_equal(r, &x, &y);
         }
         if (!found)
             return false;
