@@ -79,6 +79,7 @@ struct cel_entry {
     struct cel_value key, value;
 };
 
+/* Types are borrowed: they have to live as long as what is compiled with them. */
 struct cel_variable {
     const char *name;
     const struct cel_type *type; /* NULL: dyn */

@@ -80,6 +80,7 @@ int main(void)
         cmocka_unit_test(test_lists),     cmocka_unit_test(test_times),   cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_regex),     cmocka_unit_test(test_errors),  cmocka_unit_test(test_budget),
         cmocka_unit_test(test_kubernetes), cmocka_unit_test(test_estimates), cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_doubling),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -166,6 +166,17 @@ ROWS(test_macros,
      {"optional.ofNonZeroValue(0).hasValue()", "false"},
      {"optional.none().or(optional.of(3)).value()", "3"},
      {"[?optional.none(), 1].size()", "1"},
+     {"[1, 2].first().value()", "1"},
+     {"[1, 2].last().value()", "2"},
+     {"[].first().hasValue()", "false"},
+     {"optional.unwrap([optional.of(1), optional.none(), optional.of(3)]) == [1, 3]", "true"},
+     {"[optional.of(1), optional.none()].unwrapOpt().size()", "1"},
+     {"x.?b.optMap(l, l.size()).orValue(0)", "3"},
+     {"x.?q.or(x.?a).value()", "1"},
+     {"optional.of(x).a.value()", "1"},
+     {"has(x.?c.d)", "true"},
+     {"x.b.exists(i, v, v == 3 && i == 2)", "true"},
+     {"x.b.all(i, x.b[i - 1] == i)", "true"},
      {"{?'a': optional.of(1)}.size()", "1"},
      {"{?'a': optional.none()}.size()", "0"}, )
 
@@ -487,6 +498,34 @@ static void test_depth(void **state)
             buf_adds(&b, cases[i].close);
         if (str_starts(str_of(result(&a, b.p)), STR("compile:")) == cases[i].ok)
             fail_msg("%s × %zu: %s", cases[i].open, cases[i].n, result(&a, b.p));
+        arena_done(&a);
+    }
+}
+
+/* Short texts whose types, prices or values would double with each level if every part were looked at anew. */
+static void test_doubling(void **state)
+{
+    static const struct {
+        const char *open, *middle, *close;
+    } cases[] = {
+        {"[", "'a'", "].join()"},
+        {"[", "1", "].map(a, {a: a})"},
+        {"[", "1", "].map(a, [a, a])"},
+        {"", "s", ".replace('a', s)"},
+        {"[", "1", "].map(a, a == a ? [a] : [a])"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(buf_done) struct buf b = {.limit = 1 << 20};
+        struct arena a = {0};
+
+        for (size_t k = 0; k < 60; k++)
+            buf_adds(&b, cases[i].open);
+        buf_adds(&b, cases[i].middle);
+        for (size_t k = 0; k < 60; k++)
+            buf_adds(&b, cases[i].close);
+        (void)result(&a, b.p); /* ends */
         arena_done(&a);
     }
 }

@@ -456,6 +456,15 @@ static void keep_constants(struct checker *c, struct cel_node *n)
     n->value = cel_v_list(items, n->n_args);
 }
 
+/* What may be a key. Other keys fail when the map is made; their types are let go, so that no type is a tree of types
+ * whose size doubles with each map of maps. */
+static const struct cel_type *key_type(const struct cel_type *t)
+{
+    bool simple = t && (t->kind == CEL_STRING || t->kind == CEL_INT || t->kind == CEL_UINT || t->kind == CEL_BOOL);
+
+    return simple ? t : &cel_dyn;
+}
+
 static const struct cel_type *check_collection(struct checker *c, struct cel_node *n, const struct scope *s)
 {
     const struct cel_type *key = NULL, *value = NULL;
@@ -471,7 +480,7 @@ static const struct cel_type *check_collection(struct checker *c, struct cel_nod
     value = value ? value : &cel_dyn;
     if (n->kind == NODE_LIST)
         keep_constants(c, n);
-    return n->kind == NODE_LIST ? cel_list_of(c->a, value) : cel_map_of(c->a, key ? key : &cel_dyn, value);
+    return n->kind == NODE_LIST ? cel_list_of(c->a, value) : cel_map_of(c->a, key_type(key), value);
 }
 
 static bool want_bool(struct checker *c, struct cel_node *n, const struct cel_type *t)

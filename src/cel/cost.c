@@ -5,15 +5,12 @@
  * takes has to be taken, one that it refuses is refused. Sums and products stay at UINT64_MAX once they pass it. */
 #include "cel/internal.h"
 
-struct size {
-    uint64_t min, max;
-};
 struct cost {
     uint64_t max;
-    struct size size; /* of the value: characters, items, members */
+    struct cel_size size; /* of the value: characters, items, members */
 };
 
-static const struct size unknown = {0, UINT64_MAX};
+static const struct cel_size unknown = {0, UINT64_MAX};
 
 static uint64_t plus(uint64_t a, uint64_t b)
 {
@@ -46,19 +43,19 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
-static struct size both(struct size a, struct size b)
+static struct cel_size both(struct cel_size a, struct cel_size b)
 {
-    return (struct size){smaller(a.min, b.min), larger(a.max, b.max)};
+    return (struct cel_size){smaller(a.min, b.min), larger(a.max, b.max)};
 }
-static struct size sum(struct size a, struct size b)
+static struct cel_size sum(struct cel_size a, struct cel_size b)
 {
-    return (struct size){plus(a.min, b.min), plus(a.max, b.max)};
+    return (struct cel_size){plus(a.min, b.min), plus(a.max, b.max)};
 }
 
-static struct size size_of_type(const struct cel_type *t)
+static struct cel_size size_of_type(const struct cel_type *t)
 {
     if (t->declared)
-        return (struct size){0, t->max_elements};
+        return (struct cel_size){0, t->max_elements};
     switch (t->kind) {
     case CEL_NULL:
     case CEL_BOOL:
@@ -74,7 +71,7 @@ static struct size size_of_type(const struct cel_type *t)
     case CEL_CIDR:
     case CEL_FORMAT:
     case CEL_SEMVER:
-        return (struct size){1, 1};
+        return (struct cel_size){1, 1};
     case CEL_OPTIONAL:
         return size_of_type(t->elem);
     case CEL_DYN:
@@ -89,11 +86,11 @@ static struct size size_of_type(const struct cel_type *t)
     return unknown;
 }
 
-static struct cost cost_of(const struct cel_node *n);
+static struct cost cost_of(struct cel_node *n);
 
 /* -- macros --------------------------------------------------------------------------------------- */
 
-static struct cost cost_of_macro(const struct cel_node *n)
+static struct cost cost_of_macro(struct cel_node *n)
 {
     struct cost range = cost_of(n->target), ret = {0};
     uint64_t first = cost_of(n->args[0]).max, last = cost_of(n->args[n->n_args - 1]).max, step = 0;
@@ -132,14 +129,14 @@ static struct cost cost_of_macro(const struct cel_node *n)
         return ret;
     }
     if (n->macro == MACRO_ALL || n->macro == MACRO_EXISTS || n->macro == MACRO_EXISTS_ONE)
-        ret.size = (struct size){1, 1};
+        ret.size = (struct cel_size){1, 1};
     ret.max = plus(plus(ret.max, 1), plus(range.max, times(range.size.max, step)));
     return ret;
 }
 
 /* -- calls ---------------------------------------------------------------------------------------- */
 
-static bool named(const struct cel_node *n, const char *const *names)
+static bool named(struct cel_node *n, const char *const *names)
 {
     for (; *names; names++)
         if (str_is(n->name, *names))
@@ -147,21 +144,21 @@ static bool named(const struct cel_node *n, const char *const *names)
     return false;
 }
 
-static struct size size_of_element(const struct cel_node *list)
+static struct cel_size size_of_element(struct cel_node *list)
 {
     if (list->kind == NODE_LIST) {
-        struct size s = {UINT64_MAX, 0};
+        struct cel_size s = {UINT64_MAX, 0};
 
         for (size_t i = 0; i < list->n_args; i++)
             s = both(s, cost_of(list->args[i]).size);
-        return list->n_args ? s : (struct size){0, 0};
+        return list->n_args ? s : (struct cel_size){0, 0};
     }
     return list->type->elem ? size_of_type(list->type->elem) : unknown;
 }
 
-static struct size size_of_replace(const struct cost *v)
+static struct cel_size size_of_replace(const struct cost *v)
 {
-    struct size s = v[0].size, old = v[1].size, with = v[2].size, count = {0, 0}, kept = {0, 0};
+    struct cel_size s = v[0].size, old = v[1].size, with = v[2].size, count = {0, 0}, kept = {0, 0};
 
     if (old.min == 0) {
         count.max = plus(s.max, 1);
@@ -171,17 +168,17 @@ static struct size size_of_replace(const struct cost *v)
     } else {
         count.max = s.max / old.min + (s.max % old.min != 0);
     }
-    return (struct size){0, plus(times(count.max, with.max), kept.max)};
+    return (struct cel_size){0, plus(times(count.max, with.max), kept.max)};
 }
 
 /* Functions of libraries; false: not one of them. v[0] is the target where there is one. */
-static bool cost_of_library(const struct cel_node *n, const struct cost *v, size_t k, struct cost *ret)
+static bool cost_of_library(struct cel_node *n, const struct cost *v, size_t k, struct cost *ret)
 {
     static const char *const lists[] = {"isSorted", "sum", "max", "min", "indexOf", "lastIndexOf", NULL};
     static const char *const texts[] = {"lowerAscii", "upperAscii", "substring", "trim", NULL};
     static const char *const parsers[] = {"url",      "isURL",      "cidr",   "isIP",     "isCIDR", "ip",
                                           "quantity", "isQuantity", "semver", "isSemver", NULL};
-    const struct cel_node *first = n->member ? n->target : k ? n->args[0] : NULL;
+    struct cel_node *first = n->member ? n->target : k ? n->args[0] : NULL;
 
     if (named(n, lists) && k) {
         uint64_t each = 1;
@@ -197,23 +194,23 @@ static bool cost_of_library(const struct cel_node *n, const struct cost *v, size
     }
     if (named(n, texts) && k) {
         ret->max = tenth(v[0].size.max);
-        ret->size = (struct size){0, v[0].size.max};
+        ret->size = (struct cel_size){0, v[0].size.max};
     } else if (str_is(n->name, "replace") && k >= 3) {
         ret->max = tenth(times(2, v[0].size.max));
         ret->size = size_of_replace(v);
     } else if (str_is(n->name, "split") && k >= 2) {
         ret->max = tenth(times(2, v[0].size.max));
-        ret->size = (struct size){0, v[0].size.max};
+        ret->size = (struct cel_size){0, v[0].size.max};
     } else if (str_is(n->name, "join") && k) {
         uint64_t items = v[0].size.max;
 
-        ret->size = (struct size){0, times(items, size_of_element(first).max)};
+        ret->size = (struct cel_size){0, times(items, size_of_element(first).max)};
         if (k > 1)
             ret->size.max = plus(ret->size.max, times(v[1].size.max, items ? items - 1 : 0));
         ret->max = tenth(ret->size.max);
     } else if ((str_is(n->name, "find") || str_is(n->name, "findAll")) && k >= 2) {
         ret->max = times(tenth(plus(v[0].size.max, 1)), quarter(v[1].size.max));
-        ret->size = (struct size){0, v[0].size.max};
+        ret->size = (struct cel_size){0, v[0].size.max};
     } else if (named(n, parsers) && k && first->type->kind == CEL_STRING) {
         ret->max = tenth(v[0].size.max);
     } else {
@@ -222,14 +219,14 @@ static bool cost_of_library(const struct cel_node *n, const struct cost *v, size
     return true;
 }
 
-static bool is_comparison(const struct cel_node *n)
+static bool is_comparison(struct cel_node *n)
 {
     static const char *const names[] = {"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", NULL};
 
     return named(n, names);
 }
 
-static void cost_of_standard(const struct cel_node *n, const struct cost *v, size_t k, struct cost *ret)
+static void cost_of_standard(struct cel_node *n, const struct cost *v, size_t k, struct cost *ret)
 {
     if (is_comparison(n) && k == 2) {
         ret->max = tenth(smaller(v[0].size.max, v[1].size.max));
@@ -249,17 +246,17 @@ static void cost_of_standard(const struct cel_node *n, const struct cost *v, siz
         ret->max = tenth(v[0].size.max);
     } else if (str_is(n->name, "bytes") && k == 1) {
         ret->max = tenth(v[0].size.max);
-        ret->size = (struct size){v[0].size.min, times(4, v[0].size.max)};
+        ret->size = (struct cel_size){v[0].size.min, times(4, v[0].size.max)};
     } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind == CEL_BYTES) {
         ret->max = tenth(v[0].size.max);
         ret->size = v[0].size;
     } else if (str_is(n->name, "string") && k == 1 && n->args[0]->type->kind != CEL_DYN
                && n->args[0]->type->kind != CEL_STRING) {
         ret->max = 1;
-        ret->size = (struct size){1, 64}; /* numbers, times, addresses */
+        ret->size = (struct cel_size){1, 64}; /* numbers, times, addresses */
     } else if (str_is(n->name, "strings.quote") && k == 1) {
         ret->max = tenth(v[0].size.max);
-        ret->size = (struct size){0, plus(2, times(2, v[0].size.max))};
+        ret->size = (struct cel_size){0, plus(2, times(2, v[0].size.max))};
     } else if (str_is(n->name, "dyn") && k == 1) {
         ret->max = 1;
         ret->size = v[0].size;
@@ -268,7 +265,7 @@ static void cost_of_standard(const struct cel_node *n, const struct cost *v, siz
     }
 }
 
-static struct cost cost_of_call(const struct cel_node *n)
+static struct cost cost_of_call(struct cel_node *n)
 {
     struct cost v[8] = {{0}}, ret = {0};
     uint64_t args = 0;
@@ -293,7 +290,7 @@ static struct cost cost_of_call(const struct cel_node *n)
 
 /* -- the rest ------------------------------------------------------------------------------------- */
 
-static struct cost cost_of_collection(const struct cel_node *n)
+static struct cost cost_of_collection(struct cel_node *n)
 {
     bool list = n->kind == NODE_LIST;
     struct cost ret = {list ? 10 : 30, {0, 0}};
@@ -304,7 +301,7 @@ static struct cost cost_of_collection(const struct cel_node *n)
     return ret;
 }
 
-static struct cost cost_of_literal(const struct cel_node *n)
+static struct cost cost_of_literal(struct cel_node *n)
 {
     size_t size = n->value.kind == CEL_STRING  ? cel_characters(n->value.s)
                   : n->value.kind == CEL_BYTES ? n->value.s.n
@@ -313,7 +310,7 @@ static struct cost cost_of_literal(const struct cel_node *n)
     return (struct cost){0, {size, size}};
 }
 
-static struct cost cost_of(const struct cel_node *n)
+static struct cost cost_of_node(struct cel_node *n)
 {
     switch (n->kind) {
     case NODE_LITERAL:
@@ -333,7 +330,20 @@ static struct cost cost_of(const struct cel_node *n)
     return (struct cost){0, unknown};
 }
 
-uint64_t cel_estimate(const struct cel_program *p)
+/* Sizes are asked for more than once on the way up: each node is priced once. */
+static struct cost cost_of(struct cel_node *n)
 {
-    return cost_of(p->root).max;
+    if (!n->priced) {
+        struct cost c = cost_of_node(n);
+
+        n->cost = c.max;
+        n->size = c.size;
+        n->priced = true;
+    }
+    return (struct cost){n->cost, n->size};
+}
+
+uint64_t cel_estimate(struct cel_node *root)
+{
+    return cost_of(root).max;
 }

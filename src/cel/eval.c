@@ -180,6 +180,16 @@ static struct cel_value conditional(struct cel_run *r, const struct cel_node *n)
     return cel_walk(r, n->args[c.b ? 1 : 2]);
 }
 
+static void skip_type(const char **sig)
+{
+    char c = *(*sig)++;
+
+    if (c == '[' || c == '?' || c == '{')
+        skip_type(sig);
+    if (c == '{')
+        skip_type(sig);
+}
+
 static bool kind_fits(const char **sig, const struct cel_value *v)
 {
     char c = *(*sig)++;
@@ -190,15 +200,14 @@ static bool kind_fits(const char **sig, const struct cel_value *v)
     case 'B':
         return true;
     case '[':
-        while (**sig == '[')
-            (*sig)++;
-        (*sig)++;
+        skip_type(sig);
         return v->kind == CEL_LIST;
     case '?':
-        (*sig)++;
+        skip_type(sig);
         return v->kind == CEL_OPTIONAL;
     case '{':
-        *sig += 2;
+        skip_type(sig);
+        skip_type(sig);
         return cel_is_map(v);
     case 'n':
         return v->kind == CEL_NULL;
@@ -605,7 +614,7 @@ bool cel_compile(struct arena *a, const struct cel_env *env, struct str text, co
     if (!cel_parse(a, p->text, &root, err) || !cel_check(a, p, root, err))
         return false;
     p->root = root;
-    p->max_cost = cel_estimate(p);
+    p->max_cost = cel_estimate(root);
     *ret = p;
     return true;
 }

@@ -17,6 +17,9 @@ enum cel_macro {
     MACRO_ALL, MACRO_EXISTS, MACRO_EXISTS_ONE, MACRO_MAP, MACRO_FILTER,
     MACRO_TRANSFORM_LIST, MACRO_TRANSFORM_MAP, MACRO_TRANSFORM_ENTRY, MACRO_OPT_MAP, MACRO_OPT_FLAT_MAP,
 };
+struct cel_size {
+    uint64_t min, max;
+};
 struct cel_overload;
 struct cel_node {
     enum cel_node_kind kind;
@@ -37,6 +40,9 @@ struct cel_node {
     size_t n_overloads;
     const struct regex *re;   /* matches() with a constant */
     const struct regex_finder *finder; /* find() with one */
+    bool priced; /* cost.c */
+    uint64_t cost;
+    struct cel_size size;
 };
 
 struct cel_program {
@@ -50,7 +56,7 @@ struct cel_program {
 
 MUST_CHECK bool cel_parse(struct arena *a, struct str text, struct cel_node **ret, struct error *err);
 MUST_CHECK bool cel_check(struct arena *a, struct cel_program *p, struct cel_node *root, struct error *err);
-uint64_t cel_estimate(const struct cel_program *p);
+uint64_t cel_estimate(struct cel_node *root);
 
 /* "ERROR: <input>:1:6: message\n | text\n | .....^", several joined by newlines in the order of their places. */
 struct cel_issues {

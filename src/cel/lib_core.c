@@ -189,12 +189,15 @@ FN(add_lists)
 
     UNUSED;
     cel_charge(r, (cel_len(&v[0]) + cel_len(&v[1])) / 4);
-    for (size_t i = 0; i < cel_len(&v[0]) && !r->stop; i++)
+    for (size_t i = 0; i < cel_len(&v[0]) && !r->stop; i++) {
         cel_items_add(r, &l, cel_item(&v[0], i));
+        cel_charge(r, 0); /* looks at the memory */
+    }
     for (size_t i = 0; i < cel_len(&v[1]) && !r->stop; i++) {
         struct cel_value x = cel_item(&v[1], i);
         size_t k = l.n;
 
+        cel_charge(r, 0);
         if (t && t->list == CEL_LIST_SET && contains(r, &l, &x))
             continue;
         if (t && t->list == CEL_LIST_MAP && t->list_keys && cel_is_map(&x))

@@ -237,6 +237,32 @@ FN(optional_or_value)
     return v[0].some ? *v[0].some : v[1];
 }
 
+FN(list_end)
+{
+    size_t len = cel_len(&v[0]);
+
+    UNUSED;
+    return len ? cel_v_some(r, cel_item(&v[0], str_is(call->name, "first") ? 0 : len - 1)) : cel_v_none();
+}
+
+/* The values of those that have one. */
+FN(unwrap)
+{
+    struct cel_items l = {0};
+
+    UNUSED;
+    cel_charge(r, cel_len(&v[0]));
+    for (size_t i = 0; i < cel_len(&v[0]) && !r->stop; i++) {
+        struct cel_value x = cel_item(&v[0], i);
+
+        if (x.kind != CEL_OPTIONAL)
+            return cel_no_overload(r);
+        if (x.some)
+            cel_items_add(r, &l, *x.some);
+    }
+    return cel_v_list(l.p, l.n);
+}
+
 #define NUMBERS(name, fn)                                                                                              \
     {name, "[i:i", true, fn}, {name, "[u:u", true, fn}, {name, "[d:d", true, fn},                                      \
     {                                                                                                                  \
@@ -267,6 +293,10 @@ static const struct cel_overload lists[] = {
     {"optional.of", "A:?A", false, optional_some},
     {"optional.none", ":?*", false, optional_none},
     {"optional.ofNonZeroValue", "A:?A", false, optional_non_zero},
+    {"optional.unwrap", "[?A:[A", false, unwrap},
+    {"unwrapOpt", "[?A:[A", true, unwrap},
+    {"first", "[A:?A", true, list_end},
+    {"last", "[A:?A", true, list_end},
     {"hasValue", "?A:b", true, optional_has},
     {"value", "?A:A", true, optional_value},
     {"or", "?A?A:?A", true, optional_or},

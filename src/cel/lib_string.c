@@ -68,18 +68,20 @@ FN(ends_with)
 /* -- regular expressions -------------------------------------------------------------------------- */
 
 /* Upstream's price for a search knows only the lengths; a short pattern with large repeats costs what it makes us do. */
-static bool charge_search(struct cel_run *r, const struct cel_value *v, size_t program)
+static bool charge_search(struct cel_run *r, const struct cel_value *v, size_t program, bool made)
 {
     cel_charge(r, ((uint64_t)v[0].s.n + 1 + 9) / 10 * ((v[1].s.n + 3) / 4));
+    if (made)
+        cel_charge(r, program / 4);
     if (program > 4 * v[1].s.n + 64)
         cel_charge(r, (uint64_t)v[0].s.n * program / 100);
     return !r->stop;
 }
 
-/* What is known about the pattern before it is compiled. */
-static bool charge_pattern(struct cel_run *r, const struct cel_value *v)
+/* A pattern that is no constant is compiled each time, which costs more than most texts. */
+static bool charge_pattern(struct cel_run *r, const struct cel_value *v, uint64_t base)
 {
-    cel_charge(r, v[1].s.n);
+    cel_charge(r, base + v[1].s.n);
     return !r->stop;
 }
 
@@ -91,9 +93,9 @@ FN(matches)
     struct cel_value ret;
 
     UNUSED;
-    if (!re && (!charge_pattern(r, v) || !regex_compile(&scratch, v[1].s, &re, &err)))
+    if (!re && (!charge_pattern(r, v, 10) || !regex_compile(&scratch, v[1].s, &re, &err)))
         ret = cel_fail(r, "%s", error_text(&err));
-    else if (!charge_search(r, v, regex_size(re)))
+    else if (!charge_search(r, v, regex_size(re), !call->re))
         ret = cel_fail(r, "out of budget");
     else
         ret = cel_v_bool(regex_found(re, v[0].s));
@@ -130,9 +132,9 @@ FN(find)
     size_t start, end;
 
     UNUSED;
-    if (!re && (!charge_pattern(r, v) || !regex_finder_compile(&scratch, v[1].s, &re, &err)))
+    if (!re && (!charge_pattern(r, v, 500) || !regex_finder_compile(&scratch, v[1].s, &re, &err)))
         ret = cel_fail(r, "%s", error_text(&err));
-    else if (!charge_search(r, v, regex_finder_size(re)))
+    else if (!charge_search(r, v, regex_finder_size(re), !call->finder))
         ret = cel_fail(r, "out of budget");
     else if (all)
         ret = all_found(r, re, v[0].s, n > 2 ? v[2].i : -1);

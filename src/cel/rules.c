@@ -1,6 +1,8 @@
 /* cel/rules - see rules.h: the rules of a schema are found, compiled and priced here; rules_run.c enforces them. */
 #include "cel/rules_tree.h"
 
+#define FAULTS_MAX 100 /* more are not told */
+
 struct compiler {
     struct arena *a;
     struct schema_causes *faults;
@@ -315,7 +317,7 @@ static void compile_rules(struct compiler *c, const struct json *schema, const s
 {
     size_t i = 0;
 
-    if (!json_len(list))
+    if (!json_len(list) || c->faults->n >= FAULTS_MAX)
         return;
     if (!at->type) {
         fault(c, "FieldValueInvalid", arena_printf(c->a, "%s.x-kubernetes-validations", p->path),

@@ -207,8 +207,8 @@ static const struct cel_type *object_type(struct arena *a, const struct json *s,
 
         if (!type)
             continue;
-        if (name)
-            add_field(&f, name, arena_strdup(a, json_str(&m->key)), type);
+        /* What expressions cannot name has a type all the same: values of it are compared. */
+        add_field(&f, name ? name : "", arena_strdup(a, json_str(&m->key)), type);
         if (required(s, json_str(&m->key)) && !json_get(&m->value, "default"))
             t->min_size += (int64_t)m->key.n + type->min_size + 4;
     }
