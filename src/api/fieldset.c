@@ -366,7 +366,9 @@ static bool always_there(struct fieldset_place owner, struct fieldset_place at)
 
 static bool same_container(const struct json *old, const struct json *now)
 {
-    return json_type(old) == json_type(now);
+    bool list = json_is(now, JSON_ARRAY) || json_is(now, JSON_OBJECT);
+
+    return json_type(old) == json_type(now) || (list && json_is(old, JSON_NULL)); /* null: one that is empty */
 }
 
 /* Members by name; large objects through a map. */

@@ -261,12 +261,21 @@ static const struct json *gvk(struct doc *d, const struct kind_info *k, const ch
     return json_object(d->a, "group", z(d, k->group), "kind", z(d, kind), "version", z(d, version), NULL);
 }
 
+/* A kind that came with a user's definition is none of ours. */
+static bool is_dynamic(const struct kind_info *k)
+{
+    return schema_kind_find(str_of(k->group), str_of(k->plural)) != k;
+}
+
+/* Each version of a user's kind is described by a kind_info of its own; ours share one. */
 static bool serves(const struct kind_info *k, const char *version)
 {
+    if (is_dynamic(k) && strcmp(k->version, version) != 0)
+        return false;
     for (size_t i = 0; k->versions && k->versions[i]; i++)
         if (strcmp(k->versions[i], version) == 0)
             return true;
-    return strcmp(k->version, version) == 0;
+    return !k->versions && strcmp(k->version, version) == 0;
 }
 
 static const char *list_name(struct doc *d, const struct kind_info *k)
@@ -300,7 +309,7 @@ static const struct json *gvks_of(struct doc *d, const struct kind_info *k, cons
 {
     const struct json *list = json_array(d->a, NULL);
 
-    if (version || !k->versions)
+    if (version || !k->versions || is_dynamic(k))
         return json_append(d->a, list, gvk(d, k, version ? version : k->version, kind));
     for (size_t i = 0; k->versions[i]; i++)
         list = json_append(d->a, list, gvk(d, k, k->versions[i], kind));
@@ -397,12 +406,6 @@ static bool has_verb(const struct kind_info *k, const char *verb)
         if (strcmp(k->verbs[i], verb) == 0)
             return true;
     return !k->verbs;
-}
-
-/* A kind that came with a user's definition is none of ours. */
-static bool is_dynamic(const struct kind_info *k)
-{
-    return schema_kind_find(str_of(k->group), str_of(k->plural)) != k;
 }
 
 static void put_operation(struct doc *d, const struct json **item, const struct kind_info *k, const char *version,
@@ -513,9 +516,12 @@ const struct json *openapi_v2(struct arena *a, const struct kind_info *const *ki
     members_init(&schemas, a, NULL, 1024);
     members_init(&paths, a, NULL, 512);
     for (size_t i = 0; i < n; i++) {
+        if (is_dynamic(kinds[i]) && !serves(kinds[i], kinds[i]->version))
+            continue;
         put_kind(&d, &schemas, kinds[i], NULL);
         for (size_t k = 0; kinds[i]->versions && kinds[i]->versions[k]; k++)
-            put_paths(&d, &paths, kinds[i], kinds[i]->versions[k]);
+            if (serves(kinds[i], kinds[i]->versions[k]))
+                put_paths(&d, &paths, kinds[i], kinds[i]->versions[k]);
     }
     drain(&d, &schemas);
     for (size_t i = 0; i < n; i++)

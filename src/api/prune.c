@@ -23,8 +23,8 @@ static void note_unknown(struct pruner *p, struct str key)
             memcpy(bigger, u->paths, u->n * sizeof *bigger);
         u->paths = bigger;
     }
-    u->paths[u->n++] = arena_printf(p->a, STR_FMT "%s" STR_FMT, STR_ARG(buf_str(&p->path)),
-                                    p->path.n ? "." : "", STR_ARG(key));
+    u->paths[u->n++] =
+        arena_printf(p->a, STR_FMT "%s" STR_FMT, STR_ARG(buf_str(&p->path)), p->path.n ? "." : "", STR_ARG(key));
 }
 
 static size_t enter_key(struct pruner *p, struct str key)
@@ -154,7 +154,24 @@ static bool prune(struct pruner *p, const struct schema_type *t, const struct js
         return prune_map(p, t, v, ret);
     if (t->kind == SCHEMA_LIST && json_is(v, JSON_ARRAY))
         return prune_list(p, t, v, ret);
+    /* What a definition says nothing about, and does not say to keep, is empty. */
+    if (t->kind == SCHEMA_ANY && t->flags & SCHEMA_FROM_CRD && !(t->flags & SCHEMA_PRESERVE_UNKNOWN)) {
+        static const struct schema_type nothing = {.kind = SCHEMA_OBJECT},
+                                        many = {.kind = SCHEMA_LIST, .item = &nothing};
+
+        if (json_is(v, JSON_OBJECT))
+            return prune_object(p, &nothing, v, ret);
+        if (json_is(v, JSON_ARRAY))
+            return prune_list(p, &many, v, ret);
+    }
     return false;
+}
+
+static int by_path(const void *x, const void *y)
+{
+    const char *const *a = x, *const *b = y;
+
+    return strcmp(*a, *b);
 }
 
 const struct json *schema_prune(const struct schema_type *t, const struct json *v, struct arena *a,
@@ -171,5 +188,7 @@ const struct json *schema_prune(const struct schema_type *t, const struct json *
         ret = out;
     }
     buf_done(&p.path);
+    if (unknown && unknown->n > 1)
+        qsort(unknown->paths, unknown->n, sizeof *unknown->paths, by_path);
     return ret;
 }

@@ -3,7 +3,6 @@
 #include "api/regex.h"
 #include "api/schema.h"
 
-
 struct schema_rules {
     bool has_minimum, has_maximum, exclusive_minimum, exclusive_maximum, has_multiple_of;
     bool has_min_length, has_max_length, has_min_items, has_max_items;
@@ -20,5 +19,9 @@ struct schema_rules {
     const struct schema_type *const *all_of, *const *any_of, *const *one_of; /* NULL-terminated, or NULL */
     const struct schema_type *not_;
     const char *cel_text;        /* built-in kinds: x-kubernetes-validations as JSON; admission has the same in code */
+    uint8_t list;                 /* CRDs: enum schema_list, for lists at any place */
+    const char *const *list_keys; /* … and the keys of a map, NULL-terminated */
+    const char *item_default;     /* CRDs: JSON text for elements that are null and may not be */
+    const struct schema_type *metadata; /* CRDs, at the root: what names have to be */
     const struct json *cel;      /* x-kubernetes-validations as written; see crd.h for what is honoured */
 };

@@ -99,6 +99,9 @@ struct kind_info {
     size_t n_columns;
     const char *const *selectable;   /* field selectors beyond metadata.name/namespace: "spec.nodeName", NULL-terminated */
     const char *const *deprecated;   /* served versions that answer with a warning; NULL-terminated, or NULL */
+    /* Kinds of users' definitions. */
+    const struct kind_info *const *siblings; /* its versions, this one too; NULL-terminated. NULL: none but this */
+    int64_t since; /* objects up to this revision were written under another definition; 0: there was none */
 };
 extern const struct kind_info *const schema_kinds[]; /* NULL-terminated, generated */
 extern const struct schema_type *const schema_types[]; /* all named types, NULL-terminated, generated */
@@ -126,6 +129,13 @@ void schema_cause_add(struct schema_causes *c, struct arena *a, const char *reas
 
 /* Types, enums, required fields, rules. For built-in (non-CRD) kinds only types are checked here. */
 void schema_validate(const struct schema_type *t, const struct json *v, struct arena *a, struct schema_causes *ret);
+/* The same for a change: what was wrong and has not changed stays allowed, where old and new can be told to be the same
+ * thing (fields, and elements of lists with keys). */
+void schema_validate_update(const struct schema_type *t, const struct json *old, const struct json *v, struct arena *a,
+                            struct schema_causes *ret);
+/* The same for a value that is no whole object: a default in a schema. */
+void schema_validate_part(const struct schema_type *t, const struct json *v, struct arena *a,
+                          struct schema_causes *ret);
 /* Drops unknown fields; with `unknown` non-NULL their paths ("spec.foo") are collected for strict field validation. */
 const struct json *schema_prune(const struct schema_type *t, const struct json *v, struct arena *a,
                                 struct json_dups *unknown);

@@ -53,7 +53,6 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
 
-    (void)old;
     if (kind_is(k, "policy", "poddisruptionbudgets") && op == ADMIT_UPDATE)
         return budget_ordered(r, o);
     if (r->subresource.p)
@@ -63,7 +62,7 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
     if (!strcmp(k->plural, "events"))
         return event_full(r, o);
     if (kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions"))
-        return crds_mutate(r, o);
+        return crds_mutate(r, old, o);
     if (kind_is(k, "", "limitranges"))
         return limit_range_default(r, o);
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))
@@ -277,6 +276,8 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
     }
     if (op == ADMIT_CONNECT)
         return true;
+    if (op == ADMIT_CREATE && r->kind->terminating)
+        return admit_forbid(r, "create not allowed while custom resource definition is terminating");
     if (!str_is(r->subresource, "eviction"))
         check_meta(r, o, c);
     if (!r->subresource.p)

@@ -1,4 +1,5 @@
 /* apiserver/answer - every way a request ends: objects, Status, Table, YAML. */
+#include "api/meta.h"
 #include "apiserver/internal.h"
 #include "api/status.h"
 #include "apiserver/local_call.h"
@@ -288,6 +289,24 @@ void answer_invalid_one(struct request *r, const char *kind, const char *group, 
     answer_invalid(r, kind, group, name, &c);
 }
 
+/* An object of a definition that has changed since: what was the default of its version then and now, and without what
+ * the version that is asked for does not have. */
+static const struct json *as_defined(const struct kind_info *k, const struct json *object, struct arena *a)
+{
+    AUTO(error_clear) struct error err = {0};
+    const struct kind_info *stored = k;
+    struct str version;
+    int64_t revision = 0;
+
+    if (parse_i64(meta_resource_version(object), 0, INT64_MAX, &revision, &err) && revision > k->since)
+        return k->siblings ? schema_prune(k->type, object, a, NULL) : object;
+    (void)meta_group(meta_api_version(object), &version);
+    for (size_t i = 0; k->siblings && k->siblings[i]; i++)
+        if (str_is(version, k->siblings[i]->version))
+            stored = k->siblings[i];
+    return schema_prune(k->type, schema_default(stored->type, object, a), a, NULL);
+}
+
 const struct json *present_as(const struct kind_info *k, const char *version,
                               const struct json *object, struct arena *a)
 {
@@ -295,6 +314,8 @@ const struct json *present_as(const struct kind_info *k, const char *version,
 
     if (kind_is(k, "events.k8s.io", "events"))
         return event_from_core(a, object);
+    if (k->since || k->siblings)
+        object = as_defined(k, object, a);
     if (!str_is(json_str_at(object, "apiVersion"), gv) && json_get(object, "apiVersion"))
         return json_with(a, object, "apiVersion", json_new_z(a, gv));
     return object;
@@ -349,6 +370,7 @@ void answer_object(struct request *r, int code, struct store_object *o)
         || strcmp(r->version,
                   r->kind->info->storage_version ? r->kind->info->storage_version : r->version)
                != 0
+        || r->kind->info->siblings || store_object_revision(o) <= r->kind->info->since
         || kind_is(r->kind->info, "events.k8s.io", "events")) {
         answer_value(r, code, store_object_json(o, &r->arena));
         return;

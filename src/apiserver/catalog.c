@@ -8,10 +8,22 @@ struct served *served_ref(struct served *k)
     return k;
 }
 
+/* Versions hold what they are versions of, so the catalog lets go of them first. */
+static void versions_drop(struct served *k)
+{
+    for (size_t i = 0; i < k->n_versions; i++)
+        served_unref(k->versions[i]);
+    free(k->versions);
+    k->versions = NULL;
+    k->n_versions = 0;
+}
+
 void served_unref(struct served *k)
 {
     if (!k || --k->refs > 0)
         return;
+    versions_drop(k);
+    served_unref(k->base);
     arena_done(&k->arena);
     free(k->crd_name);
     free(k);
@@ -31,8 +43,10 @@ void catalog_init(struct apiserver *s)
 
 void catalog_done(struct apiserver *s)
 {
-    for (size_t i = 0; i < s->kinds.n; i++)
+    for (size_t i = 0; i < s->kinds.n; i++) {
+        versions_drop(s->kinds.p[i]);
         served_unref(s->kinds.p[i]);
+    }
     vec_done(&s->kinds);
 }
 
@@ -54,6 +68,14 @@ bool served_has_verb(const struct served *k, const char *verb)
     return false;
 }
 
+static struct served *in_version(struct served *k, struct str version)
+{
+    for (size_t i = 0; i < k->n_versions; i++)
+        if (str_is(version, k->versions[i]->info->version))
+            return k->versions[i];
+    return k;
+}
+
 struct served *catalog_find(struct apiserver *s, struct str group, struct str version,
                             struct str plural)
 {
@@ -62,9 +84,26 @@ struct served *catalog_find(struct apiserver *s, struct str group, struct str ve
 
         if (str_is(plural, k->info->plural) && str_is(group, k->info->group)
             && (!version.p || served_has_version(k, version)))
-            return k;
+            return version.p ? in_version(k, version) : k;
     }
     return NULL;
+}
+
+size_t catalog_versions(struct apiserver *s, const struct kind_info ***ret)
+{
+    size_t n = 0, room = 1;
+
+    for (size_t i = 0; i < s->kinds.n; i++)
+        room += 1 + s->kinds.p[i]->n_versions;
+    *ret = xcalloc(room, sizeof **ret);
+    for (size_t i = 0; i < s->kinds.n; i++) {
+        struct served *k = s->kinds.p[i];
+
+        (*ret)[n++] = k->info;
+        for (size_t v = 0; v < k->n_versions; v++)
+            (*ret)[n++] = k->versions[v]->info;
+    }
+    return n;
 }
 
 struct served *catalog_by_kind(struct apiserver *s, struct str group, struct str kind)
@@ -80,7 +119,7 @@ struct served *catalog_by_kind(struct apiserver *s, struct str group, struct str
 
 void catalog_add(struct apiserver *s, struct served *take_kind)
 {
-    take_kind->refs = 1;
+    take_kind->refs += take_kind->refs == 0;
     vec_push(&s->kinds, take_kind);
     s->kinds_generation++;
 }
@@ -91,6 +130,7 @@ void catalog_remove(struct apiserver *s, struct served *kind)
         if (s->kinds.p[i] == kind) {
             vec_remove(&s->kinds, i);
             s->kinds_generation++;
+            versions_drop(kind);
             served_unref(kind);
             return;
         }

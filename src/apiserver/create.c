@@ -1,5 +1,6 @@
 /* apiserver/create - new objects: names, identity, what the server fills in. */
 #include "api/names.h"
+#include "apiserver/crds.h"
 #include "apiserver/admit.h"
 #include "apiserver/quota.h"
 #include "apiserver/validations.h"
@@ -149,7 +150,7 @@ bool admit(struct request *r, enum admission_op op, const struct json *old,
             ok = p->mutate(p->data, &a, &err);
     }
     if (ok && (r->kind->info->flags & KIND_CRD || r->kind->dynamic) && a.object)
-        schema_validate(r->kind->info->type, a.object, &r->arena, &a.causes);
+        crds_check_object(r, old, a.object, &a.causes);
     if (ok && a.object)
         validations_enforce(r, old, a.object, &a.causes);
     if (ok && !builtin_validate(r, op, old, a.object, &a.causes))

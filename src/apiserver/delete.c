@@ -1,4 +1,5 @@
 /* apiserver/delete - objects that go: preconditions, grace, finalizers and what happens to dependents. */
+#include "apiserver/crds.h"
 #include "apiserver/internal.h"
 #include "apiserver/rbac.h"
 
@@ -96,6 +97,8 @@ const struct json *delete_mark(struct apiserver *s, const struct kind_info *k,
     bool going = json_at(old, "metadata/deletionTimestamp") != NULL;
     bool crd = kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
 
+    if (crd)
+        v = crds_mark(s, a, v);
     if (str_is(o->policy, "Foreground") && !going)
         v = with_finalizer(a, with_finalizer(a, v, "orphan", false), "foregroundDeletion", true);
     if (str_is(o->policy, "Orphan") && !going)

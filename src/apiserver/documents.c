@@ -74,14 +74,6 @@ static struct documents *documents(struct apiserver *s)
     return s->documents;
 }
 
-static size_t all_kinds(struct apiserver *s, const struct kind_info ***ret)
-{
-    *ret = xcalloc(s->kinds.n + 1, sizeof **ret);
-    for (size_t i = 0; i < s->kinds.n; i++)
-        (*ret)[i] = s->kinds.p[i]->info;
-    return s->kinds.n;
-}
-
 /* "api/v1" → "", "v1"; "apis/g/v" → g, v */
 static bool path_group(struct str path, struct str *group, struct str *version)
 {
@@ -112,7 +104,7 @@ static struct block *make(struct apiserver *s, struct str path)
     AUTO(buf_done) struct buf b = {0};
     AUTO(error_clear) struct error err = {0};
     const struct kind_info **kinds;
-    size_t n = all_kinds(s, &kinds);
+    size_t n = catalog_versions(s, &kinds);
     struct str group, version;
     struct block *block;
 

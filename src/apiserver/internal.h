@@ -22,9 +22,16 @@ struct served {
     struct arena arena;     /* of a dynamic kind: its tables */
     char *crd_name;         /* owned */
     const struct json *crd; /* dynamic: the definition's spec, in arena */
-    int64_t crd_revision;
+    int64_t crd_generation;
+    /* A definition with several versions: in the catalog is the stored one, which holds the others. */
+    struct served **versions; /* owned references; all but the stored one */
+    size_t n_versions;
+    struct served *base; /* of such another version: the one in the catalog; a reference */
+    bool terminating;    /* its definition is being deleted: nothing new */
+    const char *warning; /* of a deprecated version, or NULL */
     const struct cel_rules *rules; /* dynamic: its x-kubernetes-validations, in arena, once rules_known */
     bool rules_known;
+    const struct json *definition; /* dynamic and in the catalog: the whole of it, in arena */
 };
 
 enum verb {
@@ -150,6 +157,8 @@ struct served *catalog_find(struct apiserver *s, struct str group, struct str ve
 struct served *catalog_by_kind(struct apiserver *s, struct str group, struct str kind);
 void catalog_add(struct apiserver *s, struct served *take_kind);
 void catalog_remove(struct apiserver *s, struct served *kind);
+/* All versions of all kinds, as documents want them; owned array. */
+size_t catalog_versions(struct apiserver *s, const struct kind_info ***ret);
 bool served_has_version(const struct served *k, struct str version);
 bool served_has_verb(const struct served *k, const char *verb);
 struct str kind_prefix(const struct kind_info *k, struct str ns,
@@ -347,3 +356,4 @@ struct crds *crds_new(struct apiserver *s);
 void crds_free(struct crds *c);
 void bootstrap_free(struct bootstrap *b);
 void watchers_close(struct apiserver *s);
+void watchers_of(struct apiserver *s, struct served *kind); /* ends those of a kind that is no longer */

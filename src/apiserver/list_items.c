@@ -204,7 +204,8 @@ static struct list_items *list_items_new(struct request *r, const struct json *m
     l->include = query_get(r, "includeObject");
     l->head = list_head(r, meta);
     l->bare = !custom;
-    l->trees = r->accept.form != FORM_OBJECT || kind_is(k, "events.k8s.io", "events");
+    l->trees = r->accept.form != FORM_OBJECT || kind_is(k, "events.k8s.io", "events") || k->since
+               || k->siblings;
     l->stored = str_of(arena_printf(
         a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
         group_version(k->group, k->storage_version ? k->storage_version : k->version, a)));

@@ -300,6 +300,17 @@ static bool virtual_handle(struct request *r, struct str group, struct str versi
     return false;
 }
 
+static void warn_deprecated(struct request *r)
+{
+    const struct kind_info *k = r->kind->info;
+
+    if (r->kind->warning)
+        request_warn(r, "%s", r->kind->warning);
+    for (size_t i = 0; k->deprecated && k->deprecated[i]; i++)
+        if (!strcmp(r->version, k->deprecated[i]))
+            request_warn(r, "%s/%s is now deprecated and will be removed in a future release.", k->group, r->version);
+}
+
 static void resource_request(struct request *r, struct str group, struct str version,
                              struct str rest)
 {
@@ -331,6 +342,7 @@ static void resource_request(struct request *r, struct str group, struct str ver
         answer_method(r);
         return;
     }
+    warn_deprecated(r);
     rest_handle(r);
 }
 

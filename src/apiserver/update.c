@@ -187,6 +187,8 @@ void update_commit(struct request *r, struct store_object *old_object, const str
     const struct json *owned;
     bool flushed;
 
+    if (k->since || k->siblings)
+        old = present(r, old);
     if (!preconditions(r, old, next))
         return;
     next = keep_meta(a, old, next);

@@ -238,8 +238,8 @@ static bool deliver(struct watcher *w, const char *type, struct store_object *o,
         arena_done(&a);
         return w->sink.event != NULL;
     }
-    if (r->accept.form == FORM_OBJECT && !r->accept.protobuf && stored_version(r) && shared
-        && shared->object == o) {
+    if (r->accept.form == FORM_OBJECT && !r->accept.protobuf && stored_version(r) && shared && shared->object == o
+        && !r->kind->info->siblings && store_object_revision(o) > r->kind->info->since) {
         if (!shared->block || shared->kind != r->kind->info || strcmp(shared->type, type) != 0) {
             AUTO(buf_done) struct buf b = {0};
 
@@ -612,6 +612,20 @@ void watch_local_stop(struct watcher *w)
     if (w) {
         w->sink = (struct watch_sink){0};
         end_later(w);
+    }
+}
+
+/* Their clients begin again, and see the kind as it is now. */
+void watchers_of(struct apiserver *s, struct served *kind)
+{
+    list_each_safe(n, &s->watchers) {
+        struct watcher *w = list_entry(n, struct watcher, node);
+        bool is = w->r->kind == kind;
+
+        for (size_t i = 0; i < kind->n_versions && !is; i++)
+            is = w->r->kind == kind->versions[i];
+        if (is)
+            end_later(w);
     }
 }
 
