@@ -257,6 +257,8 @@ static void check_kind(struct request *r, const struct json *old, const struct j
         check_lease(r, o, c);
     else if (!strcmp(k->plural, "events"))
         check_event(r, old, o, c);
+    else if (!strcmp(k->group, "admissionregistration.k8s.io"))
+        check_webhooks(r, o, c);
 }
 
 bool builtin_validate(struct request *r, enum admission_op op, const struct json *old,

@@ -68,6 +68,9 @@ void check_lease(struct request *r, const struct json *o, struct schema_causes *
 void check_event(struct request *r, const struct json *old, const struct json *o,
                  struct schema_causes *c);
 
+/* admit_webhooks.c */
+void check_webhooks(struct request *r, const struct json *o, struct schema_causes *c);
+
 /* budgets.c: may the pod be evicted? False: answered. */
 bool budget_allows(struct request *r, const struct json *pod);
 

@@ -1,9 +1,7 @@
 /* apiserver/create - new objects: names, identity, what the server fills in. */
 #include "api/names.h"
-#include "apiserver/crds.h"
 #include "apiserver/admit.h"
 #include "apiserver/quota.h"
-#include "apiserver/validations.h"
 #include "base/ident.h"
 
 bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
@@ -118,67 +116,6 @@ static bool choose_name(struct request *r, const struct json *meta, const char *
     return true;
 }
 
-/* A plugin chain: the server's own part, then those that were registered: all mutate, then all validate. */
-bool admit(struct request *r, enum admission_op op, const struct json *old,
-           const struct json **object)
-{
-    struct apiserver *s = r->s;
-    AUTO_FREE char *sub = str_dup(r->subresource);
-    struct admission a = {
-        .op = op,
-        .kind = r->kind->info,
-        .subresource = sub,
-        .ns = r->ns,
-        .name = r->name,
-        .who = &r->who,
-        .is_local = r->is_local,
-        .old = old,
-        .object = object ? *object : NULL,
-        .dry_run = r->dry_run,
-        .arena = &r->arena,
-        .server = s,
-    };
-    AUTO(error_clear) struct error err = {0};
-    bool ok = true;
-
-    if (a.object)
-        a.object = builtin_mutate(r, op, old, a.object);
-    for (size_t i = 0; i < s->plugins.n && ok; i++) {
-        const struct admission_plugin *p = &s->plugins.p[i];
-
-        if (p->mutate && (!p->group || !strcmp(p->group, a.kind->group)))
-            ok = p->mutate(p->data, &a, &err);
-    }
-    if (ok && (r->kind->info->flags & KIND_CRD || r->kind->dynamic) && a.object)
-        crds_check_object(r, old, a.object, &a.causes);
-    if (ok && a.object)
-        validations_enforce(r, old, a.object, &a.causes);
-    if (ok && !builtin_validate(r, op, old, a.object, &a.causes))
-        return false;
-    for (size_t i = 0; i < s->plugins.n && ok; i++) {
-        const struct admission_plugin *p = &s->plugins.p[i];
-
-        if (p->validate && (!p->group || !strcmp(p->group, a.kind->group)))
-            ok = p->validate(p->data, &a, &err);
-    }
-    for (size_t i = 0; i < a.warnings.n && i < ARRAY_SIZE(a.warnings.p); i++)
-        request_warn(r, "%s", a.warnings.p[i]);
-    if (!ok) {
-        answer_error(r, &err);
-        return false;
-    }
-    if (a.causes.n) {
-        struct str name = r->name.p ? r->name : json_str_at(a.object, "metadata/name");
-
-        answer_invalid(r, a.kind->kind, a.kind->group, name.p ? arena_strdup(&r->arena, name) : "",
-                       &a.causes);
-        return false;
-    }
-    if (object)
-        *object = a.object;
-    return true;
-}
-
 bool within_quota(struct request *r, const struct json *old, const struct json *object)
 {
     AUTO(error_clear) struct error err = {0};
@@ -189,18 +126,20 @@ bool within_quota(struct request *r, const struct json *old, const struct json *
            || admit_forbid(r, error_text(&err));
 }
 
-/* Kinds of which builtin_mutate() does what upstream's decoder does: labels of namespaces, stringData, defaults of CRDs. */
+/* Kinds of which builtin_mutate() does what upstream's decoder does: labels of namespaces, stringData, defaults of limit ranges and CRDs. */
 bool filled_in_decoding(const struct kind_info *k)
 {
-    return kind_is(k, "", "namespaces") || kind_is(k, "", "secrets")
+    return kind_is(k, "", "namespaces") || kind_is(k, "", "secrets") || kind_is(k, "", "limitranges")
            || kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
 }
+
+static void create_admitted(struct request *r, const struct json *object);
 
 void create_object(struct request *r, const struct json *object)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
-    const struct json *meta = json_get(object, "metadata"), *owned;
+    const struct json *meta = json_get(object, "metadata");
     struct str ns = json_str_at(meta, "namespace");
     const char *name;
 
@@ -237,8 +176,18 @@ void create_object(struct request *r, const struct json *object)
     if ((k->flags & KIND_STATUS) && (k->flags & KIND_CRD || r->kind->dynamic))
         object = json_with(a, object, "status", NULL);
     /* What admission fills in is nobody's, but for what upstream does while decoding. */
-    owned = object;
-    if (!admit(r, ADMIT_CREATE, NULL, &object))
+    r->owned = object;
+    admit(r, ADMIT_CREATE, NULL, object, create_admitted);
+}
+
+static void create_admitted(struct request *r, const struct json *object)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    const struct json *owned = r->owned;
+
+    /* Webhooks take their time: the namespace may be gone by now. */
+    if (r->was_parked && !namespace_open(r, arena_strdup(a, r->name)))
         return;
     if (r->verb == VERB_CREATE) {
         owned = filled_in_decoding(k) ? object : owned;

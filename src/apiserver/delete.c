@@ -177,17 +177,17 @@ static const struct json *last_state(struct request *r, const struct json *pod)
     return object_order(a, r->kind->info, pod);
 }
 
+static void delete_admitted(struct request *r, const struct json *none);
+
 void rest_delete(struct request *r)
 {
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
     struct str key = kind_key(k, r->ns, r->name, a);
     struct store_object *o = store_get_pending(r->s->store, key);
-    struct delete_options options;
-    const struct json *old, *marked;
-    int64_t revision;
+    struct delete_options *options = ARENA_NEW(a, struct delete_options);
 
-    if (!delete_options_read(r, &options)) {
+    if (!delete_options_read(r, options)) {
         store_object_unref(o);
         return;
     }
@@ -195,12 +195,23 @@ void rest_delete(struct request *r)
         answer_not_found(r);
         return;
     }
-    old = store_object_json(o, a);
-    revision = store_object_revision(o);
+    r->was = store_object_json(o, a);
+    r->was_revision = store_object_revision(o);
+    r->delete_options = options;
     store_object_unref(o);
-    if (!preconditions_hold(r, old, &options) || !admit(r, ADMIT_DELETE, old, NULL))
-        return;
-    marked = delete_mark(r->s, k, old, &options, a);
+    if (preconditions_hold(r, r->was, options))
+        admit(r, ADMIT_DELETE, r->was, NULL, delete_admitted);
+}
+
+static void delete_admitted(struct request *r, const struct json *none)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    struct str key = kind_key(k, r->ns, r->name, a);
+    const struct json *old = r->was, *marked = delete_mark(r->s, k, old, r->delete_options, a);
+    int64_t revision = r->was_revision;
+
+    (void)none;
     if (marked == old) {
         answer_value(r, 200, old);
         return;
@@ -218,22 +229,47 @@ void rest_delete(struct request *r)
 
 /* deletecollection: the list is what matched; each object goes on its own, as upstream. */
 struct bulk {
-    struct request *r;
-    const struct json *answer;
-    size_t left;
+    struct request *r; /* NULL: it has been refused, or is gone; what is under way goes on */
+    struct store_list list;
+    struct delete_options options;
+    struct selection *sel;
+    const struct json **items;
+    size_t n, at, left, tries;
+    bool stepping, waiting; /* in the loop; for admission of the object at `at` */
     bool counting;
+    struct str key;
     struct error err; /* the first that kept an object from going */
 };
 
+static const struct json *bulk_answer(const struct bulk *b)
+{
+    struct request *r = b->r;
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+
+    return json_object(
+        a, "kind", json_new_z(a, k->list_kind), "apiVersion",
+        json_new_z(a, group_version(k->group, r->version, a)), "metadata",
+        json_object(a, "continue", r->kind->dynamic ? json_new_z(a, "") : NULL, "resourceVersion",
+                    json_new_f(a, "%lld", (long long)b->list.revision), NULL),
+        "items", json_array_n(a, b->items, b->n), NULL);
+}
+
 static void bulk_done(struct bulk *b)
 {
+    struct request *r = b->r;
+
     if (b->left || b->counting)
         return;
-    if (b->r && b->err.kind != ERROR_NONE)
-        answer_error(b->r, &b->err);
-    else if (b->r)
-        answer_json(b->r, 200, b->answer);
+    if (r) {
+        r->bulk = NULL;
+        if (b->err.kind != ERROR_NONE)
+            answer_error(r, &b->err);
+        else
+            answer_json(r, 200, bulk_answer(b));
+    }
     error_clear(&b->err);
+    store_list_done(&b->list);
     free(b);
 }
 
@@ -254,81 +290,114 @@ static void bulk_written(void *user, struct store_object *o, const struct error 
     bulk_done(b);
 }
 
+/* As lists have them: core kinds without kind and version. */
+static const struct json *bulk_item(struct request *r)
+{
+    const struct json *v = present(r, r->was);
+
+    if ((r->kind->info->flags & KIND_CRD) || r->kind->dynamic || r->is_local)
+        return v;
+    return json_with(&r->arena, json_with(&r->arena, v, "kind", NULL), "apiVersion", NULL);
+}
+
+static void bulk_step(struct bulk *b);
+
+static void bulk_admitted(struct request *r, const struct json *none)
+{
+    struct bulk *b = r->bulk;
+    struct arena *a = &r->arena;
+    const struct kind_info *k = r->kind->info;
+    const struct json *marked = delete_mark(r->s, k, r->was, &b->options, a);
+    struct store_write w = {.key = b->key,
+                            .value = marked ? object_order(a, k, marked) : NULL,
+                            .if_revision = r->was_revision,
+                            .done = bulk_written,
+                            .user = b};
+    AUTO(error_clear) struct error err = {0};
+
+    (void)none;
+    b->waiting = false;
+    if (marked == r->was || r->dry_run) {
+        b->items[b->n++] = bulk_item(r);
+    } else if (store_put(r->s->store, &w, &err)) {
+        b->items[b->n++] = bulk_item(r);
+        b->left++;
+    } else if (err.kind == ERROR_CONFLICT && b->tries++ < 5) {
+        b->at--; /* it has changed while webhooks were asked: once more */
+    } else {
+        bulk_failed(b, &err);
+    }
+    b->at++;
+    if (!b->stepping)
+        bulk_step(b);
+}
+
+static void bulk_step(struct bulk *b)
+{
+    b->stepping = true;
+    while (b->r && b->at < b->list.n) {
+        struct request *r = b->r;
+        struct store_object *o;
+
+        b->key = store_object_key(b->list.p[b->at]);
+        o = store_get_pending(r->s->store, b->key);
+        r->was = o ? store_object_json(o, &r->arena) : NULL;
+        r->was_revision = o ? store_object_revision(o) : 0;
+        store_object_unref(o);
+        if (!r->was || !selection_matches(b->sel, present(r, r->was))) {
+            b->at++;
+            continue;
+        }
+        r->name = arena_str(&r->arena, meta_name(r->was));
+        b->waiting = true;
+        admit(r, ADMIT_DELETE, r->was, NULL, bulk_admitted);
+        if (b->r && b->waiting) { /* for webhooks */
+            b->stepping = false;
+            return;
+        }
+    }
+    b->stepping = b->counting = false;
+    if (b->r)
+        b->r->name = STR_NONE;
+    bulk_done(b);
+}
+
 void rest_delete_all(struct request *r)
 {
     const struct kind_info *k = r->kind->info;
-    struct arena *a = &r->arena;
+    AUTO(error_clear) struct error err = {0};
     struct delete_options options;
     struct selection *sel;
     struct bulk *b;
-    AUTO(store_list_done) struct store_list list = {0};
-    AUTO(error_clear) struct error err = {0};
-    const struct json **items;
-    size_t n = 0;
 
     if (!delete_options_read(r, &options))
         return;
     sel = selection_new(r);
     if (!sel)
         return;
-    if (!store_list(r->s->store, kind_prefix(k, r->ns, a), STR_NONE, 0, 0, NULL, NULL, &list,
-                    &err)) {
+    b = NEW(struct bulk);
+    if (!store_list(r->s->store, kind_prefix(k, r->ns, &r->arena), STR_NONE, 0, 0, NULL, NULL,
+                    &b->list, &err)) {
+        free(b);
         answer_error(r, &err);
         return;
     }
-    b = NEW(struct bulk);
-    b->counting = true;
-    items = ARENA_ARRAY(a, const struct json *, list.n + 1);
-    for (size_t i = 0; i < list.n; i++) {
-        struct str key = store_object_key(list.p[i]);
-        struct store_object *o = store_get_pending(r->s->store, key);
-        const struct json *old = o ? store_object_json(o, a) : NULL, *marked;
-        struct store_write w = {.key = key, .done = bulk_written, .user = b};
-
-        if (!old || !selection_matches(sel, present(r, old))) {
-            store_object_unref(o);
-            continue;
-        }
-        r->name = arena_str(a, meta_name(old));
-        if (!admit(r, ADMIT_DELETE, old,
-                   NULL)) { /* and answered: what went before goes on by itself */
-            store_object_unref(o);
-            b->counting = false;
-            bulk_done(b);
-            return;
-        }
-        r->name = STR_NONE;
-        items[n] = present(r, old);
-        if (!(k->flags & KIND_CRD) && !r->kind->dynamic && !r->is_local)
-            items[n] = json_with(a, json_with(a, items[n], "kind", NULL), "apiVersion", NULL);
-        n++;
-        marked = delete_mark(r->s, k, old, &options, a);
-        w.value = marked ? object_order(a, k, marked) : NULL;
-        w.if_revision = store_object_revision(o);
-        store_object_unref(o);
-        if (marked == old || r->dry_run)
-            continue;
-        if (store_put(r->s->store, &w, &err)) {
-            b->left++;
-        } else {
-            bulk_failed(b, &err);
-            error_clear(&err);
-        }
-    }
-    b->answer = json_object(
-        a, "kind", json_new_z(a, k->list_kind), "apiVersion",
-        json_new_z(a, group_version(k->group, r->version, a)), "metadata",
-        json_object(a, "continue", r->kind->dynamic ? json_new_z(a, "") : NULL, "resourceVersion",
-                    json_new_f(a, "%lld", (long long)list.revision), NULL),
-        "items", json_array_n(a, items, n), NULL);
     b->r = r;
+    b->options = options;
+    b->sel = sel;
+    b->counting = true;
+    b->items = ARENA_ARRAY(&r->arena, const struct json *, b->list.n + 1);
     r->bulk = b;
-    b->counting = false;
-    bulk_done(b);
+    bulk_step(b);
 }
 
 void bulk_forget(struct bulk *b)
 {
-    if (b)
-        b->r = NULL;
+    if (!b)
+        return;
+    b->r = NULL;
+    if (b->stepping)
+        return;
+    b->counting = false;
+    bulk_done(b);
 }

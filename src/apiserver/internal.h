@@ -4,7 +4,8 @@
  * authorization and one of the verbs, and is answered exactly once by one of the answer_*() functions, which free it.
  * It has an arena of its own: the exchange may go away while a write is being flushed (then x is NULL and the
  * answer is dropped). Everything runs on the loop thread, and a verb runs from reading the pending state to
- * store_put() without a break, so a read-modify-write never meets a conflict of our own making. */
+ * store_put() without a break, so a read-modify-write never meets a conflict of our own making; unless a webhook is asked
+ * between the two (hooks.c): then the write is on the condition that nothing has changed, or starts anew. */
 #pragma once
 #include "apiserver/apiserver.h"
 #include "apiserver/rules.h"
@@ -94,6 +95,13 @@ struct request {
     void (*answer_with)(struct request *r, struct store_object *o);
     struct quota_claim *claim;  /* what the write takes of quotas */
     struct pending *pending;    /* the write; forgotten when the request goes first */
+    const struct json *was;     /* what is changed or deleted, and its revision */
+    int64_t was_revision;
+    const struct json *owned;   /* the object before admission: what its writer owns */
+    struct delete_options *delete_options;
+    struct admission_run *parked; /* it waits for webhooks */
+    bool was_parked;              /* … or has waited: others may have written meanwhile */
+    unsigned tries;               /* starts after a conflict */
     struct bulk *bulk;          /* a deletecollection under way */
     struct list_scan *scan;     /* a selector is looking for its objects */
     const struct json *deleted; /* answered instead of the stored object */
@@ -124,6 +132,7 @@ struct apiserver {
     struct nsctl *nsctl;
     struct crds *crds;
     struct quotas *quotas;
+    struct hooks *hooks;
     struct metrics *metrics;
     struct jwt_key *tokens;
     struct documents *documents;
@@ -223,6 +232,11 @@ void pods_eviction(struct request *r);
 void pods_log(struct request *r);
 void tokens_request(struct request *r); /* tokens.c */
 void reviews_create(struct request *r); /* reviews.c */
+const struct json *user_info(struct arena *a, const struct identity *who);
+/* An object through its scale subresource, and with what a Scale says. */
+const struct json *scale_shown(struct request *r, const struct json *object);
+const struct json *scale_taken(struct request *r, const struct json *object,
+                               const struct json *scale);
 
 /* A body becomes an object of the request's kind: parsed, kind and type checked, pruned (with warnings or, strict,
  * an error), defaulted. False: answered. */
@@ -238,9 +252,12 @@ void bulk_forget(struct bulk *b);
 /* Writes `next` in place of `old` (both without and with all metadata), after admission and the rules of updates. */
 void update_commit(struct request *r, struct store_object *old_object, const struct json *old,
                    const struct json *next);
-bool admit(struct request *r, enum admission_op op, const struct json *old,
-           const struct json **object);
 bool filled_in_decoding(const struct kind_info *k);
+/* admission.c: the chain that a write goes through; then `next` with what it made of the object (NULL: a delete), at once or,
+ * where webhooks are asked, later. What is refused is answered. */
+void admit(struct request *r, enum admission_op op, const struct json *old,
+           const struct json *object,
+           void (*next)(struct request *r, const struct json *object));
 void create_object(struct request *r, const struct json *object); /* decoded; answers */
 /* Deletes or marks one object. `options` may be NULL. */
 struct delete_options {

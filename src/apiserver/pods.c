@@ -12,17 +12,26 @@ static const struct json *pod_of(struct request *r, struct store_object **ret)
     return store_object_json(*ret, &r->arena);
 }
 
+static void bind_admitted(struct request *r, const struct json *body);
+
 void pods_binding(struct request *r)
 {
-    struct arena *a = &r->arena;
     struct json_dups dups = {0};
-    const struct json *body, *pod, *conditions;
+    const struct json *body;
+
+    if (!body_parse(r, r->kind->info, &body, &dups))
+        return;
+    admit(r, ADMIT_CREATE, NULL, body, bind_admitted);
+}
+
+static void bind_admitted(struct request *r, const struct json *body)
+{
+    struct arena *a = &r->arena;
+    const struct json *pod, *conditions;
     struct store_object *o;
     struct str node;
     struct condition scheduled = {.type = "PodScheduled", .status = "True"};
 
-    if (!body_parse(r, r->kind->info, &body, &dups))
-        return;
     pod = pod_of(r, &o);
     if (!pod)
         return;
@@ -65,30 +74,22 @@ void pods_binding(struct request *r)
     store_object_unref(o);
 }
 
-void pods_eviction(struct request *r)
+/* From what the pod and its budget are now: webhooks may have taken their time. */
+static void evict_admitted(struct request *r, const struct json *body)
 {
     struct arena *a = &r->arena;
-    struct json_dups dups = {0};
-    const struct json *body, *pod, *marked;
+    const struct json *pod, *marked;
     struct store_object *o;
     struct delete_options options = {0};
     int64_t revision;
 
-    if (!body_parse(r, r->kind->info, &body, &dups))
-        return;
     pod = pod_of(r, &o);
     if (!pod)
         return;
     revision = store_object_revision(o);
     store_object_unref(o);
     options.has_grace = json_i64(json_at(body, "deleteOptions/gracePeriodSeconds"), &options.grace);
-    if (json_str_at(body, "metadata/name").n && !str_eq(json_str_at(body, "metadata/name"), r->name)) {
-        answer_status(r, 400, "BadRequest", "name in URL does not match name in Eviction object",
-                      NULL);
-        return;
-    }
-    /* The plugin chain may refuse: evicting a VM's pod means migrating it, which is the VMI's business. */
-    if (!admit(r, ADMIT_CREATE, pod, &body) || !budget_allows(r, pod))
+    if (!budget_allows(r, pod))
         return;
     marked = delete_mark(r->s, r->kind->info, pod, &options, a);
     r->answer_plain = true;
@@ -98,6 +99,29 @@ void pods_eviction(struct request *r)
     }
     commit(r, kind_key(r->kind->info, r->ns, r->name, a),
            marked ? object_order(a, r->kind->info, marked) : NULL, revision, 201);
+}
+
+void pods_eviction(struct request *r)
+{
+    struct json_dups dups = {0};
+    const struct json *body, *pod;
+    struct store_object *o;
+    struct str name;
+
+    if (!body_parse(r, r->kind->info, &body, &dups))
+        return;
+    pod = pod_of(r, &o);
+    if (!pod)
+        return;
+    store_object_unref(o);
+    name = json_str_at(body, "metadata/name");
+    if (name.n && !str_eq(name, r->name)) {
+        answer_status(r, 400, "BadRequest", "name in URL does not match name in Eviction object",
+                      NULL);
+        return;
+    }
+    /* The plugin chain may refuse: evicting a VM's pod means migrating it, which is the VMI's business. */
+    admit(r, ADMIT_CREATE, pod, body, evict_admitted);
 }
 
 void pods_log(struct request *r)

@@ -518,6 +518,23 @@ void pending_forget(struct pending *p)
         p->r = NULL;
 }
 
+/* While webhooks were asked, somebody else has written: the request starts anew, unless it says which state it means, which
+ * then is the conflict that it finds. */
+static bool once_more(struct request *r, enum error_kind why)
+{
+    bool create = r->verb == VERB_CREATE && !r->subresource.p;
+
+    if (!r->was_parked || create || r->tries >= 5
+        || (why != ERROR_CONFLICT && why != ERROR_NOT_FOUND && why != ERROR_EXISTS))
+        return false;
+    r->tries++;
+    r->applied = r->answer_status = r->answer_plain = false;
+    r->answer_with = NULL;
+    r->deleted = NULL;
+    rest_handle(r);
+    return true;
+}
+
 void commit(struct request *r, struct str key, const struct json *value, int64_t if_revision,
             int code)
 {
@@ -564,6 +581,8 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
     r->pending = NULL;
     quota_claim_done(p->claim, false);
     free(p);
+    if (once_more(r, err.kind))
+        return;
     switch (err.kind) {
     case ERROR_EXISTS:
         answer_status(

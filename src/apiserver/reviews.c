@@ -121,7 +121,7 @@ static void subject_review(struct request *r, const struct json *body)
     answer_json(r, 201, with_status(r, body, access_status(r, &who, spec)));
 }
 
-static const struct json *user_info(struct arena *a, const struct identity *who)
+const struct json *user_info(struct arena *a, const struct identity *who)
 {
     const struct json *groups = json_array(a, NULL);
 
@@ -179,6 +179,7 @@ void reviews_create(struct request *r)
         r->name = json_str_at(body, "metadata/name");
         served_unref(r->kind);
         r->kind = served_ref(pods);
+        r->subresource = STR("binding");
         r->body_json = body;
         pods_binding(r);
         return;

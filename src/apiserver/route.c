@@ -199,6 +199,9 @@ void request_warn(struct request *r, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    for (size_t i = 0; i < r->n_warnings; i++)
+        if (!strcmp(r->warnings[i], text)) /* said already, by another webhook or before a conflict */
+            return;
     r->warnings[r->n_warnings++] = arena_strdup(&r->arena, str_of(text));
 }
 

@@ -63,6 +63,22 @@ static void answer_scale(struct request *r, struct store_object *o)
     answer_json(r, 200, scale_of(r, store_object_json(o, &r->arena), &p));
 }
 
+const struct json *scale_shown(struct request *r, const struct json *object)
+{
+    struct scale_paths p = paths_of(r);
+
+    return scale_of(r, object, &p);
+}
+
+const struct json *scale_taken(struct request *r, const struct json *object,
+                               const struct json *scale)
+{
+    struct scale_paths p = paths_of(r);
+    int64_t replicas = json_i64_at(scale, "spec/replicas", 0);
+
+    return json_with_at(&r->arena, object, p.spec, json_new_i64(&r->arena, replicas));
+}
+
 void rest_scale(struct request *r)
 {
     struct scale_paths p = paths_of(r);

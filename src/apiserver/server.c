@@ -4,6 +4,7 @@
 #include "apiserver/jwt.h"
 #include "apiserver/local.h"
 #include "apiserver/quota.h"
+#include "apiserver/hooks.h"
 #include "apiserver/rbac.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -32,6 +33,7 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
     s->gc = gc_new(s);
     s->nsctl = nsctl_new(s);
     s->quotas = quotas_new(s);
+    s->hooks = hooks_new(s);
     return s;
 }
 
@@ -40,6 +42,13 @@ void apiserver_free(struct apiserver *s)
     if (!s)
         return;
     s->closing = true;
+    list_each_safe(n, &s->requests) {
+        struct request *r = list_entry(n, struct request, node);
+
+        if (r->parked)
+            hooks_cancel(r->parked);
+    }
+    hooks_free(s->hooks);
     bootstrap_free(s->bootstrap);
     quotas_free(s->quotas);
     s->quotas = NULL;
@@ -401,8 +410,13 @@ static void exchange_closed(struct exchange *x)
 {
     struct request *r = x->user;
 
-    if (r)
-        r->x = NULL;
+    if (!r)
+        return;
+    r->x = NULL;
+    if (r->parked) { /* nobody is there to be told: nothing is written */
+        hooks_cancel(r->parked);
+        answer_status(r, 504, "Timeout", "the client has gone", NULL);
+    }
 }
 
 void apiserver_handle(struct exchange *x, void *data)

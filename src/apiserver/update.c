@@ -176,18 +176,14 @@ static const struct json *split_status(struct request *r, const struct json *old
     return json_with(a, next, "status", json_get(old, "status"));
 }
 
+static void update_admitted(struct request *r, const struct json *next);
+
 void update_commit(struct request *r, struct store_object *old_object, const struct json *old,
                    const struct json *next)
 {
-    const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
-    int64_t revision = store_object_revision(old_object);
-    struct str key = kind_key(k, r->ns, r->name, a);
-    struct store_object *visible;
-    const struct json *owned;
-    bool flushed;
 
-    if (k->since || k->siblings)
+    if (r->kind->info->since || r->kind->info->siblings)
         old = present(r, old);
     if (!preconditions(r, old, next))
         return;
@@ -195,9 +191,22 @@ void update_commit(struct request *r, struct store_object *old_object, const str
     next = split_status(r, old, next);
     if (!finalizers_ok(r, old, next))
         return;
-    owned = next; /* what admission changes is nobody's */
-    if (!admit(r, ADMIT_UPDATE, old, &next))
-        return;
+    r->owned = next; /* what admission changes is nobody's */
+    r->was = old;
+    r->was_revision = store_object_revision(old_object);
+    admit(r, ADMIT_UPDATE, old, next, update_admitted);
+}
+
+static void update_admitted(struct request *r, const struct json *next)
+{
+    const struct kind_info *k = r->kind->info;
+    struct arena *a = &r->arena;
+    const struct json *old = r->was, *owned = r->owned;
+    int64_t revision = r->was_revision;
+    struct str key = kind_key(k, r->ns, r->name, a);
+    struct store_object *visible;
+    bool flushed;
+
     next = keep_meta(a, old, next);
     if (kind_has_generation(k, r->kind->dynamic) && spec_changed(a, old, next))
         next = json_with_at(a, next, "metadata/generation",
@@ -216,11 +225,12 @@ void update_commit(struct request *r, struct store_object *old_object, const str
     }
     visible = store_get(r->s->store, key);
     flushed = visible && store_object_revision(visible) == revision;
-    store_object_unref(visible);
     if (flushed && json_eq(without_times(a, object_order(a, k, old)), without_times(a, next))) {
-        answer_object(r, 200, old_object);
+        answer_object(r, 200, visible);
+        store_object_unref(visible);
         return;
     }
+    store_object_unref(visible);
     if (within_quota(r, old, next))
         commit(r, key, next, revision, 200);
 }
