@@ -175,6 +175,40 @@ static void check_versions(const struct place *p, const struct json *versions)
                 "must include v1: no other version of AdmissionReview is sent here");
 }
 
+static void check_conditions(const struct place *p, const struct json *list)
+{
+    struct arena *a = &p->r->arena;
+    size_t i = 0;
+
+    if (json_len(list) > CONDITIONS_MAX)
+        schema_cause_add(p->c, a, "FieldValueTooMany", below(p, "matchConditions"),
+                         "Too many: %zu: must have at most %d items", json_len(list),
+                         CONDITIONS_MAX);
+    json_each_item(v, list) {
+        struct place q = {p->r, p->c, arena_printf(a, "%s.matchConditions[%zu]", p->at, i)};
+        struct str name = json_str_at(v, "name"), text = str_trim(json_str_at(v, "expression"));
+        const struct cel_program *program;
+        AUTO(error_clear) struct error err = {0};
+
+        if (!name.n)
+            cause_required(p->r, p->c, below(&q, "name"), "");
+        else if (name_qualified(name, a))
+            invalid(&q, "name", quoted(&q, name), name_qualified(name, a));
+        for (size_t j = 0; j < i; j++)
+            if (str_eq(json_str_at(json_item(list, j), "name"), name))
+                schema_cause_add(p->c, a, "FieldValueDuplicate", below(&q, "name"),
+                                 "Duplicate value: \"" STR_FMT "\"", STR_ARG(name));
+        if (!text.n)
+            cause_required(p->r, p->c, below(&q, "expression"), "");
+        else if (!cel_compile(a, &hook_env, text, &program, &err))
+            invalid(&q, "expression", quoted(&q, text),
+                    arena_printf(a, "compilation failed: %s", error_text(&err)));
+        else if (cel_result(program)->kind != CEL_BOOL && cel_result(program)->kind != CEL_DYN)
+            invalid(&q, "expression", quoted(&q, text), "must evaluate to bool");
+        i++;
+    }
+}
+
 static void check_hook(const struct place *p, const struct json *hook, bool mutating)
 {
     static const char *const failure[] = {"Fail", "Ignore", NULL};
@@ -205,10 +239,7 @@ static void check_hook(const struct place *p, const struct json *hook, bool muta
                          p->c);
     check_label_selector(r, json_get(hook, "objectSelector"), below(p, "objectSelector"), p->c);
     check_versions(p, json_get(hook, "admissionReviewVersions"));
-    if (json_len(json_get(hook, "matchConditions")))
-        schema_cause_add(p->c, &r->arena, "FieldValueForbidden", below(p, "matchConditions"),
-                         "Forbidden: expressions are not evaluated by this release: use rules, "
-                         "namespaceSelector and objectSelector");
+    check_conditions(p, json_get(hook, "matchConditions"));
     check_client(p, hook, mutating);
 }
 

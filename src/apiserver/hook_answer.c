@@ -127,6 +127,10 @@ void hook_answer(struct request *r, const struct hook *h, const char *uid, struc
     json_each_item(warning, json_get(response, "warnings"))
         if (json_str(warning).n)
             request_warn(r, STR_FMT, STR_ARG(str_take(json_str(warning), 256)));
+    json_each_member(note, json_get(response, "auditAnnotations"))
+        audit_annotate(
+            r, arena_printf(a, "%s/" STR_FMT, h->name, STR_ARG(json_str(&note->key))),
+            arena_strdup(a, json_str(&note->value).p ? json_str(&note->value) : STR("")));
     if (!json_is(json_get(response, "allowed"), JSON_TRUE)) {
         ret->verdict = HOOK_DENIED;
         ret->status = denial(r, h, json_get(response, "status"));

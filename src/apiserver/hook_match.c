@@ -103,7 +103,7 @@ static bool object_fits(const struct admission_run *run, const struct hook *h)
 
 bool hook_matches(const struct admission_run *run, const struct hook *h)
 {
-    return hook_version(run, h) && namespace_fits(run, h) && object_fits(run, h);
+    return hook_version(run, h) && namespace_fits(run, h);
 }
 
 /* What is told. */
@@ -179,4 +179,44 @@ const struct json *hook_review(const struct admission_run *run, const struct hoo
     (void)h;
     return json_object(a, "kind", json_new_z(a, "AdmissionReview"), "apiVersion",
                        json_new_z(a, "admission.k8s.io/v1"), "request", request, NULL);
+}
+
+/* matchConditions: all must be true. One that is false settles it, whatever others do; one that cannot be evaluated fails the
+ * request, or skips the webhook, by its failurePolicy. */
+enum hook_interest hook_interest(const struct admission_run *run, const struct hook *h,
+                                 const char **ret_why)
+{
+    struct arena *a = &run->r->arena;
+    uint64_t budget = CEL_REQUEST_BUDGET;
+    struct cel_value values[HOOK_VARIABLES];
+    const struct json *request = NULL;
+
+    *ret_why = NULL;
+    if (!object_fits(run, h))
+        return HOOK_PASSES;
+    for (size_t i = 0; i < h->n_conditions; i++) {
+        const struct hook_condition *c = &h->conditions[i];
+        uint64_t each = budget < CEL_EXPRESSION_BUDGET ? budget : CEL_EXPRESSION_BUDGET,
+                 left = each;
+        AUTO(error_clear) struct error err = {0};
+        bool yes = false;
+
+        if (!request)
+            request = json_get(hook_review(run, h, "", run->r->version), "request");
+        values[0] = cel_of_json(json_get(request, "object"), NULL);
+        values[1] = cel_of_json(json_get(request, "oldObject"), NULL);
+        values[2] = cel_of_json(
+            json_with(a, json_with(a, request, "object", NULL), "oldObject", NULL), NULL);
+        if (cel_eval_bool(c->program, values, a, &left, &yes, &err)) {
+            if (!yes)
+                return HOOK_PASSES;
+        } else if (!*ret_why) {
+            *ret_why =
+                arena_printf(a, "expression '%s' resulted in error: %s", c->text, error_text(&err));
+        }
+        budget -= each - left;
+    }
+    if (!*ret_why)
+        return HOOK_WANTS;
+    return h->ignore_failure ? HOOK_PASSES : HOOK_CANNOT_TELL;
 }

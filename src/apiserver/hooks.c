@@ -98,6 +98,27 @@ static bool url_read(struct hook *h, struct str url, struct str *ret_host, unsig
     return host.n > 0 && n > 0;
 }
 
+static const struct cel_variable variables[HOOK_VARIABLES] = {
+    {"object", NULL}, {"oldObject", NULL}, {"request", NULL}};
+const struct cel_env hook_env = {variables, HOOK_VARIABLES};
+
+static bool compile(struct hook *h, struct error *err)
+{
+    const struct json *list = json_get(h->spec, "matchConditions");
+    struct hook_condition *c = ARENA_ARRAY(&h->arena, struct hook_condition, json_len(list) + 1);
+
+    json_each_item(v, list) {
+        struct str text = json_str_at(v, "expression");
+
+        c[h->n_conditions].text = arena_strdup(&h->arena, text);
+        if (!cel_compile(&h->arena, &hook_env, text, &c[h->n_conditions].program, err))
+            return false;
+        h->n_conditions++;
+    }
+    h->conditions = c;
+    return true;
+}
+
 static bool prepare(struct hook *h, struct loop *loop, struct error *err)
 {
     struct str bundle = json_str_at(h->spec, "clientConfig/caBundle"), host;
@@ -141,7 +162,7 @@ struct hook *hook_new(const struct json *spec, struct str config, bool mutating,
     h->url = h->path = "";
     if (!label_selector_from(json_get(h->spec, "namespaceSelector"), a, &h->namespaces, &err)
         || !label_selector_from(json_get(h->spec, "objectSelector"), a, &h->objects, &err)
-        || !prepare(h, loop, &err))
+        || !compile(h, &err) || !prepare(h, loop, &err))
         h->broken = arena_strdup(a, str_of(error_text(&err)));
     return h;
 }
@@ -286,7 +307,7 @@ static void fail(struct hook_call *c, const char *message)
     c->outcome = (struct hook_outcome){.verdict = HOOK_FAILED, .message = message};
 }
 
-/* Starts one call; false when it has failed already. */
+/* Starts one call; false when there is none to wait for. */
 static bool start(struct admission_run *run, size_t at)
 {
     struct request *r = run->r;
@@ -296,6 +317,7 @@ static bool start(struct admission_run *run, size_t at)
     int64_t left = r->started_ns + REQUEST_MAX - loop_now_ns(r->s->loop);
     AUTO(buf_done) struct buf body = {0};
     const struct json *review;
+    const char *why;
     struct http_request q = {.method = HTTP_POST,
                              .content_type = STR("application/json"),
                              .body_limit = ANSWER_MAX,
@@ -305,6 +327,15 @@ static bool start(struct admission_run *run, size_t at)
     run->calls[at] = c;
     c->run = run;
     c->at = at;
+    switch (hook_interest(run, h, &why)) {
+    case HOOK_WANTS:
+        break;
+    case HOOK_PASSES:
+        return false; /* allowed, as it stands */
+    case HOOK_CANNOT_TELL:
+        c->outcome = (struct hook_outcome){.verdict = HOOK_UNCLEAR, .message = why};
+        return false;
+    }
     c->url = arena_printf(a, "%s?timeout=%llds", h->url, (long long)(h->timeout_ns / SECONDS(1)));
     ident_uuid4(c->uid);
     if (h->broken || left <= 0) {
@@ -402,6 +433,9 @@ static bool judge(struct admission_run *run, size_t at)
                                    NULL),
                         NULL));
         return false;
+    case HOOK_UNCLEAR:
+        release(run);
+        return admit_forbid(r, o.message);
     case HOOK_BROKE:
         release(run);
         answer_status(r, 500, "InternalError",

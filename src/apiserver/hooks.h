@@ -2,9 +2,18 @@
 #pragma once
 #include "api/labels.h"
 #include "apiserver/internal.h"
+#include "cel/cel.h"
 #include "http/client.h"
 
 #define HOOK_SECONDS_MAX 30
+
+/* What expressions know: object, oldObject, request. */
+#define HOOK_VARIABLES 3
+extern const struct cel_env hook_env;
+struct hook_condition {
+    const char *text;
+    const struct cel_program *program;
+};
 
 /* A webhook of a configuration, ready to be asked. Refcounted: it outlives its configuration while it is being asked. */
 struct hook {
@@ -14,6 +23,8 @@ struct hook {
     const char *name, *config;
     const struct json *spec; /* as configured */
     struct label_selector namespaces, objects;
+    const struct hook_condition *conditions;
+    size_t n_conditions;
     int64_t timeout_ns;
     const char *url, *path;
     struct http_tls *tls;
@@ -49,6 +60,10 @@ void hooks_ask(struct admission_run *run, bool mutating, void (*then)(struct adm
 void hooks_cancel(struct admission_run *run);
 /* The webhooks that match: an owned array of references. */
 struct hook **hooks_match(struct admission_run *run, bool mutating, size_t *ret_n);
+/* Asked when its turn has come, by what the object is then. CANNOT_TELL: *ret_why says which expression failed. */
+enum hook_interest { HOOK_WANTS, HOOK_PASSES, HOOK_CANNOT_TELL };
+enum hook_interest hook_interest(const struct admission_run *run, const struct hook *h,
+                                 const char **ret_why);
 /* For the AdmissionReview and for rules: the request's resource as the webhook is to see it. */
 const struct json *hook_review(const struct admission_run *run, const struct hook *h,
                                const char *uid, const char *version);
@@ -58,10 +73,16 @@ bool hook_matches(const struct admission_run *run, const struct hook *h);
 bool hooks_exempt(const struct kind_info *k);
 
 /* hook_answer.c: what a webhook said. */
-enum hook_verdict { HOOK_ALLOWED, HOOK_DENIED, HOOK_FAILED, HOOK_BROKE };
+enum hook_verdict {
+    HOOK_ALLOWED,
+    HOOK_DENIED,
+    HOOK_FAILED,
+    HOOK_BROKE,   /* its patch does not apply */
+    HOOK_UNCLEAR, /* it was not asked: a condition could not be evaluated */
+};
 struct hook_outcome {
     enum hook_verdict verdict;
-    const char *message; /* FAILED: why the call failed; BROKE: what is wrong with the patch */
+    const char *message;        /* of all that are neither allowed nor denied: why */
     const struct json *status;  /* DENIED: the Status to answer */
     const struct json *patched; /* ALLOWED: the object as patched, or NULL */
 };

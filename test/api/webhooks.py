@@ -204,6 +204,9 @@ def refusals(t):
             ('timeout', {'timeoutSeconds': 31}, 'the timeout value must be between 1 and 30 seconds'),
             ('effects', {'sideEffects': 'Some'}, 'Unsupported value: "Some": supported values: "None", "NoneOnDryRun"'),
             ('versions', {'admissionReviewVersions': ['v1beta1']}, 'must include v1'),
+            ('condition', {'matchConditions': [{'name': 'a', 'expression': 'object.'}]}, 'compilation failed: ERROR: <input>:1:'),
+            ('condition of text', {'matchConditions': [{'name': 'a', 'expression': '"x"'}]}, 'must evaluate to bool'),
+            ('authorizer', {'matchConditions': [{'name': 'a', 'expression': 'authorizer != null'}]}, 'undeclared reference'),
             ('star', {'rules': [{'operations': ['*', 'CREATE'], 'apiGroups': [''], 'apiVersions': ['v1'], 'resources': ['x']}]},
              "if '*' is present, must not specify other operations")):
         code, body = t.api.call('POST', REG + 'validatingwebhookconfigurations',
@@ -296,7 +299,14 @@ def matching(t):
             ('subresource', {'rules': rule(resources=['configmaps/status'])}, False), ('scope', {'rules': rule(scope='Cluster')}, False),
             ('namespace', {'rules': rule(), 'namespaceSelector': {'matchLabels': {'a': 'b'}}}, False),
             ('namespace label', {'rules': rule(), 'namespaceSelector': {'matchLabels': {'kubernetes.io/metadata.name': 'default'}}}, True),
-            ('object', {'rules': rule(), 'objectSelector': {'matchLabels': {'a': 'b'}}}, False)):
+            ('object', {'rules': rule(), 'objectSelector': {'matchLabels': {'a': 'b'}}}, False),
+            ('condition', {'rules': rule(), 'matchConditions': [{'name': 'a', 'expression': 'object.metadata.name.startsWith("c")'},
+                                                                {'name': 'b', 'expression': 'request.operation == "CREATE"'}]}, True),
+            ('false condition', {'rules': rule(), 'matchConditions': [{'name': 'a', 'expression': 'object.data.x == "y"'},
+                                                                      {'name': 'b', 'expression': 'oldObject != null'}]}, False),
+            ('condition that errs', {'rules': rule(), 'matchConditions': [{'name': 'a', 'expression': 'object.data.x == "y"'}]}, True),
+            ('condition that errs, open', {'rules': rule(), 'failurePolicy': 'Ignore',
+                                           'matchConditions': [{'name': 'a', 'expression': 'object.data.x == "y"'}]}, False)):
         t.configure(validating=[t.hook('deny', **hook)])
         _, code, body = t.make()
         check('match by ' + what, code == (403 if want else 201), (code, body))
