@@ -290,6 +290,9 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
         return pod_checked(r, op, old, o, c);
     if (kind_is(k, "", "persistentvolumeclaims") && !r->subresource.p)
         return limits_check(r, o);
+    if (kind_is(k, "apiregistration.k8s.io", "apiservices") && !r->is_local)
+        return admit_forbid(r, "APIServices are kept by this server itself; it asks no other API "
+                               "server, so serve your kinds by a CustomResourceDefinition");
     if (kind_is(k, "scheduling.k8s.io", "priorityclasses"))
         return check_priority_class(r, old, o, c);
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))

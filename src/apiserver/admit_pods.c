@@ -67,6 +67,32 @@ static bool check_priority(struct request *r, const struct json *o)
                         (long long)json_i64_at(o, "spec/priority", 0), (long long)value));
 }
 
+/* The account has to be there ("default" comes with its namespace, a moment later), and its pull secrets are its pods'. */
+static bool check_account(struct request *r, const struct json *o)
+{
+    struct str name = json_str_at(o, "spec/serviceAccountName");
+
+    if (!name.n || str_is(name, "default")
+        || apiserver_peek(r->s, "", "serviceaccounts", r->ns, name, &r->arena))
+        return true;
+    return admit_forbid(r, arena_printf(&r->arena,
+                                        "error looking up service account " STR_FMT "/" STR_FMT
+                                        ": serviceaccount \"" STR_FMT "\" not found",
+                                        STR_ARG(r->ns), STR_ARG(name), STR_ARG(name)));
+}
+
+static const struct json *with_pull_secrets(struct request *r, const struct json *o)
+{
+    const struct json *account =
+                          apiserver_peek(r->s, "", "serviceaccounts", r->ns,
+                                         json_str_at(o, "spec/serviceAccountName"), &r->arena),
+                      *secrets = json_get(account, "imagePullSecrets");
+
+    if (json_len(json_at(o, "spec/imagePullSecrets")) || !json_len(secrets))
+        return o;
+    return json_with_at(&r->arena, o, "spec/imagePullSecrets", secrets);
+}
+
 /* Quality of service, by what the containers ask for. */
 
 static const char *const qos_lists[] = {"containers", "initContainers"};
@@ -135,6 +161,7 @@ const struct json *pod_new(struct request *r, const struct json *o)
 
     if (str_empty(json_str_at(o, "spec/serviceAccountName")))
         o = json_with_at(a, o, "spec/serviceAccountName", json_new_z(a, "default"));
+    o = with_pull_secrets(r, o);
     o = with_priority(r, o);
     o = requests_from_limits(a, o);
     o = limits_default(r, o);
@@ -178,13 +205,46 @@ static void check_frozen(struct request *r, const struct json *old, const struct
             "previously negative)");
 }
 
+static void check_requests(struct request *r, const struct json *o, struct schema_causes *c)
+{
+    struct arena *a = &r->arena;
+
+    for (size_t i = 0; i < ARRAY_SIZE(qos_lists); i++) {
+        size_t n = 0;
+
+        json_each_item(container, json_get(json_get(o, "spec"), qos_lists[i])) {
+            const char *at = arena_printf(a, "spec.%s[%zu].resources", qos_lists[i], n++);
+
+            json_each_member(m, json_at(container, "resources/limits")) {
+                struct str key = json_str(&m->key);
+                const struct json *asked =
+                    json_get_str(json_at(container, "resources/requests"), key);
+                struct quantity request, limit;
+
+                if (!check_quantity(r, c,
+                                    arena_printf(a, "%s.limits[" STR_FMT "]", at, STR_ARG(key)),
+                                    &m->value, &limit)
+                    || !asked || !quantity_of_json(asked, &request)
+                    || quantity_cmp(request, limit) <= 0)
+                    continue;
+                schema_cause_add(c, a, "FieldValueInvalid", arena_printf(a, "%s.requests", at),
+                                 "Invalid value: \"%s\": must be less than or equal to " STR_FMT
+                                 " limit of %s",
+                                 quantity_text(a, request), STR_ARG(key), quantity_text(a, limit));
+            }
+        }
+    }
+}
+
 bool pod_checked(struct request *r, enum admission_op op, const struct json *old,
                  const struct json *o, struct schema_causes *c)
 {
     if (r->subresource.p)
         return true;
-    if (op == ADMIT_CREATE)
-        return check_priority(r, o) && limits_check(r, o);
+    if (op == ADMIT_CREATE) {
+        check_requests(r, o, c);
+        return c->n > 0 || (check_account(r, o) && check_priority(r, o) && limits_check(r, o));
+    }
     check_frozen(r, old, o, c);
     return true;
 }

@@ -323,6 +323,42 @@ static void claims_grow_where_their_class_lets_them(void **state)
     assert_non_null(strstr(message(), "only dynamically provisioned pvc can be resized"));
 }
 
+static void pods_keep_to_their_account_and_limits(void **state)
+{
+    (void)state;
+    create("", "serviceaccounts", "{" META("s") "\"imagePullSecrets\":[{\"name\":\"pull\"}]}");
+    create("", "pods", "{" META("a") "\"spec\":{\"serviceAccountName\":\"s\",\"containers\":[]}}");
+    assert_string_equal(at("spec/imagePullSecrets/0/name"), "pull");
+    assert_int_equal(
+        call(CLIENT_CREATE, "", "pods", NULL, NULL,
+             "{" META("b") "\"spec\":{\"serviceAccountName\":\"t\",\"containers\":[]}}"),
+        403);
+    assert_string_equal(message(),
+                        "pods \"b\" is forbidden: error looking up service account default/t: "
+                        "serviceaccount \"t\" not found");
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL,
+                          POD("c", TAKES("1", "1Gi") "," ASKS("1", "2Gi"))),
+                     422);
+    assert_non_null(strstr(
+        message(),
+        "spec.containers[0].resources.requests: Invalid value: \"2Gi\": must be less than or "
+        "equal to memory limit of 1Gi"));
+}
+
+static void what_is_served_is_listed(void **state)
+{
+    (void)state;
+    settle(MILLIS(400));
+    assert_int_equal(
+        call(CLIENT_GET, "apiregistration.k8s.io", "apiservices", "v1.policy", NULL, NULL), 200);
+    assert_string_equal(at("status/conditions/0/reason"), "Local");
+    assert_int_equal(call(CLIENT_GET, "apiregistration.k8s.io", "apiservices", "v1.", NULL, NULL),
+                     200);
+    assert_int_equal(call(CLIENT_GET, "apiregistration.k8s.io", "apiservices",
+                          "v1.apiregistration.k8s.io", NULL, NULL),
+                     404);
+}
+
 static void evict(const char *pod, int code, const char *says)
 {
     int got = call(CLIENT_CREATE, "", "pods", pod, "eviction",
@@ -374,7 +410,8 @@ int main(void)
         T(kinds_keep_their_rules),    T(limit_ranges_fill_in_and_refuse),
         T(quotas_count_and_refuse),   T(quotas_look_at_scopes),
         T(quotas_hold_in_a_race),     T(claims_grow_where_their_class_lets_them),
-        T(evictions_keep_to_budgets),
+        T(evictions_keep_to_budgets), T(pods_keep_to_their_account_and_limits),
+        T(what_is_served_is_listed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

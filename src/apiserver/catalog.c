@@ -122,6 +122,7 @@ void catalog_add(struct apiserver *s, struct served *take_kind)
     take_kind->refs += take_kind->refs == 0;
     vec_push(&s->kinds, take_kind);
     s->kinds_generation++;
+    apiservices_changed(s);
 }
 
 void catalog_remove(struct apiserver *s, struct served *kind)
@@ -131,6 +132,7 @@ void catalog_remove(struct apiserver *s, struct served *kind)
             vec_remove(&s->kinds, i);
             s->kinds_generation++;
             versions_drop(kind);
+            apiservices_changed(s);
             served_unref(kind);
             return;
         }

@@ -7,7 +7,9 @@
 bool name_valid_for(const struct kind_info *k, struct str name, struct arena *a,
                     const char **ret_why)
 {
-    if (!strcmp(k->group, "rbac.authorization.k8s.io"))
+    /* "v1." is the name of the core group's APIService. */
+    if (!strcmp(k->group, "rbac.authorization.k8s.io")
+        || !strcmp(k->group, "apiregistration.k8s.io"))
         *ret_why = name_path_segment(name, a);
     else if (kind_is(k, "", "namespaces"))
         *ret_why = name_dns1123_label(name);
@@ -129,7 +131,8 @@ bool within_quota(struct request *r, const struct json *old, const struct json *
 /* Kinds of which builtin_mutate() does what upstream's decoder does: labels of namespaces, stringData, defaults of limit ranges and CRDs. */
 bool filled_in_decoding(const struct kind_info *k)
 {
-    return kind_is(k, "", "namespaces") || kind_is(k, "", "secrets") || kind_is(k, "", "limitranges")
+    return kind_is(k, "", "namespaces") || kind_is(k, "", "secrets")
+           || kind_is(k, "", "limitranges")
            || kind_is(k, "apiextensions.k8s.io", "customresourcedefinitions");
 }
 

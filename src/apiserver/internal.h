@@ -133,6 +133,8 @@ struct apiserver {
     struct crds *crds;
     struct quotas *quotas;
     struct hooks *hooks;
+    struct token_secrets *token_secrets;
+    struct apiservices *apiservices;
     struct metrics *metrics;
     struct jwt_key *tokens;
     struct documents *documents;
@@ -367,6 +369,11 @@ void audit_annotate(struct request *r, const char *key, const char *value);
 /* gc.c, namespaces.c, crds.c, bootstrap.c */
 struct gc *gc_new(struct apiserver *s);
 void gc_free(struct gc *g);
+struct token_secrets *token_secrets_new(struct apiserver *s);
+void token_secrets_free(struct token_secrets *t);
+struct apiservices *apiservices_new(struct apiserver *s);
+void apiservices_free(struct apiservices *p);
+void apiservices_changed(struct apiserver *s); /* the kinds that are served */
 struct nsctl *nsctl_new(struct apiserver *s);
 void nsctl_free(struct nsctl *n);
 struct crds *crds_new(struct apiserver *s);

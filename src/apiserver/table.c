@@ -129,6 +129,23 @@ static const struct column priorities[] = {
     AGE,
     {"PreemptionPolicy", "string", "", "Whether such pods displace others.", 1},
 };
+static const struct column quotas[] = {
+    NAME,
+    {"Request", "string", "", "What is used and what is allowed, of requests and numbers.", 0},
+    {"Limit", "string", "", "The same of limits.", 0},
+    AGE,
+};
+static const struct column webhooks[] = {
+    NAME,
+    {"Webhooks", "integer", "", "Number of webhooks.", 0},
+    AGE,
+};
+static const struct column apiservices[] = {
+    NAME,
+    {"Service", "string", "", "Who serves it.", 0},
+    {"Available", "string", "", "Whether it can be used.", 0},
+    AGE,
+};
 static const struct column budgets[] = {
     NAME,
     {"Min Available", "string", "", "Pods that must stay.", 0},
@@ -163,6 +180,12 @@ static const struct table_kind kinds[] = {
     KIND("apiextensions.k8s.io", "customresourcedefinitions", created, cells_created),
     KIND("apps", "controllerrevisions", revisions, cells_revision),
     KIND("scheduling.k8s.io", "priorityclasses", priorities, cells_priority),
+    KIND("", "resourcequotas", quotas, cells_quota),
+    KIND("", "limitranges", created, cells_created),
+    KIND("admissionregistration.k8s.io", "validatingwebhookconfigurations", webhooks,
+         cells_webhooks),
+    KIND("admissionregistration.k8s.io", "mutatingwebhookconfigurations", webhooks, cells_webhooks),
+    KIND("apiregistration.k8s.io", "apiservices", apiservices, cells_apiservice),
     KIND("policy", "poddisruptionbudgets", budgets, cells_budget),
 };
 

@@ -29,6 +29,9 @@ size_t cells_created(const struct row *r, const struct json **ret);
 size_t cells_binding(const struct row *r, const struct json **ret);
 size_t cells_revision(const struct row *r, const struct json **ret);
 size_t cells_priority(const struct row *r, const struct json **ret);
+size_t cells_quota(const struct row *r, const struct json **ret);
+size_t cells_webhooks(const struct row *r, const struct json **ret);
+size_t cells_apiservice(const struct row *r, const struct json **ret);
 size_t cells_budget(const struct row *r, const struct json **ret);
 size_t cells_columns(const struct row *r,
                      const struct json **ret); /* by the kind's printer columns */

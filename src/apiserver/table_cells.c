@@ -401,6 +401,57 @@ size_t cells_priority(const struct row *r, const struct json **ret)
     return 5;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return str_cmp(json_str(&(*(const struct json_member *const *)a)->key),
+                   json_str(&(*(const struct json_member *const *)b)->key));
+}
+
+size_t cells_quota(const struct row *r, const struct json **ret)
+{
+    const struct json *hard = json_at(r->object, "status/hard"),
+                      *used = json_at(r->object, "status/used");
+    const struct json_member **sorted = ARENA_ARRAY(r->a, const struct json_member *, json_len(hard) + 1);
+    AUTO(buf_done) struct buf requests = {0}, limits = {0};
+    size_t n = 0;
+
+    json_each_member(m, hard)
+        sorted[n++] = m;
+    qsort(sorted, n, sizeof *sorted, by_name);
+    for (size_t i = 0; i < n; i++) {
+        struct str key = json_str(&sorted[i]->key);
+        struct buf *b = str_starts(key, STR("limits.")) ? &limits : &requests;
+
+        buf_addf(b, "%s" STR_FMT ": " STR_FMT "/" STR_FMT, b->n ? ", " : "", STR_ARG(key),
+                 STR_ARG(json_str(as_text(r, json_get_str(used, key), "0"))),
+                 STR_ARG(json_str(as_text(r, &sorted[i]->value, "0"))));
+    }
+    ret[0] = name(r);
+    ret[1] = json_new_str(r->a, requests.n ? buf_str(&requests) : STR(""));
+    ret[2] = json_new_str(r->a, limits.n ? buf_str(&limits) : STR(""));
+    ret[3] = age(r);
+    return 4;
+}
+
+size_t cells_webhooks(const struct row *r, const struct json **ret)
+{
+    ret[0] = name(r);
+    ret[1] = json_new_i64(r->a, (int64_t)json_len(json_get(r->object, "webhooks")));
+    ret[2] = age(r);
+    return 3;
+}
+
+size_t cells_apiservice(const struct row *r, const struct json **ret)
+{
+    const struct json *available = condition_find(r->object, "Available");
+
+    ret[0] = name(r);
+    ret[1] = json_new_z(r->a, "Local");
+    ret[2] = available ? json_get(available, "status") : json_new_z(r->a, "Unknown");
+    ret[3] = age(r);
+    return 4;
+}
+
 size_t cells_budget(const struct row *r, const struct json **ret)
 {
     ret[0] = name(r);
