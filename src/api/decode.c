@@ -163,6 +163,30 @@ static bool is_text(const struct schema_type *t)
 
 static bool is_int(const struct schema_type *t) { return t->kind == SCHEMA_INT32 || t->kind == SCHEMA_INT64; }
 
+/* Where Go's base64.StdEncoding would stop; -1 for good text. Line breaks pass, padding must be there. */
+static int64_t bad_base64(struct str s)
+{
+    int64_t n = 0, padded = 0;
+
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        bool digit = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+
+        if (c == '\n' || c == '\r')
+            continue;
+        if (c == '=' && (n % 4 == 3 || (n % 4 == 2 && !padded)))
+            padded++;
+        else if (!digit || padded)
+            return (int64_t)i;
+        n++;
+        if (padded && n % 4 == 0)
+            for (i++; i < s.n; i++)
+                if (s.p[i] != '\n' && s.p[i] != '\r')
+                    return (int64_t)i;
+    }
+    return n % 4 ? (int64_t)s.n - (padded ? 0 : n % 4) : -1;
+}
+
 static bool decode_text(struct decoder *d, const struct schema_type *t, const struct json *v, const struct crumb *at,
                         struct str *ret)
 {
@@ -174,6 +198,8 @@ static bool decode_text(struct decoder *d, const struct schema_type *t, const st
         *ret = str_n(v->text, v->n);
     else
         return wrong(d, t, v, at);
+    if (t->kind == SCHEMA_BYTES && bad_base64(*ret) >= 0)
+        return error_set(d->err, ERROR_BAD_REQUEST, "illegal base64 data at input byte %lld", (long long)bad_base64(*ret));
     return true;
 }
 

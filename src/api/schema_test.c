@@ -40,6 +40,11 @@ static void test_wrong_types(void **state)
          "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type "
          "int64"},
         {&schema_type_core_pod, "[]", "json: cannot unmarshal array into Go value of type v1.Pod"},
+        {&schema_type_core_secret, "{\"data\":{\"a\":\"%%%\"}}", "illegal base64 data at input byte 0"},
+        {&schema_type_core_secret, "{\"data\":{\"a\":\"YWJ\"}}", "illegal base64 data at input byte 0"},
+        {&schema_type_core_secret, "{\"data\":{\"a\":\"YWJjZA=\"}}", "illegal base64 data at input byte 7"},
+        {&schema_type_core_secret, "{\"data\":{\"a\":\"YWJjZA==YQ==\"}}", "illegal base64 data at input byte 8"},
+        {&schema_type_core_secret, "{\"data\":{\"a\":\"YW=j\"}}", "illegal base64 data at input byte 3"},
     };
 
     (void)state;
@@ -51,6 +56,22 @@ static void test_wrong_types(void **state)
         assert_false(schema_decode(cases[i].type, parse(&a, cases[i].text), &a, view, &err));
         assert_string_equal(error_text(&err), cases[i].message);
         assert_int_equal(err.kind, ERROR_BAD_REQUEST);
+    }
+}
+
+static void test_base64_as_go_reads_it(void **state)
+{
+    static const char *const good[] = {"", "YQ==", "YWI=", "YWJj", "YW\\nJj", "YQ==\\n", "YQ=\\r\\n="};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(error_clear) struct error err = {0};
+        const char *text = arena_printf(&a, "{\"data\":{\"a\":\"%s\"}}", good[i]);
+
+        if (!schema_decode(&schema_type_core_secret, parse(&a, text), &a,
+                           arena_alloc(&a, schema_type_core_secret.view_size), &err))
+            fail_msg("%s: %s", good[i], error_text(&err));
     }
 }
 
@@ -149,7 +170,7 @@ static void test_validate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),   cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_every_leaf),
+        cmocka_unit_test(test_decode),   cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_base64_as_go_reads_it), cmocka_unit_test(test_every_leaf),
         cmocka_unit_test(test_tables),   cmocka_unit_test(test_prune),       cmocka_unit_test(test_validate),
     };
 

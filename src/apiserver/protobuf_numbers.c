@@ -5,6 +5,19 @@
 #include "apiserver/protobuf.h"
 
 const struct proto_numbers proto_numbers[] = {
+    {"io.k8s.api.admissionregistration.v1.MatchCondition", "name,expression"},
+    {"io.k8s.api.admissionregistration.v1.MutatingWebhook",
+     "name,clientConfig,rules,failurePolicy,namespaceSelector,sideEffects,timeoutSeconds,"
+     "admissionReviewVersions,matchPolicy,reinvocationPolicy,objectSelector,matchConditions"},
+    {"io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", "metadata,webhooks"},
+    {"io.k8s.api.admissionregistration.v1.Rule", "apiGroups,apiVersions,resources,scope"},
+    {"io.k8s.api.admissionregistration.v1.RuleWithOperations", "operations,+Rule"},
+    {"io.k8s.api.admissionregistration.v1.ServiceReference", "namespace,name,path,port"},
+    {"io.k8s.api.admissionregistration.v1.ValidatingWebhook",
+     "name,clientConfig,rules,failurePolicy,namespaceSelector,sideEffects,timeoutSeconds,"
+     "admissionReviewVersions,matchPolicy,objectSelector,matchConditions"},
+    {"io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", "metadata,webhooks"},
+    {"io.k8s.api.admissionregistration.v1.WebhookClientConfig", "service,caBundle,url"},
     {"io.k8s.api.apps.v1.ControllerRevision", "metadata,data,revision"},
     {"io.k8s.api.authentication.v1.BoundObjectReference", "kind,apiVersion,name,uid"},
     {"io.k8s.api.authentication.v1.SelfSubjectReview", "metadata,status"},
@@ -73,12 +86,11 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes", "operator,values"},
     {"io.k8s.api.core.v1.ContainerState", "waiting,running,terminated"},
     {"io.k8s.api.core.v1.ContainerStateRunning", "startedAt"},
-    {"io.k8s.api.core.v1.ContainerStateTerminated",
-     "exitCode,signal,reason,message,startedAt,finishedAt,containerID"},
+    {"io.k8s.api.core.v1.ContainerStateTerminated", "exitCode,signal,reason,message,startedAt,finishedAt,containerID"},
     {"io.k8s.api.core.v1.ContainerStateWaiting", "reason,message"},
     {"io.k8s.api.core.v1.ContainerStatus",
-     "name,state,lastState,ready,restartCount,image,imageID,containerID,started,allocatedResources,"
-     "resources,volumeMounts,user,allocatedResourcesStatus,stopSignal"},
+     "name,state,lastState,ready,restartCount,image,imageID,containerID,started,allocatedResources,resources,"
+     "volumeMounts,user,allocatedResourcesStatus,stopSignal"},
     {"io.k8s.api.core.v1.ContainerUser", "linux"},
     {"io.k8s.api.core.v1.DaemonEndpoint", "Port"},
     {"io.k8s.api.core.v1.DownwardAPIProjection", "items"},
@@ -95,8 +107,8 @@ const struct proto_numbers proto_numbers[] = {
      "terminationMessagePolicy,volumeDevices,startupProbe,resizePolicy,restartPolicy,restartPolicyRules"},
     {"io.k8s.api.core.v1.EphemeralVolumeSource", "volumeClaimTemplate"},
     {"io.k8s.api.core.v1.Event",
-     "metadata,involvedObject,reason,message,source,firstTimestamp,lastTimestamp,count,type,eventTime,"
-     "series,action,related,reportingComponent,reportingInstance"},
+     "metadata,involvedObject,reason,message,source,firstTimestamp,lastTimestamp,count,type,eventTime,series,"
+     "action,related,reportingComponent,reportingInstance"},
     {"io.k8s.api.core.v1.EventSeries", "count,lastObservedTime"},
     {"io.k8s.api.core.v1.EventSource", "component,host"},
     {"io.k8s.api.core.v1.ExecAction", "command"},
@@ -116,16 +128,19 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.api.core.v1.HostIP", "ip"},
     {"io.k8s.api.core.v1.HostPathVolumeSource", "path,type"},
     {"io.k8s.api.core.v1.ISCSIPersistentVolumeSource",
-     "targetPortal,iqn,lun,iscsiInterface,fsType,readOnly,portals,chapAuthDiscovery,,secretRef,"
-     "chapAuthSession,initiatorName"},
+     "targetPortal,iqn,lun,iscsiInterface,fsType,readOnly,portals,chapAuthDiscovery,,secretRef,chapAuthSession,"
+     "initiatorName"},
     {"io.k8s.api.core.v1.ISCSIVolumeSource",
-     "targetPortal,iqn,lun,iscsiInterface,fsType,readOnly,portals,chapAuthDiscovery,,secretRef,"
-     "chapAuthSession,initiatorName"},
+     "targetPortal,iqn,lun,iscsiInterface,fsType,readOnly,portals,chapAuthDiscovery,,secretRef,chapAuthSession,"
+     "initiatorName"},
     {"io.k8s.api.core.v1.ImageVolumeSource", "reference,pullPolicy"},
     {"io.k8s.api.core.v1.ImageVolumeStatus", "imageRef"},
     {"io.k8s.api.core.v1.KeyToPath", "key,path,mode"},
     {"io.k8s.api.core.v1.Lifecycle", "postStart,preStop,stopSignal"},
     {"io.k8s.api.core.v1.LifecycleHandler", "exec,httpGet,tcpSocket,sleep"},
+    {"io.k8s.api.core.v1.LimitRange", "metadata,spec"},
+    {"io.k8s.api.core.v1.LimitRangeItem", "type,max,min,default,defaultRequest,maxLimitRequestRatio"},
+    {"io.k8s.api.core.v1.LimitRangeSpec", "limits"},
     {"io.k8s.api.core.v1.LinuxContainerUser", "uid,gid,supplementalGroups"},
     {"io.k8s.api.core.v1.LocalObjectReference", "name"},
     {"io.k8s.api.core.v1.LocalVolumeSource", "path,fsType"},
@@ -174,11 +189,11 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.api.core.v1.PersistentVolumeClaimVolumeSource", "claimName,readOnly"},
     {"io.k8s.api.core.v1.PersistentVolumeSource",
      "gcePersistentDisk,awsElasticBlockStore,hostPath,glusterfs,nfs,rbd,iscsi,cinder,cephfs,fc,flocker,"
-     "flexVolume,azureFile,vsphereVolume,quobyte,azureDisk,photonPersistentDisk,portworxVolume,scaleIO,"
-     "local,storageos,csi"},
+     "flexVolume,azureFile,vsphereVolume,quobyte,azureDisk,photonPersistentDisk,portworxVolume,scaleIO,local,"
+     "storageos,csi"},
     {"io.k8s.api.core.v1.PersistentVolumeSpec",
-     "capacity,+PersistentVolumeSource,accessModes,claimRef,persistentVolumeReclaimPolicy,"
-     "storageClassName,mountOptions,volumeMode,nodeAffinity,volumeAttributesClassName"},
+     "capacity,+PersistentVolumeSource,accessModes,claimRef,persistentVolumeReclaimPolicy,storageClassName,"
+     "mountOptions,volumeMode,nodeAffinity,volumeAttributesClassName"},
     {"io.k8s.api.core.v1.PersistentVolumeStatus", "phase,message,reason,lastPhaseTransitionTime"},
     {"io.k8s.api.core.v1.PhotonPersistentDiskVolumeSource", "pdID,fsType"},
     {"io.k8s.api.core.v1.Pod", "metadata,spec,status"},
@@ -209,16 +224,16 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.api.core.v1.PodSpec",
      "volumes,containers,restartPolicy,terminationGracePeriodSeconds,activeDeadlineSeconds,dnsPolicy,"
      "nodeSelector,serviceAccountName,serviceAccount,nodeName,hostNetwork,hostPID,hostIPC,securityContext,"
-     "imagePullSecrets,hostname,subdomain,affinity,schedulerName,initContainers,"
-     "automountServiceAccountToken,tolerations,hostAliases,priorityClassName,priority,dnsConfig,"
-     "shareProcessNamespace,readinessGates,runtimeClassName,enableServiceLinks,preemptionPolicy,overhead,"
-     "topologySpreadConstraints,ephemeralContainers,setHostnameAsFQDN,os,hostUsers,schedulingGates,"
-     "resourceClaims,resources,hostnameOverride,,schedulingGroup"},
+     "imagePullSecrets,hostname,subdomain,affinity,schedulerName,initContainers,automountServiceAccountToken,"
+     "tolerations,hostAliases,priorityClassName,priority,dnsConfig,shareProcessNamespace,readinessGates,"
+     "runtimeClassName,enableServiceLinks,preemptionPolicy,overhead,topologySpreadConstraints,"
+     "ephemeralContainers,setHostnameAsFQDN,os,hostUsers,schedulingGates,resourceClaims,resources,"
+     "hostnameOverride,,schedulingGroup"},
     {"io.k8s.api.core.v1.PodStatus",
-     "phase,conditions,message,reason,hostIP,podIP,startTime,containerStatuses,qosClass,"
-     "initContainerStatuses,nominatedNodeName,podIPs,ephemeralContainerStatuses,resize,"
-     "resourceClaimStatuses,hostIPs,observedGeneration,extendedResourceClaimStatus,allocatedResources,"
-     "resources,nodeAllocatableResourceClaimStatuses"},
+     "phase,conditions,message,reason,hostIP,podIP,startTime,containerStatuses,qosClass,initContainerStatuses,"
+     "nominatedNodeName,podIPs,ephemeralContainerStatuses,resize,resourceClaimStatuses,hostIPs,"
+     "observedGeneration,extendedResourceClaimStatus,allocatedResources,resources,"
+     "nodeAllocatableResourceClaimStatuses"},
     {"io.k8s.api.core.v1.PortworxVolumeSource", "volumeID,fsType,readOnly"},
     {"io.k8s.api.core.v1.PreferredSchedulingTerm", "weight,preference"},
     {"io.k8s.api.core.v1.Probe",
@@ -232,15 +247,18 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.api.core.v1.ResourceClaim", "name,request"},
     {"io.k8s.api.core.v1.ResourceFieldSelector", "containerName,resource,divisor"},
     {"io.k8s.api.core.v1.ResourceHealth", "resourceID,health,,,,message"},
+    {"io.k8s.api.core.v1.ResourceQuota", "metadata,spec,status"},
+    {"io.k8s.api.core.v1.ResourceQuotaSpec", "hard,scopes,scopeSelector"},
+    {"io.k8s.api.core.v1.ResourceQuotaStatus", "hard,used"},
     {"io.k8s.api.core.v1.ResourceRequirements", "limits,requests,claims"},
     {"io.k8s.api.core.v1.ResourceStatus", "name,resources"},
     {"io.k8s.api.core.v1.SELinuxOptions", "user,role,type,level"},
     {"io.k8s.api.core.v1.ScaleIOPersistentVolumeSource",
-     "gateway,system,secretRef,sslEnabled,protectionDomain,storagePool,storageMode,volumeName,fsType,"
-     "readOnly"},
+     "gateway,system,secretRef,sslEnabled,protectionDomain,storagePool,storageMode,volumeName,fsType,readOnly"},
     {"io.k8s.api.core.v1.ScaleIOVolumeSource",
-     "gateway,system,secretRef,sslEnabled,protectionDomain,storagePool,storageMode,volumeName,fsType,"
-     "readOnly"},
+     "gateway,system,secretRef,sslEnabled,protectionDomain,storagePool,storageMode,volumeName,fsType,readOnly"},
+    {"io.k8s.api.core.v1.ScopeSelector", "matchExpressions"},
+    {"io.k8s.api.core.v1.ScopedResourceSelectorRequirement", "scopeName,operator,values"},
     {"io.k8s.api.core.v1.SeccompProfile", "type,localhostProfile"},
     {"io.k8s.api.core.v1.Secret", "metadata,data,type,stringData,immutable"},
     {"io.k8s.api.core.v1.SecretEnvSource", "+LocalObjectReference,optional"},
@@ -287,10 +305,15 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.api.core.v1.WindowsSecurityContextOptions",
      "gmsaCredentialSpecName,gmsaCredentialSpec,runAsUserName,hostProcess"},
     {"io.k8s.api.events.v1.Event",
-     "metadata,eventTime,series,reportingController,reportingInstance,action,reason,regarding,related,"
-     "note,type,deprecatedSource,deprecatedFirstTimestamp,deprecatedLastTimestamp,deprecatedCount"},
+     "metadata,eventTime,series,reportingController,reportingInstance,action,reason,regarding,related,note,"
+     "type,deprecatedSource,deprecatedFirstTimestamp,deprecatedLastTimestamp,deprecatedCount"},
     {"io.k8s.api.events.v1.EventSeries", "count,lastObservedTime"},
     {"io.k8s.api.policy.v1.Eviction", "metadata,deleteOptions"},
+    {"io.k8s.api.policy.v1.PodDisruptionBudget", "metadata,spec,status"},
+    {"io.k8s.api.policy.v1.PodDisruptionBudgetSpec", "minAvailable,selector,maxUnavailable,unhealthyPodEvictionPolicy"},
+    {"io.k8s.api.policy.v1.PodDisruptionBudgetStatus",
+     "observedGeneration,disruptedPods,disruptionsAllowed,currentHealthy,desiredHealthy,expectedPods,"
+     "conditions"},
     {"io.k8s.api.rbac.v1.AggregationRule", "clusterRoleSelectors"},
     {"io.k8s.api.rbac.v1.ClusterRole", "metadata,rules,aggregationRule"},
     {"io.k8s.api.rbac.v1.ClusterRoleBinding", "metadata,subjects,roleRef"},
@@ -311,16 +334,13 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.apimachinery.pkg.apis.meta.v1.FieldSelectorRequirement", "key,operator,values"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector", "matchLabels,matchExpressions"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement", "key,operator,values"},
-    {"io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
-     "selfLink,resourceVersion,continue,remainingItemCount,shardInfo"},
+    {"io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta", "selfLink,resourceVersion,continue,remainingItemCount,shardInfo"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry",
      "manager,operation,apiVersion,time,,fieldsType,fieldsV1,subresource"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
-     "name,generateName,namespace,selfLink,uid,resourceVersion,generation,creationTimestamp,"
-     "deletionTimestamp,deletionGracePeriodSeconds,labels,annotations,ownerReferences,finalizers,,,"
-     "managedFields"},
-    {"io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
-     "kind,,name,uid,apiVersion,controller,blockOwnerDeletion"},
+     "name,generateName,namespace,selfLink,uid,resourceVersion,generation,creationTimestamp,deletionTimestamp,"
+     "deletionGracePeriodSeconds,labels,annotations,ownerReferences,finalizers,,,managedFields"},
+    {"io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", "kind,,name,uid,apiVersion,controller,blockOwnerDeletion"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.Preconditions", "uid,resourceVersion"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.ShardInfo", "selector"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.Status", "metadata,status,message,reason,details,code"},

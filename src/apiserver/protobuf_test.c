@@ -54,6 +54,12 @@ static const struct json *sample(const struct schema_type *t, const char *name, 
     return NULL;
 }
 
+/* Its JSON schemas have a protobuf form that nobody sends. */
+static bool kind_without_numbers(const struct kind_info *k)
+{
+    return !strcmp(k->kind, "CustomResourceDefinition");
+}
+
 /* Every field of every core kind has a number: nothing that can be stored is lost on the wire. */
 static void every_core_kind_goes_there_and_back(void **state)
 {
@@ -67,8 +73,10 @@ static void every_core_kind_goes_there_and_back(void **state)
         AUTO(error_clear) struct error err = {0};
         const struct json *v, *back;
 
-        if (k->flags & KIND_CRD || !protobuf_speaks(k->type))
+        if (k->flags & KIND_CRD || kind_without_numbers(k))
             continue;
+        if (!protobuf_speaks(k->type))
+            fail_msg("%s has no numbers: kubectl creates some kinds in protobuf", k->kind);
         v = sample(k->type, "x", &a, 0);
         v = json_with(&a, v, "kind", json_new_z(&a, k->kind));
         v = json_with(&a, v, "apiVersion",
