@@ -54,7 +54,7 @@ static const struct row rows[] = {
      201, NULL},
     {"", "secrets",
      "{" META("t7") "\"type\":\"kubernetes.io/"
-                    "dockerconfigjson\",\"data\":{\".dockerconfigjson\":\"e3=\"}}",
+                    "dockerconfigjson\",\"data\":{\".dockerconfigjson\":\"ew==\"}}",
      422, "data[.dockerconfigjson]: Invalid value"},
     {"", "secrets", "{" META("t8") "\"type\":\"kubernetes.io/service-account-token\"}", 422,
      "metadata.annotations[kubernetes.io/service-account.name]: Required value"},
