@@ -67,7 +67,7 @@ static const struct row rows[] = {
      "{" META("c3") "\"spec\":{\"accessModes\":[\"Write\"],\"resources\":{\"requests\":{"
                     "\"storage\":\"1Gi\"}}}}",
      422,
-     "supported values: \"ReadWriteOnce\", \"ReadOnlyMany\", \"ReadWriteMany\", "
+     "supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", "
      "\"ReadWriteOncePod\""},
     {"", "persistentvolumeclaims",
      "{" META("c4") "\"spec\":{\"accessModes\":[\"ReadWriteOnce\"],\"resources\":{\"requests\":{"
