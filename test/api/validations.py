@@ -140,6 +140,21 @@ def main(binary):
         check('left out', code, 201)
         has('left out warns', ' '.join(s.warnings), 'x-kubernetes-validations[0].rule: this rule is not enforced')
 
+        # an evaluation that goes on for too long ends, and the others are served
+        loops = {'type': 'object', 'properties': {'l': {'type': 'array', 'maxItems': 600, 'items': {'type': 'integer'}}},
+                 'x-kubernetes-validations': [{'rule': 'self.l.all(a, self.l.all(b, a <= b + 1000))', 'message': 'near'}]}
+        check('loops', s.call('POST', CRDS, definition('loops', loops))[0], 201)
+        for _ in range(100):
+            if s.call('GET', '/apis/rules.io/v1/namespaces/default/loops')[0] == 200:
+                break
+            time.sleep(0.05)
+        loop = {'apiVersion': 'rules.io/v1', 'kind': 'Loop', 'metadata': {'name': 'a'}, 'spec': {'l': list(range(600))}}
+        code, got = s.call('POST', '/apis/rules.io/v1/namespaces/default/loops', loop)
+        check('budget', got['message'], "Loop.rules.io \"a\" is invalid: spec: Invalid value: 'operation cancelled: actual cost "
+              "limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: near")
+        loop['spec']['l'] = list(range(60))
+        check('within the budget', s.call('POST', '/apis/rules.io/v1/namespaces/default/loops', loop)[0], 201)
+
         # the rules are there after a restart
         s.stop()
         s.start()
