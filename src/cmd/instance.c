@@ -259,6 +259,17 @@ static bool load_keys(struct instance *i, struct error *err)
     return true;
 }
 
+bool instance_reload_keys(struct instance *i, struct error *err)
+{
+    char **owned[] = {&i->server_cert, &i->server_key, &i->ca_cert, &i->sa_key};
+
+    for (size_t n = 0; n < ARRAY_SIZE(owned); n++) {
+        free(*owned[n]);
+        *owned[n] = NULL;
+    }
+    return load_keys(i, err);
+}
+
 static bool make_tree(struct instance *i, struct error *err)
 {
     static const struct {

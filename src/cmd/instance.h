@@ -40,6 +40,8 @@ struct instance {
  * admin.kubeconfig. ERROR_CONFLICT when another `vireo serve` holds the directory. */
 MUST_CHECK bool instance_open(const struct instance_options *o, struct instance *ret, struct error *err);
 void instance_done(struct instance *i);
+/* Reads the keys again: a restored backup has brought its own. */
+MUST_CHECK bool instance_reload_keys(struct instance *i, struct error *err);
 
 /* 8 hex digits that stay the same for a path. */
 void instance_name_of(const char *absolute_dir, char ret[9]);

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "cmd/backup.h"
 #include "cmd/instance.h"
 #include "http/client.h"
 #include "http/server.h"
@@ -43,10 +44,11 @@ struct serve {
     struct loop *loop;
     struct instance instance;
     struct supervised control, node;
-    struct loop_signal term, intr;
+    struct loop_signal term, intr, restore;
     struct loop_timer poll, kill;
     struct http_client *api;
     bool ready, stopping;
+    bool restoring; /* a backup is put in place as soon as the control process has ended */
     int64_t begun_ns;
 };
 
@@ -63,6 +65,57 @@ static void check_stopped(struct serve *s)
         loop_quit(s->loop);
 }
 
+/* vireo restore: no control process runs now, and what is staged takes the place of database and keys. */
+static void restore_now(struct serve *s)
+{
+    AUTO(error_clear) struct error err = {0}, failed = {0};
+    AUTO_FREE char *aside = NULL;
+    int control_fd, node_fd;
+
+    s->restoring = false;
+    loop_timer_stop(&s->kill);
+    if (!restore_apply(s->instance.dirfd, &aside, &err) || !instance_reload_keys(&s->instance, &err)
+        || !instance_config_fd(&s->instance, true, &control_fd, &err)) {
+        log_error(NULL, "restore: %s", error_text(&err));
+        if (!file_write(s->instance.dirfd, "restore.failed", str_of(error_text(&err)), 0600, &failed))
+            log_error(NULL, "restore: %s", error_text(&failed));
+    } else {
+        fd_close(&s->control.config_fd);
+        s->control.config_fd = control_fd;
+        log_info(NULL, "a backup was restored; what was there before is in %s/%s", s->instance.o.dir, aside);
+        /* The node process has settings with the old certificate authority in them. */
+        if (instance_config_fd(&s->instance, false, &node_fd, &err)) {
+            fd_close(&s->node.config_fd);
+            s->node.config_fd = node_fd;
+            child_kill(&s->node.child, SIGTERM);
+        }
+    }
+    start(&s->control);
+}
+
+static void on_kill(struct loop_timer *t);
+
+static void on_restore(struct loop_signal *sig)
+{
+    struct serve *s = container_of(sig, struct serve, restore);
+
+    if (s->stopping || s->restoring)
+        return;
+    if (!file_exists(s->instance.dirfd, "restore")) {
+        log_warning(NULL, "SIGUSR1, and no restore is staged, ignoring");
+        return;
+    }
+    log_info(NULL, "restoring a backup: the API pauses, virtual machines go on");
+    s->restoring = true;
+    loop_timer_stop(&s->control.restart);
+    if (!s->control.child.pid) {
+        restore_now(s);
+        return;
+    }
+    child_kill(&s->control.child, SIGTERM);
+    loop_timer_start(s->loop, &s->kill, SECONDS(10), on_kill);
+}
+
 static void on_exit_child(struct child *c)
 {
     struct supervised *s = container_of(c, struct supervised, child);
@@ -74,6 +127,10 @@ static void on_exit_child(struct child *c)
     child_done(c);
     if (serve->stopping) {
         check_stopped(serve);
+        return;
+    }
+    if (serve->restoring && s == &serve->control) {
+        restore_now(serve);
         return;
     }
     if (loop_now_ns(serve->loop) - s->started_ns > STEADY)
@@ -185,7 +242,8 @@ static void on_kill(struct loop_timer *t)
     struct serve *s = container_of(t, struct serve, kill);
 
     child_kill(&s->control.child, SIGKILL);
-    child_kill(&s->node.child, SIGKILL);
+    if (s->stopping)
+        child_kill(&s->node.child, SIGKILL);
 }
 
 static void stop(struct serve *s)
@@ -255,6 +313,21 @@ static bool check_network(const struct instance *i, struct error *err)
     return ok;
 }
 
+/* A restore that was staged and not finished, by whoever was killed. */
+static bool finish_restore(struct instance *i, struct error *err)
+{
+    AUTO_FREE char *aside = NULL;
+
+    if (!restore_apply(i->dirfd, &aside, err)) {
+        if (err->kind != ERROR_NOT_FOUND)
+            return false;
+        error_clear(err);
+        return true;
+    }
+    log_info(NULL, "a backup was restored; what was there before is in %s/%s", i->o.dir, aside);
+    return instance_reload_keys(i, err);
+}
+
 static bool prepare(struct serve *s, struct instance_options *o, struct error *err)
 {
     struct supervised *control = &s->control, *node = &s->node;
@@ -270,7 +343,7 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
         return error_set(err, ERROR_CONFLICT,
                          "%s: end what holds that address (another `vireo serve`?), or choose another with --listen ADDRESS:PORT", why);
     }
-    if (!instance_open(o, &s->instance, err))
+    if (!instance_open(o, &s->instance, err) || !finish_restore(&s->instance, err))
         return false;
     /* What cannot mend itself is said now, not by a node process that is started again and again. */
     if (!check_network(&s->instance, err))
@@ -328,7 +401,8 @@ int serve_main(int argc, char **argv)
     s.begun_ns = loop_now_ns(s.loop);
     s.control.serve = s.node.serve = &s;
     if (!prepare(&s, &o, &err) || !loop_signal_start(s.loop, &s.term, SIGTERM, on_term, &err)
-        || !loop_signal_start(s.loop, &s.intr, SIGINT, on_intr, &err)) {
+        || !loop_signal_start(s.loop, &s.intr, SIGINT, on_intr, &err)
+        || !loop_signal_start(s.loop, &s.restore, SIGUSR1, on_restore, &err)) {
         fprintf(stderr, "vireo serve: %s\n", error_text(&err));
         serve_done(&s);
         return 1;
@@ -344,6 +418,7 @@ int serve_main(int argc, char **argv)
     log_info(NULL, "stopped");
     loop_signal_stop(&s.term);
     loop_signal_stop(&s.intr);
+    loop_signal_stop(&s.restore);
     serve_done(&s);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "base/cleanup.h"
+#include "cmd/backup.h"
 #include "cmd/instance.h"
 #include "image/image.h"
 
@@ -45,6 +46,8 @@ static const struct {
 } verbs[] = {
     {"serve", serve_main, "run the Kubernetes API and virtual machines on this machine"},
     {"stop", stop_main, "stop a running `vireo serve`; with --all its virtual machines and all traces, too"},
+    {"backup", backup_main, "write database and keys to one file, also while `vireo serve` runs"},
+    {"restore", restore_main, "put a backup back, also while `vireo serve` runs; virtual machines go on"},
     {"doctor", doctor_main, "check whether this machine can run virtual machines, and what to do if not"},
     {"version", version_verb, "print the version"},
     {"control", control_verb, NULL},
@@ -68,6 +71,11 @@ static int usage(FILE *to)
             "  --cni-dir DIR         CNI plugins (/usr/lib/cni)\n"
             "  --launcher FILE       vireo-launcher (beside this program)\n"
             "  --log-json, --debug   how and how much is logged\n"
+            "\noptions of backup FILE|DIR and restore FILE\n"
+            "  --data-dir DIR        as above\n"
+            "  --overwrite           backup: replace a file of that name\n"
+            "  --without-keys        leave certificates and keys out\n"
+            "  --check               restore: only say whether the backup is whole\n"
             "\nthen: export KUBECONFIG=DATA-DIR/admin.kubeconfig and use kubectl\n");
     return to == stdout ? 0 : 2;
 }

@@ -422,19 +422,24 @@ static bool take_file(struct unpacker *u, const struct archive_file *f, int fd, 
     return take_padding(u, size, err);
 }
 
+/* Two blocks of zeros, or as many as tar rounds up to. */
 static bool take_end(struct unpacker *u, struct error *err)
 {
     char blocks[2 * BLOCK];
-    bool end;
+    bool end = false;
 
     if (!take(u, blocks, sizeof blocks, err))
         return false;
     for (size_t i = 0; i < sizeof blocks; i++)
         if (blocks[i])
             return damaged(err, "it has more files than its manifest");
-    if (u->out_at != u->out_n || !refill(u, &end, err) || !end)
-        return err->kind != ERROR_NONE ? false : damaged(err, "something follows its end");
-    return true;
+    for (int n = 0; !end && n < 32 * BLOCK; n++) {
+        if (u->out_at == u->out_n && !refill(u, &end, err))
+            return false;
+        if (!end && u->out[u->out_at++])
+            return damaged(err, "something follows its end");
+    }
+    return end || damaged(err, "something follows its end");
 }
 
 bool archive_read(int fd, int (*sink)(void *user, const struct archive_file *f, struct error *err),

@@ -109,8 +109,6 @@ bool store_image_take(int dirfd, int to_fd, struct store_image *ret, struct erro
 {
     AUTO(close_db) sqlite3 *from = NULL, *to = NULL;
     sqlite3_backup *b;
-    unsigned char *p;
-    sqlite3_int64 n = 0;
     int rc;
 
     if (faccessat(dirfd, "state.db", F_OK, 0) != 0)
@@ -124,10 +122,8 @@ bool store_image_take(int dirfd, int to_fd, struct store_image *ret, struct erro
     (void)sqlite3_backup_finish(b);
     if (rc != SQLITE_DONE)
         return db_failed(NULL, rc, "copy", err);
-    p = sqlite3_serialize(to, "main", &n, SQLITE_SERIALIZE_NOCOPY);
-    if (p)
-        without_log(p, n);
-    return check(to, ret, err) && put_out(to, to_fd, ret, err);
+    /* It is checked as it was written: the connection that copied has pages of its own in mind. */
+    return put_out(to, to_fd, ret, err) && store_image_check(to_fd, ret, err);
 }
 
 static bool load_image(int fd, sqlite3 **ret, struct error *err)

@@ -14,3 +14,5 @@ MUST_CHECK bool store_image_check(int fd, struct store_image *ret, struct error 
 /* As check; and to_fd gets it with its counter of revisions at least there. */
 MUST_CHECK bool store_image_raise(int fd, int64_t revision, int to_fd, struct store_image *ret,
                                   struct error *err);
+/* How far writes to the database in dirfd were acknowledged; 0: unknown. */
+int64_t store_image_mark(int dirfd);

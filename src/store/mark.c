@@ -2,6 +2,7 @@
  * never flushed. Whatever of these lines a power cut leaves is one that was true, so the database has to be at least
  * there; after a kill it is exact. SQLite by itself takes a log that ends early, or is not there, for one that was never
  * longer, and an older copy for the database, and would start on a past without a word. */
+#include "store/image.h"
 #include "store/impl.h"
 #include "base/log.h"
 #include <errno.h>
@@ -71,4 +72,11 @@ bool mark_check(int64_t mark, int64_t revision, struct error *err)
                      "state.db or state.db-wal was damaged,"
                      " cut off, removed, or replaced by an older copy. %s",
                      (long long)revision, (long long)mark, way_out);
+}
+
+int64_t store_image_mark(int dirfd)
+{
+    AUTO_CLOSE int fd = openat(dirfd, "state.lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd >= 0 ? mark_read(fd) : 0;
 }
