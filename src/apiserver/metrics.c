@@ -296,6 +296,10 @@ void metrics_write(struct apiserver *s, struct buf *b)
     one(b, "vireo_store_writes_total", "counter", "Writes.", (double)stats.writes);
     one(b, "vireo_store_commits_total", "counter", "Transactions, each with its fsync.",
         (double)stats.commits);
+    one(b, "vireo_store_failed_commits_total", "counter", "Transactions that failed (EIO, ENOSPC); nothing of them happened.",
+        (double)stats.failed_commits);
+    one(b, "vireo_store_low_space", "gauge", "1 while the disk is full and only what makes objects fewer or smaller is taken.",
+        stats.low_space ? 1 : 0);
     one(b, "vireo_store_memory_bytes", "gauge", "Memory of objects, index and history.",
         (double)stats.bytes_in_memory);
     one(b, "vireo_store_watchers", "gauge", "Watches of the store, our controllers' among them.",

@@ -347,7 +347,7 @@ static bool open_all(struct db *d, int dirfd, bool read_only, const struct db_lo
     if (!run(d->c, "pragma cache_size=-2048; pragma temp_store=memory; pragma cell_size_check=on; pragma synchronous=full", "open", err)
         || !make_schema(d->c, read_only, &version, err)) /* before anything is written to what may be somebody else's */
         return false;
-    if (!read_only && !run(d->c, "pragma journal_mode=wal; pragma wal_autocheckpoint=0", "open", err))
+    if (!read_only && !run(d->c, "pragma journal_mode=wal; pragma wal_autocheckpoint=0; pragma journal_size_limit=16777216", "open", err))
         return false;
     if (!db_read(d->c, load, read_only, &version, &d->durable, err))
         return false;
@@ -426,7 +426,10 @@ static bool step(struct db *d, sqlite3_stmt *s, const char *what, struct error *
     int rc = sqlite3_step(s);
 
     if (rc != SQLITE_DONE && rc != SQLITE_ROW) {
+        int errnum = sqlite3_system_errno(d->c);
+
         db_failed(d->c, rc, what, err);
+        d->full = (rc & 0xff) == SQLITE_FULL || ((rc & 0xff) == SQLITE_IOERR && (errnum == ENOSPC || errnum == EDQUOT));
         d->broken = d->broken || is_damage(rc);
     }
     sqlite3_reset(s);
@@ -535,13 +538,17 @@ static bool write_batch(struct db *d, struct list *entries, int64_t *ret_revisio
 bool db_commit(struct db *d, struct batch *b)
 {
     AUTO(error_clear) struct error ignored = {0};
+    bool full;
 
+    d->full = false;
     if (d->broken)
         error_set(&b->err, ERROR_UNAVAILABLE, "state.db: read-only since it failed before; restart");
     else if (write_batch(d, &b->entries, &d->durable, &b->err))
         return true;
-    else if (!sqlite3_get_autocommit(d->c))
+    full = d->full;
+    if (!sqlite3_get_autocommit(d->c))
         (void)step(d, d->rollback, "roll back", &ignored);
+    d->full = full;
     d->unsure = true;
     b->broken = d->broken;
     return false;

@@ -173,6 +173,7 @@ struct db {
     struct sqlite3 *c;
     struct sqlite3_stmt *begin, *commit, *rollback, *insert, *update, *remove, *ttl, *revision, *read_revision;
     int64_t durable; /* revision of the last commit */
+    bool full;       /* the last failure was for want of space */
     bool unsure;     /* a commit failed and what the file holds has not been read since */
     bool broken;
     int wal_pages;
@@ -220,6 +221,12 @@ void backup_free(struct backup *b);
 MUST_CHECK bool mark_before_open(int dirfd, int lock_fd, int64_t *ret_mark, struct error *err); /* 0: it says nothing */
 MUST_CHECK bool mark_check(int64_t mark, int64_t revision, struct error *err);
 void mark_write(int lock_fd, int64_t revision);
+
+/* reserve.c */
+
+bool reserve_make(int dirfd); /* whether it is held now */
+void reserve_give_up(int dirfd);
+bool reserve_disk_is_full(int dirfd);
 
 /* thread.c */
 
@@ -297,7 +304,8 @@ struct store {
     struct list queue, finished, backups, backups_done;
     bool stop;
     atomic_llong last_fsync_ns;
-    atomic_ullong commits;
+    atomic_ullong commits, failed_commits;
+    atomic_bool low; /* the reserve is given up: only what shrinks is taken */
 
     /* store thread */
     pthread_t thread;

@@ -10,6 +10,7 @@
 enum {
     KEY_MAX = 1024,
     QUEUE_MAX_BYTES = 64 << 20, /* writes under way */
+    SHRINKING_SLACK = 512,
     HISTORY_DEFAULT = 100000,
     HISTORY_BYTES = 24 << 20,   /* however many events: of objects that only history keeps */
 };
@@ -63,10 +64,19 @@ static bool open_files(struct store *s, int dirfd, struct error *err)
         return false;
     if (s->read_only)
         return db_open(&s->db, s->dirfd, true, &load, err);
+    /* A start on a full disk needs a little room itself. */
+    if (reserve_disk_is_full(s->dirfd)) {
+        log_error(NULL, "store: the disk of the data directory is full; only deletions and what makes objects smaller are taken until"
+                        " there is room");
+        atomic_store(&s->low, true);
+        reserve_give_up(s->dirfd);
+    }
     if (!mark_before_open(s->dirfd, s->lock_fd, &mark, err) || !db_open(&s->db, s->dirfd, false, &load, err)
         || !mark_check(mark, s->db.durable, err) || !db_sync_files(s->dirfd, err))
         return false;
     mark_write(s->lock_fd, s->db.durable);
+    if (!atomic_load(&s->low) && !reserve_make(s->dirfd))
+        log_warning(NULL, "store: no room for a reserve of 4 MiB, ignoring: when the disk is full, deletions will fail, too");
     return true;
 }
 
@@ -139,8 +149,16 @@ int64_t store_oldest_revision(const struct store *s)
     return s->oldest;
 }
 
+static bool low_space(struct error *err)
+{
+    return error_set(err, ERROR_UNAVAILABLE, "no space left on the disk of the data directory: only deletions and what makes objects"
+                     " smaller are taken until there is room");
+}
+
 bool store_health(const struct store *s, struct error *err)
 {
+    if (s->health.kind == ERROR_NONE && atomic_load(&s->low))
+        return low_space(err);
     if (s->health.kind == ERROR_NONE)
         return true;
     return error_set(err, s->health.kind, "%s%s", s->broken ? "store is read-only: " : "", error_text(&s->health));
@@ -249,6 +267,11 @@ bool store_put(struct store *s, const struct store_write *w, struct error *err)
     o = w->value ? make_object(s, w, now, err) : object_new_deleted(now, s->next_revision + 1);
     if (!o)
         return false;
+    /* What a deletion needs on its way (a time, a finalizer gone) is let through. */
+    if (w->value && atomic_load(&s->low) && (!now || o->text_n > now->text_n + SHRINKING_SLACK)) {
+        store_object_unref(o);
+        return low_space(err);
+    }
     s->next_revision++;
     e = NEW(struct entry);
     e->op = !w->value ? ENTRY_DELETE : now ? ENTRY_UPDATE : ENTRY_INSERT;
@@ -460,6 +483,8 @@ void store_stats(const struct store *s, struct store_stats *ret)
     ret->commits = atomic_load_explicit(&s->commits, memory_order_relaxed);
     ret->bytes_in_memory = object_total_bytes() + s->index.n * sizeof(struct index_leaf)
                            + s->history.cap * sizeof(struct event);
+    ret->failed_commits = atomic_load_explicit(&s->failed_commits, memory_order_relaxed);
+    ret->low_space = atomic_load(&s->low);
     ret->objects = s->index.objects;
     ret->watchers = s->n_watches;
     ret->history = s->history.n;

@@ -9,7 +9,8 @@
  * Conditions are judged when the write is queued, against the newest state including writes still being flushed;
  * if a flush fails (ENOSPC, EIO), every write of that batch and those queued on top of it fail with ERROR_UNAVAILABLE,
  * nothing of them becomes visible, and the store goes on (or, when the database itself is broken, turns read-only and
- * store_health() says why). */
+ * store_health() says why). On a full disk a reserve is given up, from which deletions, and writes that make objects smaller,
+ * go on; others are refused. */
 #pragma once
 #include "api/schema.h"
 #include "loop/loop.h"
@@ -108,8 +109,9 @@ MUST_CHECK bool store_ttl_set(struct store *s, struct str key, int64_t ttl_ns, s
 void store_backup(struct store *s, int dirfd, const char *name, void (*done)(void *user, const struct error *err), void *user);
 
 struct store_stats {
-    uint64_t writes, commits, bytes_in_memory, objects, watchers, history;
+    uint64_t writes, commits, failed_commits, bytes_in_memory, objects, watchers, history;
     int64_t last_fsync_ns;
     uint64_t file_bytes; /* of the database and its log */
+    bool low_space; /* the disk is full: only what shrinks is taken */
 };
 void store_stats(const struct store *s, struct store_stats *ret);

@@ -8,7 +8,8 @@ enum {
     BATCH_ENTRIES = 1024,
     BATCH_BYTES = 8 << 20,
     CHECKPOINT_IDLE = 1000,   /* pages in the write-ahead log: worth it when there is nothing else to do */
-    CHECKPOINT_BUSY = 16384,  /* … and in any case: 64 MiB */
+    CHECKPOINT_BUSY = 4096,   /* … and in any case: 16 MiB */
+    CHECKPOINT_LOW = 128,     /* … while the disk is full: half a MiB, of the reserve */
     IDLE_MS = 500,
 };
 
@@ -100,6 +101,19 @@ static void compact(struct store *s, struct batch *b)
     }
 }
 
+static bool commit_from_reserve(struct store *s, struct batch *b)
+{
+    if (!s->db.full || s->db.broken || atomic_load(&s->low))
+        return false;
+    log_error(NULL, "store: %s; the reserve is given up, and only deletions and what makes objects smaller are taken until there"
+                    " is room", error_text(&b->err));
+    atomic_store(&s->low, true);
+    reserve_give_up(s->dirfd);
+    error_clear(&b->err);
+    b->broken = false;
+    return db_commit(&s->db, b);
+}
+
 static void flush(struct store *s, struct batch *b)
 {
     int64_t start;
@@ -112,13 +126,14 @@ static void flush(struct store *s, struct batch *b)
     }
     compact(s, b);
     start = db_clock_ns();
-    if (db_commit(&s->db, b)) {
+    if (db_commit(&s->db, b) || commit_from_reserve(s, b)) {
         mark_write(s->lock_fd, s->db.durable);
         atomic_store_explicit(&s->last_fsync_ns, db_clock_ns() - start, memory_order_relaxed);
         atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
         error_clear(&s->failed);
         return;
     }
+    atomic_fetch_add_explicit(&s->failed_commits, 1, memory_order_relaxed);
     s->failed_epoch = b->epoch;
     error_clear(&s->failed);
     error_set(&s->failed, b->err.kind, "%s", error_text(&b->err));
@@ -177,7 +192,7 @@ static bool wait_for_work(struct store *s)
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&s->lock);
     while (list_empty(&s->queue) && list_empty(&s->backups) && !s->stop) {
-        bool busy = s->db.wal_pages >= CHECKPOINT_IDLE || s->failed.kind != ERROR_NONE;
+        bool busy = s->db.wal_pages >= CHECKPOINT_IDLE || s->failed.kind != ERROR_NONE || atomic_load(&s->low);
 
         if (!busy)
             pthread_cond_wait(&s->cond, &s->lock);
@@ -187,6 +202,15 @@ static bool wait_for_work(struct store *s)
     go_on = !s->stop || !list_empty(&s->queue) || !list_empty(&s->backups);
     pthread_mutex_unlock(&s->lock);
     return go_on;
+}
+
+/* Is there room again? */
+static void refill(struct store *s)
+{
+    if (!atomic_load(&s->low) || !reserve_make(s->dirfd))
+        return;
+    log_info(NULL, "store: the disk of the data directory has room again");
+    atomic_store(&s->low, false);
 }
 
 bool thread_turn(struct store *s)
@@ -203,7 +227,8 @@ bool thread_turn(struct store *s)
     if (batch) {
         flush(s, batch);
         hand_back(s, batch);
-        checkpoint(s, CHECKPOINT_BUSY);
+        checkpoint(s, atomic_load(&s->low) ? CHECKPOINT_LOW : CHECKPOINT_BUSY);
+        refill(s);
     }
     if (backup)
         copy(s, backup);
@@ -212,7 +237,8 @@ bool thread_turn(struct store *s)
 
 void thread_idle(struct store *s)
 {
-    checkpoint(s, CHECKPOINT_IDLE);
+    checkpoint(s, atomic_load(&s->low) ? CHECKPOINT_LOW : CHECKPOINT_IDLE);
+    refill(s);
     probe(s);
 }
 

@@ -639,6 +639,17 @@ bool disk_fired(void)
     return disk.fired;
 }
 
+bool disk_has_room(void)
+{
+    return disk.fault != DISK_ENOSPC_STAYS || disk.left != 0;
+}
+
+void disk_give_room(int operations)
+{
+    if (!disk_has_room())
+        disk.left = operations;
+}
+
 void disk_cut(void)
 {
     disk.stats.faults++;

@@ -36,6 +36,8 @@ void disk_arm(enum disk_fault fault, int n); /* at the n-th operation from now o
 bool disk_fired(void);                       /* since it was armed */
 bool disk_is_dead(void);                     /* after a cut or kill, until disk_restart() */
 void disk_disarm(void);
+bool disk_has_room(void);
+void disk_give_room(int operations); /* a full disk takes so many more */
 void disk_cut(void); /* the power goes now */
 /* The machine is back: after a cut with the sectors that fate (and the seed) let arrive. Connections must be closed. */
 void disk_restart(enum disk_fate fate, unsigned *seed);

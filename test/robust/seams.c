@@ -99,30 +99,51 @@ bool __wrap_db_sync_files(int dirfd, struct error *err)
            || error_set(err, ERROR_UNAVAILABLE, "state.db-wal: flush: Input/output error");
 }
 
+bool __wrap_reserve_make(int dirfd);
+void __wrap_reserve_give_up(int dirfd);
+bool __wrap_reserve_disk_is_full(int dirfd);
+
+bool __wrap_reserve_make(int dirfd)
+{
+    (void)dirfd;
+    return disk_has_room();
+}
+
+void __wrap_reserve_give_up(int dirfd)
+{
+    (void)dirfd;
+    disk_give_room(60);
+}
+
+bool __wrap_reserve_disk_is_full(int dirfd)
+{
+    (void)dirfd;
+    return false;
+}
+
 static void settle(const struct batch *b, bool ok)
 {
     int batch = (int)seams.batches.n;
     int64_t newest = 0;
 
-    for (size_t i = 0; i < seams.attempts.n; i++) {
-        struct attempt *a = &seams.attempts.p[i];
-
-        if (ok && a->life == seams.life && a->state == ATTEMPT_FAILED)
-            a->state = ATTEMPT_DEAD;
-    }
     list_each(n, &b->entries) {
         const struct entry *e = list_entry(n, struct entry, node);
 
         for (size_t i = seams.attempts.n; i > 0 && e->op != ENTRY_TTL; i--) {
             struct attempt *a = &seams.attempts.p[i - 1];
 
-            if (a->life != seams.life || a->revision != e->revision || a->state != ATTEMPT_QUEUED)
+            /* A batch that failed for want of room is tried once more. */
+            if (a->life != seams.life || a->revision != e->revision
+                || (a->state != ATTEMPT_QUEUED && a->state != ATTEMPT_FAILED))
                 continue;
             a->state = ok ? ATTEMPT_COMMITTED : ATTEMPT_FAILED;
             a->batch = batch;
             newest = e->revision;
         }
     }
+    for (size_t i = 0; ok && i < seams.attempts.n; i++)
+        if (seams.attempts.p[i].life == seams.life && seams.attempts.p[i].state == ATTEMPT_FAILED)
+            seams.attempts.p[i].state = ATTEMPT_DEAD;
     vec_push(&seams.batches, ok ? 0 : newest);
 }
 
