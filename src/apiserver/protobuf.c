@@ -34,6 +34,13 @@ const char *protobuf_numbers(struct str type)
     return NULL;
 }
 
+const char *protobuf_embedded(struct str name)
+{
+    AUTO_FREE char *full = xasprintf("io.k8s.api.%s" STR_FMT, str_has(name, '.') ? "" : "core.v1.", STR_ARG(name));
+
+    return protobuf_numbers(str_of(full));
+}
+
 static struct str name_of(const char *numbers, uint32_t number)
 {
     struct str rest = str_of(numbers), name;
@@ -263,9 +270,7 @@ static bool message(const struct schema_type *t, const char *numbers, struct str
         if (str_empty(name))
             continue;
         if (name.p[0] == '+') {
-            AUTO_FREE char *inner =
-                xasprintf("io.k8s.api.core.v1." STR_FMT, STR_ARG(str_skip(name, 1)));
-            const char *n = protobuf_numbers(str_of(inner));
+            const char *n = protobuf_embedded(str_skip(name, 1));
 
             if (!n || f.wire != 2 || !message(t, n, f.bytes, a, depth + 1, out, err))
                 return err->kind != ERROR_NONE ? false : bad(err);

@@ -22,4 +22,5 @@ bool protobuf_speaks(const struct schema_type *t); /* has it numbers? */
 
 /* For the reader and the writer. */
 const char *protobuf_numbers(struct str type); /* of a type by its full name, or NULL */
+const char *protobuf_embedded(struct str name); /* of "T" of the core group, or "group.version.T" */
 const struct schema_type *protobuf_type(struct str api_version, struct str kind);

@@ -1,7 +1,7 @@
 /* apiserver/protobuf_numbers - field numbers of the core kinds' protobuf messages: facts of the wire format.
  *
- * Names stand in order of their numbers, from 1; a number without a name is unused or unknown here. "+T" is a message whose
- * fields are the parent's own in JSON. Sorted by type. */
+ * Names stand in order of their numbers, from 1; a number without a name is unused or unknown here. "+T" (of another group: "+group.version.T") is a
+ * message whose fields are the parent's own in JSON. Sorted by type. */
 #include "apiserver/protobuf.h"
 
 const struct proto_numbers proto_numbers[] = {
@@ -11,7 +11,7 @@ const struct proto_numbers proto_numbers[] = {
      "admissionReviewVersions,matchPolicy,reinvocationPolicy,objectSelector,matchConditions"},
     {"io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", "metadata,webhooks"},
     {"io.k8s.api.admissionregistration.v1.Rule", "apiGroups,apiVersions,resources,scope"},
-    {"io.k8s.api.admissionregistration.v1.RuleWithOperations", "operations,+Rule"},
+    {"io.k8s.api.admissionregistration.v1.RuleWithOperations", "operations,+admissionregistration.v1.Rule"},
     {"io.k8s.api.admissionregistration.v1.ServiceReference", "namespace,name,path,port"},
     {"io.k8s.api.admissionregistration.v1.ValidatingWebhook",
      "name,clientConfig,rules,failurePolicy,namespaceSelector,sideEffects,timeoutSeconds,"
@@ -346,5 +346,12 @@ const struct proto_numbers proto_numbers[] = {
     {"io.k8s.apimachinery.pkg.apis.meta.v1.Status", "metadata,status,message,reason,details,code"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.StatusCause", "reason,message,field"},
     {"io.k8s.apimachinery.pkg.apis.meta.v1.StatusDetails", "name,group,kind,causes,retryAfterSeconds,uid"},
+    {"io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", "metadata,spec,status"},
+    {"io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIServiceCondition",
+     "type,status,lastTransitionTime,reason,message"},
+    {"io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIServiceSpec",
+     "service,group,version,insecureSkipTLSVerify,caBundle,,groupPriorityMinimum,versionPriority"},
+    {"io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIServiceStatus", "conditions"},
+    {"io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", "namespace,name,port"},
 };
 const size_t n_proto_numbers = sizeof proto_numbers / sizeof proto_numbers[0];

@@ -167,9 +167,7 @@ static bool fields(const struct schema_type *t, const char *numbers, const struc
         if (str_empty(name))
             continue;
         if (name.p[0] == '+') {
-            AUTO_FREE char *inner =
-                xasprintf("io.k8s.api.core.v1." STR_FMT, STR_ARG(str_skip(name, 1)));
-            const char *n = protobuf_numbers(str_of(inner));
+            const char *n = protobuf_embedded(str_skip(name, 1));
             AUTO(buf_done) struct buf body = {0};
 
             if (!n || !fields(t, n, v, depth, &body, seen))
