@@ -153,9 +153,21 @@ static const char *const all_verbs[] = {
 static const char *const status_verbs[] = {"get", "patch", "update", NULL};
 static const char *const create_verbs[] = {"create", NULL};
 
+/* Upstream lists those of custom resources in another order, and their subresources as they come. */
+static const char *const custom_verbs[] = {
+    "delete", "deletecollection", "get", "list", "patch", "create", "update", "watch", NULL};
+
+static bool is_custom(const struct kind_info *k)
+{
+    return k->flags & KIND_CRD || schema_kind_find(str_of(k->group), str_of(k->plural)) != k;
+}
+
 static const struct json *verbs_of(struct arena *a, const struct kind_info *k)
 {
-    return texts(a, k->verbs ? k->verbs : k->flags & KIND_NO_STORE ? create_verbs : all_verbs);
+    return texts(a, k->verbs                    ? k->verbs
+                    : k->flags & KIND_NO_STORE ? create_verbs
+                    : is_custom(k)             ? custom_verbs
+                                               : all_verbs);
 }
 
 /* Subresources of a kind, as {name, kind, group, version, verbs}. */
@@ -258,13 +270,14 @@ static void resources(struct request *r, const char *group, struct str version)
     struct arena *a = &r->arena;
     const struct json *list = json_array(a, NULL);
     const struct virtual_group *g = virtual_of(r->s, group, version);
-    bool found = g != NULL;
+    bool found = g != NULL, custom = false;
 
     for (size_t i = 0; i < r->s->kinds.n; i++) {
         const struct kind_info *k = r->s->kinds.p[i]->info;
 
         if (serves(k, group, version)) {
             found = true;
+            custom |= is_custom(k);
             plain_kind(a, k, &list);
         }
     }
@@ -278,7 +291,7 @@ static void resources(struct request *r, const char *group, struct str version)
                 json_object(a, "kind", json_new_z(a, "APIResourceList"), "apiVersion",
                             *group ? json_new_z(a, "v1") : NULL, "groupVersion",
                             json_new_z(a, group_version(group, arena_strdup(a, version), a)),
-                            "resources", in_order(a, list), NULL));
+                            "resources", custom ? list : in_order(a, list), NULL));
 }
 
 static const struct json *group_value(struct request *r, const char *group, bool head)

@@ -79,6 +79,22 @@ const struct json *scale_taken(struct request *r, const struct json *object,
     return json_with_at(&r->arena, object, p.spec, json_new_i64(&r->arena, replicas));
 }
 
+static void answer_absent(struct request *r, const char *path)
+{
+    struct arena *a = &r->arena;
+    char *dotted = arena_printf(a, ".%s", path);
+    const char *why;
+
+    for (char *c = dotted; *c; c++)
+        *c = *c == '/' ? '.' : *c;
+    why = arena_printf(a, "the spec replicas field \"%s\" does not exist", dotted);
+    answer_status(
+        r, 500, "InternalError", arena_printf(a, "Internal error occurred: %s", why),
+        json_object(a, "causes",
+                    json_array(a, json_object(a, "message", json_new_z(a, why), NULL), NULL),
+                    NULL));
+}
+
 void rest_scale(struct request *r)
 {
     struct scale_paths p = paths_of(r);
@@ -98,8 +114,7 @@ void rest_scale(struct request *r)
     if (r->verb == VERB_GET) {
         store_object_unref(o);
         if (!json_at(v, p.spec)) {
-            answer_status(r, 500, "InternalError",
-                          "Internal error occurred: the spec replicas field does not exist", NULL);
+            answer_absent(r, p.spec);
             return;
         }
         answer_json(r, 200, scale_of(r, v, &p));
@@ -145,7 +160,8 @@ void rest_scale(struct request *r)
     v = json_with_at(a, v, p.spec, json_new_i64(a, replicas));
     /* Without a version it is the current one that is meant. */
     if (!str_empty(json_str_at(body, "metadata/resourceVersion")))
-        v = json_with_at(a, v, "metadata/resourceVersion", json_at(body, "metadata/resourceVersion"));
+        v = json_with_at(a, v, "metadata/resourceVersion",
+                         json_at(body, "metadata/resourceVersion"));
     r->answer_with = answer_scale;
     update_commit(r, o, store_object_json(o, a), v);
     store_object_unref(o);
