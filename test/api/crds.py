@@ -12,6 +12,12 @@ MERGE = 'application/merge-patch+json'
 
 class Server:
     def __init__(self, binary, folder):
+        for _ in range(5):  # a port that was free may be taken by the time that the server wants it
+            if self.start(binary, folder):
+                return
+        raise SystemExit('test-apiserver does not get ready')
+
+    def start(self, binary, folder):
         holders = [socket.socket() for _ in range(2)]
         for s in holders:
             s.bind(('127.0.0.1', 0))
@@ -19,14 +25,14 @@ class Server:
         for s in holders:
             s.close()
         self.process = subprocess.Popen([binary, folder, str(self.port), str(tls)], stderr=subprocess.DEVNULL)
-        for _ in range(200):
+        while self.process.poll() is None:
             try:
                 if self.call('GET', '/readyz')[0] == 200:
-                    return
+                    return True
             except OSError:
                 pass
             time.sleep(0.05)
-        raise SystemExit('test-apiserver does not get ready')
+        return False
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
