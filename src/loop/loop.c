@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SHARE_NS MILLIS(4) /* of a turn, for what loop_share() was given */
 #define EVENTS_PER_TURN 128
 #define FAKE_EPOCH_NS ((int64_t)1767225600 * 1000000000) /* 2026-01-01T00:00:00Z */
 #define FAKE_TURNS_MAX 10000000
@@ -58,6 +59,7 @@ struct post {
 };
 
 struct loop {
+    uint64_t turns;
     int epfd;
     unsigned depth;       /* turns under way, one inside another */
     bool ran;             /* something ran in this turn */
@@ -65,6 +67,7 @@ struct loop {
     struct list forced;   /* io_slot: sources that epoll does not carry */
     struct list dead;     /* io_slot: freed when no turn is under way */
     struct list deferred; /* loop_defer */
+    struct list shared;   /* loop_share */
     struct list owned;    /* loop_owned */
     VEC(struct heap_entry) heap;
     uint64_t timer_seq;
@@ -320,6 +323,44 @@ static void run_deferred(struct loop *l)
     }
 }
 
+void loop_share(struct loop *l, struct loop_defer *d, void (*fn)(struct loop_defer *))
+{
+    if (list_linked(&d->node))
+        return;
+    d->fn = fn;
+    list_add_tail(&l->shared, &d->node);
+}
+
+static void move_all(struct list *from, struct list *to_head)
+{
+    while (!list_empty(from)) {
+        struct list *last = from->prev;
+
+        list_remove(last);
+        list_add_head(to_head, last);
+    }
+}
+
+static void run_shared(struct loop *l)
+{
+    int64_t until;
+    struct list now;
+
+    if (list_empty(&l->shared))
+        return;
+    until = loop_now_ns(l) + SHARE_NS;
+    list_init(&now);
+    move_all(&l->shared, &now);
+    do {
+        struct loop_defer *d = list_entry(now.next, struct loop_defer, node);
+
+        list_remove(&d->node);
+        l->ran = true;
+        d->fn(d);
+    } while (!list_empty(&now) && loop_now_ns(l) < until);
+    move_all(&now, &l->shared); /* before what has asked again */
+}
+
 /* Posts from other threads */
 
 static void wake(struct loop *l)
@@ -424,6 +465,7 @@ struct loop *loop_new(const struct loop_clock *clock)
     list_init(&l->forced);
     list_init(&l->dead);
     list_init(&l->deferred);
+    list_init(&l->shared);
     list_init(&l->owned);
     pthread_mutex_init(&l->posts_lock, NULL);
     l->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -464,8 +506,10 @@ void loop_free(struct loop *l)
         return;
     assert(l->depth == 0);
     drop_posts(l);
-    for (int i = 0; i < 1000 && !list_empty(&l->deferred); i++)
+    for (int i = 0; i < 1000 && (!list_empty(&l->deferred) || !list_empty(&l->shared)); i++) {
         run_deferred(l);
+        run_shared(l);
+    }
     while (!list_empty(&l->owned)) {
         struct loop_owned *owned = list_entry(l->owned.next, struct loop_owned, node);
 
@@ -501,7 +545,7 @@ static int64_t wait_ns(struct loop *l, int64_t max_wait_ns)
 {
     int64_t wait = max_wait_ns;
 
-    if (!list_empty(&l->deferred) || any_forced(l) || atomic_load(&l->quit))
+    if (!list_empty(&l->deferred) || !list_empty(&l->shared) || any_forced(l) || atomic_load(&l->quit))
         return 0;
     if (l->heap.n > 0) {
         int64_t until = l->heap.p[0].due_ns - loop_now_ns(l);
@@ -538,6 +582,7 @@ bool loop_turn(struct loop *l, int64_t max_wait_ns)
     int n;
 
     l->ran = false;
+    l->turns++;
     n = wait_events(l, events, wait_ns(l, max_wait_ns));
     l->depth++;
     for (int i = 0; i < n; i++)
@@ -546,11 +591,17 @@ bool loop_turn(struct loop *l, int64_t max_wait_ns)
         run_forced(l);
     run_timers(l);
     run_deferred(l);
+    run_shared(l);
     if (--l->depth == 0)
         free_dead(l);
     ran = l->ran;
     l->ran = outer || ran;
     return ran;
+}
+
+uint64_t loop_turns(const struct loop *l)
+{
+    return l->turns;
 }
 
 void loop_run(struct loop *l)
@@ -570,9 +621,10 @@ void loop_fake_advance(struct loop *l, int64_t ns)
     for (;;) {
         bool due = l->heap.n > 0 && l->heap.p[0].due_ns <= until;
 
-        if (!due && list_empty(&l->deferred))
+        if (!due && list_empty(&l->deferred) && list_empty(&l->shared))
             break;
-        if (due && l->heap.p[0].due_ns > l->fake_ns && list_empty(&l->deferred))
+        if (due && l->heap.p[0].due_ns > l->fake_ns && list_empty(&l->deferred)
+            && list_empty(&l->shared))
             l->fake_ns = l->heap.p[0].due_ns;
         loop_turn(l, 0);
         assert(++turns < FAKE_TURNS_MAX); /* a timer that starts itself with no delay */

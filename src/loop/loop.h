@@ -29,6 +29,7 @@ bool loop_turn(struct loop *l, int64_t max_wait_ns); /* one turn; returns whethe
 void loop_quit(struct loop *l);            /* from any thread or a signal source */
 int64_t loop_now_ns(const struct loop *l);
 int64_t loop_unix_ns(const struct loop *l);
+uint64_t loop_turns(const struct loop *l); /* how many have begun: who shares out a turn sees by it that a new one has */
 
 /* A test clock: starts at a fixed wall time; advancing runs what falls due, in order. With it loop_turn waits for
  * descriptors at most max_wait_ns of real time, and no timer shortens that. */
@@ -63,6 +64,9 @@ struct loop_defer { /* runs once, after the callbacks of this turn */
     void (*fn)(struct loop_defer *d);
 };
 void loop_defer(struct loop *l, struct loop_defer *d, void (*fn)(struct loop_defer *)); /* again while pending: no-op */
+/* For work that comes in many pieces (a long response): runs once, in this turn or a later one. All that is shared in takes
+ * some milliseconds of a turn together, first come, first served; what asks again queues behind the others. */
+void loop_share(struct loop *l, struct loop_defer *d, void (*fn)(struct loop_defer *));
 void loop_defer_cancel(struct loop_defer *d);
 
 struct loop_signal {

@@ -357,6 +357,50 @@ static void deferred_calls(void **state)
     assert_string_equal(trace, "adcb");
 }
 
+struct long_work {
+    struct loop_defer share;
+    struct loop *loop;
+    const char *name;
+    int left;
+};
+
+/* Each piece takes longer than its part of a turn. */
+static void work_some(struct loop_defer *d)
+{
+    struct long_work *w = container_of(d, struct long_work, share);
+    int64_t begun = loop_now_ns(w->loop);
+
+    note(w->name);
+    while (loop_now_ns(w->loop) - begun < MILLIS(5))
+        ;
+    if (--w->left > 0)
+        loop_share(w->loop, &w->share, work_some);
+}
+
+static void long_work_takes_turns(void **state)
+{
+    struct loop *l = loop_new(NULL);
+    struct long_work a = {.loop = l, .name = "a", .left = 3}, b = {.loop = l, .name = "b", .left = 2},
+                     c = {.loop = l, .name = "c", .left = 1};
+    struct named_defer soon = {.name = "!", .loop = l};
+
+    (void)state;
+    loop_share(l, &a.share, work_some);
+    loop_share(l, &b.share, work_some);
+    loop_share(l, &b.share, work_some);
+    loop_share(l, &c.share, work_some);
+    assert_true(loop_turn(l, -1));
+    assert_string_equal(trace, "a"); /* the rest waits for the loop to look at others */
+    loop_defer(l, &soon.defer, defer_notes);
+    assert_true(loop_turn(l, -1));
+    assert_string_equal(trace, "a!b");
+    for (int i = 0; i < 4; i++)
+        assert_true(loop_turn(l, -1));
+    assert_string_equal(trace, "a!bcaba");
+    assert_false(loop_turn(l, 0));
+    loop_free(l);
+}
+
 static int posted, dropped;
 
 static void on_post(void *arg)
@@ -449,6 +493,7 @@ int main(void)
         cmocka_unit_test_setup(paused_source_hears_nothing, fresh),
         cmocka_unit_test_setup(regular_file_is_always_ready, fresh),
         cmocka_unit_test_setup(deferred_calls, fresh),
+        cmocka_unit_test_setup(long_work_takes_turns, fresh),
         cmocka_unit_test_setup(posts, fresh),
         cmocka_unit_test_setup(quit_before_run, fresh),
         cmocka_unit_test_setup(signals, fresh),
