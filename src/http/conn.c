@@ -12,7 +12,7 @@
 
 #define OUT_SIZE (64u << 10)  /* what fill may buffer */
 #define READ_SIZE (16u << 10) /* one TLS record */
-#define ROUNDS 8              /* reads or writes in one turn: others get theirs */
+#define ROUNDS 2              /* reads or writes in one turn: others get theirs */
 #define TURN_BYTES (128u << 10) /* made for one connection in one turn: a fraction of a millisecond */
 #define STALL_NS SECONDS(60)  /* a peer that takes nothing for so long is cut off */
 #define LINGER_NS SECONDS(2)
@@ -22,6 +22,7 @@ static void io_ready(struct loop_io *io, uint32_t events);
 static void flush_deferred(struct loop_defer *d);
 static void bury_deferred(struct loop_defer *d);
 static void resume_deferred(struct loop_defer *d);
+static void more_shared(struct loop_defer *d);
 static void timer_fired(struct loop_timer *t);
 
 struct peer *peer_ref(struct peer *p)
@@ -126,7 +127,7 @@ void conn_put(struct conn *c, const void *p, size_t n)
 
 void conn_kick(struct conn *c)
 {
-    if (c->state != CONN_CLOSED && !c->blocked)
+    if (c->state != CONN_CLOSED && !c->blocked && !list_linked(&c->more.node))
         loop_defer(c->loop, &c->flush, flush_deferred);
 }
 
@@ -166,6 +167,7 @@ void conn_close(struct conn *c)
     loop_io_stop(&c->io);
     loop_timer_stop(&c->timer);
     loop_defer_cancel(&c->flush);
+    loop_defer_cancel(&c->more);
     loop_defer_cancel(&c->resume);
     SSL_free(c->ssl);
     c->ssl = NULL;
@@ -298,6 +300,15 @@ static void handshake(struct conn *c)
     conn_fail(c, ERROR_UNAVAILABLE, "%s", error_text(&err));
 }
 
+/* Long output goes out in turns with that of others, so that the loop comes back to what is short. */
+static void share_more(struct conn *c)
+{
+    if (c->state == CONN_CLOSED)
+        return;
+    loop_defer_cancel(&c->flush);
+    loop_share(c->loop, &c->more, more_shared);
+}
+
 static void flush(struct conn *c)
 {
     c->made = 0;
@@ -339,7 +350,7 @@ static void flush(struct conn *c)
             c->out_at = 0;
         }
     }
-    conn_kick(c); /* more is left than this turn should take */
+    share_more(c); /* more is left than this turn should take */
 }
 
 static void run_flush(struct conn *c)
@@ -351,6 +362,11 @@ static void run_flush(struct conn *c)
         flush(c);
     want_events(c);
     c->busy--;
+}
+
+static void more_shared(struct loop_defer *d)
+{
+    run_flush(container_of(d, struct conn, more));
 }
 
 static void flush_deferred(struct loop_defer *d)
@@ -463,7 +479,7 @@ static void io_ready(struct loop_io *io, uint32_t events)
         read_all(c, hung_up);
     if (c->state == CONN_OPEN && (events & EPOLLOUT)) {
         c->blocked = false;
-        flush(c);
+        share_more(c);
     }
     if (c->state != CONN_CLOSED && hung_up) {
         if (c->paused && !c->saw_eof) { /* unread bytes may be left for when reading goes on */

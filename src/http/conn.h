@@ -55,6 +55,7 @@ struct conn {
     struct loop_io io;
     struct loop_timer timer; /* write stall, lingering */
     struct loop_defer flush, bury, resume;
+    struct loop_defer more; /* what one flush left over, or the socket did not take */
 };
 
 /* Takes the descriptor. `connecting`: a non-blocking connect() is under way. tls NULL: plain. */

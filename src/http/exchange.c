@@ -136,6 +136,8 @@ static void drop_body(struct stream *s)
 
 static void stream_free(struct stream *s)
 {
+    if (s->x.guard.over)
+        s->x.guard.over(s->x.guard.data);
     list_remove(&s->node);
     drop_body(s);
     for (size_t i = s->out_first; i < s->out.n; i++)
@@ -326,7 +328,10 @@ size_t stream_pull(struct stream *s, char *p, size_t n)
     size_t done = 0;
 
     if (s->source) { /* it is all of the body */
+        int64_t begun = s->x.guard.spent ? loop_now_ns(s->x.loop) : 0;
         done = body_read(s->source, p, n, &s->made);
+        if (s->x.guard.spent)
+            s->x.guard.spent(s->x.guard.data, loop_now_ns(s->x.loop) - begun);
         if (body_ended(s->source)) {
             body_free(s->source);
             s->source = NULL;

@@ -39,6 +39,15 @@ struct block *block_new(struct str data); /* refs = 1 */
 struct block *block_ref(struct block *b);
 void block_unref(struct block *b);
 
+/* Set by a handler that keeps account of exchanges. */
+struct exchange_guard {
+    /* Once: the response has been written or its peer is gone; of a WebSocket, when that has closed. */
+    void (*over)(void *data);
+    /* Time that went into a body as it was taken (body_source, gzip). */
+    void (*spent)(void *data, int64_t ns);
+    void *data;
+};
+
 struct exchange {
     struct arena arena;          /* lives as long as the exchange */
     enum http_method method;
@@ -57,6 +66,7 @@ struct exchange {
     void (*closed)(struct exchange *x);
     /* Called when queued output has fallen below half of the high-water mark after exchange_write() said full. */
     void (*writable)(struct exchange *x);
+    struct exchange_guard guard;
 };
 
 struct str exchange_header(const struct exchange *x, const char *lower_name);  /* absent when missing */

@@ -434,6 +434,9 @@ struct server_conn *h1_take_over(struct stream *s, struct buf *ret_first)
     *ret_first = TAKE(h->in);
     h->cur = NULL;
     s->ended = true;
+    sc->guard = TAKE(s->x.guard);
+    if (sc->guard.over)
+        sc->guarded = TAKE(s->x.arena); /* where its data may be */
     stream_done(s);
     sc->impl = NULL;
     sc->proto = NULL;

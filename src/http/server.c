@@ -159,6 +159,9 @@ void server_conn_gone(struct server_conn *sc)
             free(map_del(&s->peers, str_of(sc->peer_key)));
         free(sc->peer_key);
     }
+    if (sc->guard.over)
+        sc->guard.over(sc->guard.data);
+    arena_done(&sc->guarded);
     buf_done(&sc->sniff);
     free(sc);
     check_drained(s);

@@ -37,6 +37,8 @@ struct server_conn {
     struct loop_timer timer;          /* the protocol's */
     bool local;                       /* AF_UNIX */
     char *peer_key;                   /* in server->peers, or NULL */
+    struct exchange_guard guard;      /* of the exchange that became a WebSocket */
+    struct arena guarded;
     struct buf sniff;                 /* first bytes of a plain connection */
 };
 
