@@ -66,6 +66,9 @@ struct request {
     bool is_local;
     struct arena arena;
     struct list node; /* s->requests */
+    struct list queued; /* while it waits for its turn */
+    struct seat *seat;  /* in the exchange's arena; NULL: none, or the exchange is gone */
+    void (*run)(struct request *r);
     enum verb verb;
     struct served *kind; /* a reference; NULL: not a resource */
     const char *group, *version;
@@ -115,6 +118,7 @@ struct gc;
 struct nsctl;
 struct crds;
 struct metrics;
+struct fairness;
 struct jwt_key;
 struct apiserver {
     struct apiserver_config config;
@@ -136,6 +140,7 @@ struct apiserver {
     struct token_secrets *token_secrets;
     struct apiservices *apiservices;
     struct metrics *metrics;
+    struct fairness *fairness;
     struct jwt_key *tokens;
     struct documents *documents;
     struct shared_event *shared; /* the event serialized last */

@@ -11,6 +11,7 @@
  * What changes meanwhile stays in memory for the lists that have yet to send it. Its sum is looked at every second; over
  * LIMIT_LIST_PINNED the list that holds most of it is broken off. */
 #include "apiserver/list_items.h"
+#include "apiserver/fairness.h"
 
 #define WHOLE_BYTES (128u << 10) /* a list of so many is answered at once */
 #define PIECE_BYTES (16u << 10)
@@ -289,12 +290,15 @@ static void scan_over(struct list_scan *s)
 static void scan_turn(struct loop_defer *d)
 {
     struct list_scan *s = container_of(d, struct list_scan, defer);
+    struct loop *l = s->r->s->loop;
+    int64_t begun = loop_now_ns(l);
     size_t looked = 0;
 
     while (s->at < s->list.n && (s->limit == 0 || s->kept < s->limit)) {
         struct store_object *o = s->list.p[s->at];
 
         if (looked >= SCAN_BYTES) {
+            fairness_spent(s->r, loop_now_ns(l) - begun);
             loop_defer(s->r->s->loop, &s->defer, scan_turn);
             return;
         }

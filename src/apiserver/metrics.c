@@ -1,4 +1,5 @@
 /* apiserver/metrics - request counts, latencies and watches, under kube-apiserver's names. */
+#include "apiserver/fairness.h"
 #include "apiserver/internal.h"
 #include "base/file.h"
 #include <fcntl.h>
@@ -284,6 +285,7 @@ void metrics_write(struct apiserver *s, struct buf *b)
     write_kinds(s, OBJECTS_OLD, b);
     family(b, "apiserver_resource_objects", "gauge", "Stored objects by group and resource.");
     write_kinds(s, OBJECTS, b);
+    fairness_write(s->fairness, b);
     store_stats(s->store, &stats);
     family(b, "apiserver_storage_size_bytes", "gauge", "Size of the database files in bytes.");
     buf_addf(b, "apiserver_storage_size_bytes{storage_cluster_id=\"vireo\"} %llu\n",

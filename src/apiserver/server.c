@@ -1,5 +1,6 @@
 /* apiserver/server - life of the server, and the way of a request from its line to its verb. */
 #include "api/labels.h"
+#include "apiserver/fairness.h"
 #include "apiserver/internal.h"
 #include "apiserver/jwt.h"
 #include "apiserver/local.h"
@@ -20,6 +21,7 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
     list_init(&s->lists);
     list_init(&s->watchers);
     s->metrics = metrics_new();
+    s->fairness = fairness_new(s);
     catalog_init(s);
     if (!tokens_init(s, err)) {
         apiserver_free(s);
@@ -66,6 +68,7 @@ void apiserver_free(struct apiserver *s)
     list_each_safe(n, &s->requests) {
         struct request *r = list_entry(n, struct request, node);
 
+        fairness_forget(r);
         if (r->x)
             answer_status(r, 503, "ServiceUnavailable", "the server is shutting down", NULL);
         else
@@ -83,6 +86,7 @@ void apiserver_free(struct apiserver *s)
     list_each_safe(n, &s->requests)
         request_free(list_entry(n, struct request, node));
     catalog_done(s);
+    fairness_free(s->fairness);
     metrics_free(s->metrics);
     free(s->ca_pem);
     free(s);
@@ -417,6 +421,11 @@ static void exchange_closed(struct exchange *x)
     if (!r)
         return;
     r->x = NULL;
+    if (fairness_forget(r)) {
+        request_free(r);
+        return;
+    }
+    r->seat = NULL;
     if (r->parked) { /* nobody is there to be told: nothing is written */
         hooks_cancel(r->parked);
         answer_status(r, 504, "Timeout", "the client has gone", NULL);
@@ -470,7 +479,7 @@ void apiserver_handle(struct exchange *x, void *data)
             NULL);
         return;
     }
-    route(r);
+    fairness_admit(r, route);
 }
 
 /* For virtual groups and hooks, which hold an exchange and no request. */

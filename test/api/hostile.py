@@ -1098,6 +1098,91 @@ def gzip_bodies_are_not_inflated(t):
     refused(t, 'gzip bomb', 'POST', CMS, bomb, headers='Content-Encoding: gzip\r\n', codes=(400, 415))
 
 
+# ---- fairness ----
+
+HEAVY = 'Impersonate-User: heavy\r\nImpersonate-Group: system:masters\r\n'
+
+
+def hammer(port, n, seconds):
+    """A process with n connections that ask for big lists, or write big objects, as fast as they are answered."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.nice(10)
+    try:
+        big = json.dumps({'metadata': {'generateName': 'heavy-'}, 'data': {'k': 'v' * 200000}})
+        requests = [('GET /api/v1/namespaces/heavy/configmaps HTTP/1.1\r\nHost: a\r\n%s\r\n' % HEAVY).encode(),
+                    ('GET /api/v1/namespaces/heavy/configmaps?labelSelector=a%%3Db HTTP/1.1\r\nHost: a\r\n%s\r\n' % HEAVY).encode(),
+                    ('POST /api/v1/namespaces/heavy/configmaps?dryRun=All HTTP/1.1\r\nHost: a\r\n%sContent-Type: application/json\r\n'
+                     'Content-Length: %d\r\n\r\n%s' % (HEAVY, len(big), big)).encode()]
+        poll, by_fd = select.poll(), {}
+
+        def start(i):
+            s = socket.create_connection(('127.0.0.1', port), 20)
+            s.setblocking(False)
+            by_fd[s.fileno()] = [s, i, requests[i % 3], b'']
+            poll.register(s, select.POLLIN | select.POLLOUT)
+        for i in range(n):
+            start(i)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for fd, _ in poll.poll(100):
+                c = by_fd[fd]
+                try:
+                    if c[2]:
+                        c[2] = c[2][c[0].send(c[2]):]
+                        if not c[2]:
+                            poll.modify(fd, select.POLLIN)
+                        continue
+                    got = c[0].recv(1 << 18)
+                    if not got:
+                        raise OSError
+                    c[3] = (c[3] + got)[-16:]
+                    if c[3].endswith((b'}\n', b'0\r\n\r\n')):
+                        c[1] += 1
+                        c[2], c[3] = requests[c[1] % 3], b''
+                        poll.modify(fd, select.POLLIN | select.POLLOUT)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    poll.unregister(fd)
+                    del by_fd[fd]
+                    c[0].close()
+                    start(c[1])
+    except OSError:
+        pass
+    finally:
+        os._exit(0)
+
+
+@attack(memory_mb=400, worst_ms=2500)
+def one_bad_client_slows_no_other_beyond_its_share(t):
+    """500 connections of one user ask for lists of 6 MB and write 200 KB, again and again; another user's small reads go on."""
+    t.call('POST', '/api/v1/namespaces', {'metadata': {'name': 'heavy'}})
+    for i in range(60):
+        expect(t.call('POST', '/api/v1/namespaces/heavy/configmaps', {'metadata': {'name': 'h%d' % i}, 'data': {'k': os.urandom(50000).hex()}})[0], 201)
+
+    def p99(seconds):
+        begin = time.monotonic()
+        time.sleep(seconds)
+        took = sorted(x[1] for x in t.polite.between(begin, time.monotonic()))
+        return took[int(len(took) * 0.99)] * 1000 if took else 1e6, len(took)
+    alone, _ = p99(2)
+    pids = [hammer(t.port, 125, 8) for _ in range(4)]
+    time.sleep(2)
+    busy, n = p99(5)
+    metrics = t.call('GET', '/metrics')[2].decode()
+    for pid in pids:
+        os.waitpid(pid, 0)
+    t.call('DELETE', '/api/v1/namespaces/heavy')
+    queued = re.findall(r'^apiserver_flowcontrol_current_inqueue_requests\{.*"global-default"\} (\d+)', metrics, re.M)
+    done = re.findall(r'^apiserver_flowcontrol_dispatched_requests_total\{.*"global-default"\} (\d+)', metrics, re.M)
+    t.note = 'p99 %.1f ms alone, %.1f ms beside 500 connections; %d reads; queued %s, dispatched %s' % (
+        alone, busy, n, ','.join(queued), ','.join(done))
+    assert busy <= max(10 * alone, 150) * SLOW, t.note
+    assert queued, 'no such metric'
+
+
 # ---- what takes its time: make soak ----
 
 @attack(memory_mb=120, soak=True)
@@ -1190,6 +1275,7 @@ def run(server, polite, attacks):
     for name, f, memory_mb, worst_ms, _ in attacks:
         held = quiet(server)
         server.forget_peak()
+        server.note = ''
         begun, cpu, wrong, verdict = time.monotonic(), server.cpu(), [], 'ok'
         try:
             f(server)
@@ -1219,6 +1305,8 @@ def run(server, polite, attacks):
         counts[verdict] += 1
         print('%-4s %s%s' % (verdict, name, ': ' + wrong[0] if verdict == 'skip' else
                              ' (%.1f s, %.1f s CPU, +%.0f MB; others at worst %.0f ms)' % (end - begun, server.cpu() - cpu, peak, worst)), flush=True)
+        if server.note:
+            print('     ' + server.note, flush=True)
         for line in wrong if verdict == 'FAIL' else []:
             print('     ' + line, flush=True)
     return counts
@@ -1236,7 +1324,7 @@ def main():
         print('\n'.join(x[0] for x in chosen))
         return 0
     server = Server(a.server)
-    polite = Polite(server.port)
+    polite = server.polite = Polite(server.port)
     try:
         counts = run(server, polite, chosen)
     finally:

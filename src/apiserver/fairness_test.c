@@ -1,0 +1,269 @@
+#include "apiserver/apiserver.h"
+#include "apiserver/local.h"
+#include "base/alloc.h"
+#include "base/base_test.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "http/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct world {
+    struct loop *loop;
+    struct store *store;
+    struct apiserver *api;
+    struct http_server *http;
+    struct client *c;
+    char dir[64];
+    int dirfd;
+    bool ready;
+    unsigned made;
+};
+static struct world w;
+
+/* A client says who it is by its header, as a certificate would. */
+static void handle(struct exchange *x, void *data)
+{
+    static char group[] = "system:masters", *masters[] = {group, NULL};
+    struct http_peer *peer = ARENA_NEW(&x->arena, struct http_peer);
+    struct str user = exchange_header(x, "x-test-user");
+
+    (void)data;
+    if (user.p) {
+        peer->cert_cn = arena_strdup(&x->arena, user);
+        peer->cert_orgs = masters;
+    }
+    x->peer = peer;
+    apiserver_handle(x, w.api);
+}
+
+static void ready(void *user, const struct error *err)
+{
+    (void)user;
+    assert_int_equal(err->kind, ERROR_NONE);
+    w.ready = true;
+}
+
+static void made(void *user, const struct client_response *r)
+{
+    (void)user;
+    assert_int_equal(r->status, 201);
+    w.made++;
+}
+
+static void make_config_maps(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(buf_done) struct buf b = {0};
+        AUTO(error_clear) struct error err = {0};
+        const struct json *o = NULL;
+
+        buf_addf(&b,
+                 "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"c%u\","
+                 "\"namespace\":\"default\"},"
+                 "\"data\":{\"k\":\"%0500d\"}}",
+                 i, 1);
+        assert_true(json_parse(buf_str(&b), &a, &o, &err));
+        client_call(w.c,
+                    &(struct client_request){.verb = CLIENT_CREATE,
+                                             .group = "",
+                                             .version = "v1",
+                                             .plural = "configmaps",
+                                             .ns = STR("default"),
+                                             .body = o},
+                    made, NULL);
+    }
+    while (w.made < n)
+        loop_turn(w.loop, SECONDS(5));
+}
+
+static int setup(void **state)
+{
+    struct error err = {0};
+    struct apiserver_config ac = {0};
+
+    (void)state;
+    w = (struct world){.dirfd = -1};
+    snprintf(w.dir, sizeof w.dir, "/tmp/vireo-fairness-XXXXXX");
+    assert_non_null(mkdtemp(w.dir));
+    assert_true(file_open_dir(AT_FDCWD, w.dir, &w.dirfd, &err));
+    w.loop = loop_new(NULL);
+    w.store = store_open(&(struct store_config){.loop = w.loop, .dirfd = w.dirfd}, &err);
+    assert_non_null(w.store);
+    ac = (struct apiserver_config){.loop = w.loop,
+                                   .store = w.store,
+                                   .issuer = "https://kubernetes.default.svc",
+                                   .node_name = "n1",
+                                   .ca_cert_pem = "PEM",
+                                   .anonymous_health = true};
+    w.api = apiserver_new(&ac, &err);
+    assert_non_null(w.api);
+    apiserver_bootstrap(w.api, ready, &w);
+    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
+    w.http = http_server_new(&(struct http_server_config){.loop = w.loop, .handle = handle});
+    while (!w.ready)
+        loop_turn(w.loop, SECONDS(5));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    client_free(w.c);
+    apiserver_free(w.api); /* before the server, whose exchanges still hold their seats */
+    http_server_free(w.http);
+    store_close(w.store);
+    loop_free(w.loop);
+    fd_close(&w.dirfd);
+    if (!file_remove_tree(AT_FDCWD, w.dir, &err))
+        error_clear(&err);
+    return 0;
+}
+
+static int ask(const char *user, const char *path)
+{
+    AUTO(error_clear) struct error err = {0};
+    int sv[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+    if (!http_server_add(w.http, sv[0], NULL, &err))
+        fail_msg("%s", error_text(&err));
+    dprintf(sv[1], "GET %s HTTP/1.1\r\nHost: a\r\n", path);
+    if (user)
+        dprintf(sv[1], "x-test-user: %s\r\n", user);
+    dprintf(sv[1], "\r\n");
+    return sv[1];
+}
+
+/* 0: nothing yet. */
+static int status_of(int fd)
+{
+    char b[4096];
+    ssize_t n = recv(fd, b, sizeof b - 1, MSG_DONTWAIT | MSG_PEEK);
+
+    if (n < 12)
+        return 0;
+    b[n] = '\0';
+    if (strncmp(b + 9, "429", 3) == 0) {
+        assert_non_null(strstr(b, "retry-after: 1"));
+        assert_non_null(strstr(b, "\"reason\":\"TooManyRequests\""));
+        assert_non_null(strstr(b, "\"details\":{\"retryAfterSeconds\":1}"));
+    }
+    return (b[9] - 48) * 100 + (b[10] - 48) * 10 + b[11] - 48;
+}
+
+static void turn_until(int fd)
+{
+    for (int i = 0; i < 20000 && !status_of(fd); i++)
+        loop_turn(w.loop, MILLIS(1));
+    assert_true(status_of(fd) != 0);
+}
+
+#define LIST "/api/v1/namespaces/default/configmaps?limit=150"
+#define HEAVY 400
+
+static void a_heavy_user_waits_behind_a_light_one(void **state)
+{
+    int heavy[HEAVY], light, answered = 0;
+
+    (void)state;
+    make_config_maps(150);
+    for (int i = 0; i < HEAVY; i++)
+        heavy[i] = ask("heavy", LIST);
+    for (int i = 0; i < 3;
+         i++) /* they have all come in, and a slice or two of them has been served */
+        loop_turn(w.loop, 0);
+    light = ask("light", "/api/v1/namespaces/default/configmaps/c1");
+    turn_until(light);
+    assert_int_equal(status_of(light), 200);
+    for (int i = 0; i < HEAVY; i++)
+        answered += status_of(heavy[i]) != 0;
+    assert_true(answered < HEAVY * 3 / 4);
+    for (int i = 0; i < HEAVY; i++) { /* late, but not lost */
+        turn_until(heavy[i]);
+        assert_int_equal(status_of(heavy[i]), 200);
+        close(heavy[i]);
+    }
+    close(light);
+}
+
+static void who_is_nobody_gets_little_and_429_beyond(void **state)
+{
+    int fds[300], counts[600] = {0}, health, other;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        fds[i] = ask(NULL, "/api/v1/configmaps");
+    for (int i = 0; i < 3; i++)
+        loop_turn(w.loop, 0);
+    health = ask(NULL, "/livez");
+    other = ask("other", "/api/v1/namespaces/default/configmaps");
+    turn_until(health);
+    assert_int_equal(status_of(health), 200);
+    turn_until(other);
+    assert_int_equal(status_of(other), 200);
+    for (int i = 0; i < 300; i++) {
+        turn_until(fds[i]);
+        counts[status_of(fds[i])]++;
+        close(fds[i]);
+    }
+    assert_int_equal(counts[403] + counts[429], 300);
+    assert_true(counts[429] > 0 && counts[403] >= 80);
+    close(health);
+    close(other);
+}
+
+static void watches_are_counted_by_user(void **state)
+{
+    int fds[60], refused = 0;
+
+    (void)state;
+    for (int i = 0; i < 60;
+         i++) /* of nobody, who may have 50; that they are forbidden comes later */
+        fds[i] = ask(NULL, "/api/v1/configmaps?watch=1");
+    turn_until(fds[59]);
+    for (int i = 0; i < 60; i++)
+        refused += status_of(fds[i]) == 429;
+    assert_int_equal(refused, 10);
+    for (int i = 0; i < 60; i++)
+        close(fds[i]);
+}
+
+static void waiting_requests_end_with_their_clients_and_with_the_server(void **state)
+{
+    int fds[200];
+
+    (void)state;
+    make_config_maps(150);
+    for (int i = 0; i < 200; i++)
+        fds[i] = ask("heavy", LIST);
+    for (int i = 0; i < 3; i++)
+        loop_turn(w.loop, 0);
+    for (int i = 100; i < 200; i++)
+        close(fds[i]);
+    for (int i = 0; i < 3; i++)
+        loop_turn(w.loop, 0);
+    for (int i = 0; i < 100; i += 2)
+        close(fds[i]);
+    for (int i = 1; i < 100; i += 2)
+        close(fds[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_heavy_user_waits_behind_a_light_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_is_nobody_gets_little_and_429_beyond, setup, teardown),
+        cmocka_unit_test_setup_teardown(watches_are_counted_by_user, setup, teardown),
+        cmocka_unit_test_setup_teardown(waiting_requests_end_with_their_clients_and_with_the_server,
+                                        setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
