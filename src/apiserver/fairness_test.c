@@ -28,13 +28,14 @@ static struct world w;
 static void handle(struct exchange *x, void *data)
 {
     static char group[] = "system:masters", *masters[] = {group, NULL};
+    static char nobodies[] = "system:unauthenticated", *nobody[] = {nobodies, NULL};
     struct http_peer *peer = ARENA_NEW(&x->arena, struct http_peer);
     struct str user = exchange_header(x, "x-test-user");
 
     (void)data;
     if (user.p) {
         peer->cert_cn = arena_strdup(&x->arena, user);
-        peer->cert_orgs = masters;
+        peer->cert_orgs = str_is(user, "nobody") ? nobody : masters;
     }
     x->peer = peer;
     apiserver_handle(x, w.api);
@@ -199,7 +200,7 @@ static void who_is_nobody_gets_little_and_429_beyond(void **state)
 
     (void)state;
     for (int i = 0; i < 300; i++)
-        fds[i] = ask(NULL, "/api/v1/configmaps");
+        fds[i] = ask("nobody", "/api/v1/configmaps");
     for (int i = 0; i < 3; i++)
         loop_turn(w.loop, 0);
     health = ask(NULL, "/livez");
@@ -226,7 +227,7 @@ static void watches_are_counted_by_user(void **state)
     (void)state;
     for (int i = 0; i < 60;
          i++) /* of nobody, who may have 50; that they are forbidden comes later */
-        fds[i] = ask(NULL, "/api/v1/configmaps?watch=1");
+        fds[i] = ask("nobody", "/api/v1/configmaps?watch=1");
     turn_until(fds[59]);
     for (int i = 0; i < 60; i++)
         refused += status_of(fds[i]) == 429;
