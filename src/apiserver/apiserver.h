@@ -85,6 +85,8 @@ struct apiserver_config {
 };
 struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *err);
 void apiserver_free(struct apiserver *s);
+/* Before the end: /readyz fails, and the watches of HTTP clients end as if their time were up. Requests go on. */
+void apiserver_drain(struct apiserver *s);
 /* Creates what every cluster has: namespaces default, kube-system, kube-public, kube-node-lease, their "default" service
  * accounts, bootstrap RBAC, the StorageClass and so on if missing; then `ready` is called. */
 void apiserver_bootstrap(struct apiserver *s, void (*ready)(void *user, const struct error *err), void *user);

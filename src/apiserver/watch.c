@@ -629,6 +629,17 @@ void watchers_of(struct apiserver *s, struct served *kind)
     }
 }
 
+void apiserver_drain(struct apiserver *s)
+{
+    apiserver_health(s, "shutdown", "the server is shutting down");
+    list_each_safe(n, &s->watchers) { /* their clients begin anew where they were, at who comes next */
+        struct watcher *w = list_entry(n, struct watcher, node);
+
+        if (w->x)
+            finish(&w->closing);
+    }
+}
+
 void watchers_close(struct apiserver *s)
 {
     list_each_safe(n, &s->watchers) {

@@ -28,6 +28,8 @@
 #include "http/tls.h"
 #include "subresources/subresources.h"
 
+#define DRAIN_NS SECONDS(3) /* consoles and slow readers are cut off then; the supervisor kills after 10 s */
+
 struct control {
     struct loop *loop;
     struct arena arena; /* texts that the parts borrow */
@@ -44,6 +46,7 @@ struct control {
     struct platform *platform;
     struct admission_rules rules;
     struct loop_signal term;
+    bool stopping;
     char *kubevirt_key; /* the KubeVirt object that is honoured */
 };
 
@@ -188,6 +191,40 @@ static bool open_store(struct control *c, struct error *err)
     return c->store != NULL;
 }
 
+/* The supervisor, which alone can make certificates, brings a new one before the old one ends. */
+static void take_certificate(struct control *c, struct exchange *x)
+{
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v = NULL;
+    struct http_tls *tls = NULL;
+
+    if (json_parse(x->body, &x->arena, &v, &err))
+        tls = http_tls_new(&(struct http_tls_config){.server = true,
+                                                     .cert_pem = arena_strdup(&x->arena, json_str_at(v, "serverCert")),
+                                                     .key_pem = arena_strdup(&x->arena, json_str_at(v, "serverKey")),
+                                                     .ca_pem = arena_strdup(&x->arena, json_str_at(c->config, "caCert"))},
+                           &err);
+    if (!tls) {
+        apiserver_respond_error(x, &err);
+        return;
+    }
+    http_server_replace_tls(c->http, c->tls, tls);
+    http_tls_free(c->tls);
+    c->tls = tls;
+    log_info(NULL, "new connections get the renewed server certificate");
+    exchange_respond(x, 204, NULL, STR(""));
+}
+
+static void handle(struct exchange *x, void *data)
+{
+    struct control *c = data;
+
+    if (x->peer->local && x->peer->uid == 0 && x->method == HTTP_PUT && str_is(x->path, INSTANCE_CERTIFICATE_PATH))
+        take_certificate(c, x);
+    else
+        apiserver_handle(x, c->api);
+}
+
 static bool open_server(struct control *c, struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -199,7 +236,7 @@ static bool open_server(struct control *c, struct error *err)
     c->tls = http_tls_new(&tls, err);
     if (!c->tls)
         return false;
-    c->http = http_server_new(&(struct http_server_config){.loop = c->loop, .handle = apiserver_handle, .data = c->api});
+    c->http = http_server_new(&(struct http_server_config){.loop = c->loop, .handle = handle, .data = c});
     return http_server_listen(c->http, INSTANCE_FD_LISTEN, NULL, err)
            && http_server_listen(c->http, INSTANCE_FD_LISTEN_TLS, c->tls, err);
 }
@@ -240,9 +277,21 @@ static bool open_api(struct control *c, struct error *err)
     return true;
 }
 
+static void drained(void *data)
+{
+    loop_quit(((struct control *)data)->loop);
+}
+
+/* What is under way is answered; new connections wait at the supervisor's listener for the next of us. */
 static void on_term(struct loop_signal *s)
 {
-    loop_quit(container_of(s, struct control, term)->loop);
+    struct control *c = container_of(s, struct control, term);
+
+    if (c->stopping)
+        return;
+    c->stopping = true;
+    apiserver_drain(c->api);
+    http_server_drain(c->http, DRAIN_NS, drained, c);
 }
 
 static void control_done(struct control *c)

@@ -31,15 +31,21 @@ void instance_options_done(struct instance_options *o)
     }
 }
 
+static void free_keys(struct instance *i)
+{
+    free(i->server_cert);
+    free(i->server_key);
+    free(i->ca_cert);
+    free(i->sa_key);
+    i->server_cert = i->server_key = i->ca_cert = i->sa_key = NULL;
+}
+
 void instance_done(struct instance *i)
 {
     instance_options_done(&i->o);
     fd_close(&i->dirfd);
     fd_close(&i->lock_fd);
-    free(i->server_cert);
-    free(i->server_key);
-    free(i->ca_cert);
-    free(i->sa_key);
+    free_keys(i);
 }
 
 void instance_name_of(const char *absolute_dir, char ret[9])
@@ -220,12 +226,11 @@ static bool write_kubeconfig(const struct instance *i, const struct cert_pair *c
     return file_write(i->dirfd, "admin.kubeconfig", buf_str(&b), 0600, err);
 }
 
-static bool load_keys(struct instance *i, struct error *err)
+static bool load_keys(struct instance *i, int64_t now, struct error *err)
 {
     AUTO(cert_pair_done) struct cert_pair ca = {0}, server = {0}, admin = {0}, sa = {0};
     AUTO_FREE char *host = NULL;
     struct str address, port;
-    int64_t now = time(NULL);
 
     if (!load_or_make_ca(i->dirfd, now, &ca, err))
         return error_wrap(err, "certificate authority");
@@ -252,6 +257,7 @@ static bool load_keys(struct instance *i, struct error *err)
         || !load_or_issue(i->dirfd, "service-accounts", &ca, &sa_request, "tokens", &sa, err)
         || !write_kubeconfig(i, &ca, &admin, err))
         return error_wrap(err, "keys");
+    free_keys(i);
     i->server_cert = TAKE(server.cert_pem);
     i->server_key = TAKE(server.key_pem);
     i->ca_cert = TAKE(ca.cert_pem);
@@ -261,13 +267,18 @@ static bool load_keys(struct instance *i, struct error *err)
 
 bool instance_reload_keys(struct instance *i, struct error *err)
 {
-    char **owned[] = {&i->server_cert, &i->server_key, &i->ca_cert, &i->sa_key};
+    free_keys(i);
+    return load_keys(i, time(NULL), err);
+}
 
-    for (size_t n = 0; n < ARRAY_SIZE(owned); n++) {
-        free(*owned[n]);
-        *owned[n] = NULL;
-    }
-    return load_keys(i, err);
+bool instance_renew(struct instance *i, int64_t now_unix_s, bool *ret_server, struct error *err)
+{
+    AUTO_FREE char *old = xstrdup(i->server_cert);
+
+    if (!load_keys(i, now_unix_s, err))
+        return false;
+    *ret_server = strcmp(old, i->server_cert) != 0;
+    return true;
 }
 
 static bool make_tree(struct instance *i, struct error *err)
@@ -321,7 +332,7 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     buf_addf(&pid, "%d\n", (int)getpid());
     if (ftruncate(i.lock_fd, 0) < 0)
         return error_errno(err, errno, "%s/lock", i.o.dir);
-    if (!file_write_all(i.lock_fd, buf_str(&pid), err) || !make_tree(&i, err) || !load_keys(&i, err))
+    if (!file_write_all(i.lock_fd, buf_str(&pid), err) || !make_tree(&i, err) || !load_keys(&i, time(NULL), err))
         return false;
     *ret = i;
     memset(&i, 0, sizeof i);

@@ -43,6 +43,12 @@ void instance_done(struct instance *i);
 /* Reads the keys again: a restored backup has brought its own. */
 MUST_CHECK bool instance_reload_keys(struct instance *i, struct error *err);
 
+/* Renews certificates that end within a month, as of now_unix_s, on disk (admin.kubeconfig too) and here. *ret_server: the
+ * server's is another one now. */
+MUST_CHECK bool instance_renew(struct instance *i, int64_t now_unix_s, bool *ret_server, struct error *err);
+/* Where the control process takes a new server certificate, from root over api.sock: {"serverCert":…,"serverKey":…}. */
+#define INSTANCE_CERTIFICATE_PATH "/vireo/server-certificate"
+
 /* 8 hex digits that stay the same for a path. */
 void instance_name_of(const char *absolute_dir, char ret[9]);
 /* First uid of the range that goes with a name. */

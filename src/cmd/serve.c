@@ -29,6 +29,8 @@
 
 #define RESTART_MIN MILLIS(20)
 #define RESTART_MAX SECONDS(5)
+#define RENEW_EVERY SECONDS(12 * 3600) /* certificates are looked at; those within a month of their end are renewed */
+#define RENEW_AGAIN SECONDS(600)
 #define STEADY      SECONDS(10) /* a process that ran this long starts over with the shortest delay */
 
 struct supervised {
@@ -45,10 +47,11 @@ struct serve {
     struct instance instance;
     struct supervised control, node;
     struct loop_signal term, intr, restore;
-    struct loop_timer poll, kill;
-    struct http_client *api;
+    struct loop_timer poll, kill, renew;
+    struct http_client *api, *renewing;
     bool ready, stopping;
-    bool restoring; /* a backup is put in place as soon as the control process has ended */
+    bool restoring;           /* a backup is put in place as soon as the control process has ended */
+    bool certificate_pending; /* the control process has yet to take it */
     int64_t begun_ns;
 };
 
@@ -237,6 +240,63 @@ static void on_poll(struct loop_timer *t)
         http_client_call(s->api, &r);
 }
 
+static void on_renew(struct loop_timer *t);
+
+static void on_renewed(void *user, int status, struct str body, const struct error *err)
+{
+    struct serve *s = user;
+    bool ok = err->kind == ERROR_NONE && status == 204;
+
+    (void)body;
+    if (!ok)
+        log_warning(NULL, "the control process does not take the renewed certificate (%d %s), retrying", status,
+                    err->kind == ERROR_NONE ? "" : error_text(err));
+    s->certificate_pending = !ok;
+    loop_timer_start(s->loop, &s->renew, ok ? RENEW_EVERY : RENEW_AGAIN, on_renew);
+}
+
+/* A process that is started again gets the new certificate with its settings; the one that runs is told. */
+static bool hand_over_certificate(struct serve *s, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf b = {0};
+    AUTO_FREE char *path = xasprintf("%s/run/api.sock", s->instance.o.dir);
+    int fd = -1;
+
+    if (!instance_config_fd(&s->instance, true, &fd, err))
+        return false;
+    fd_close(&s->control.config_fd);
+    s->control.config_fd = fd;
+    json_write(&b, json_object(&a, "serverCert", json_new_z(&a, s->instance.server_cert), "serverKey",
+                               json_new_z(&a, s->instance.server_key), NULL));
+    if (!s->renewing)
+        s->renewing = http_client_new(&(struct http_client_config){.loop = s->loop, .unix_path = path});
+    http_client_call(s->renewing, &(struct http_request){.method = HTTP_PUT, .path = STR(INSTANCE_CERTIFICATE_PATH),
+                                                         .body = buf_str(&b), .timeout_ns = SECONDS(10),
+                                                         .done = on_renewed, .user = s});
+    return true;
+}
+
+static void on_renew(struct loop_timer *t)
+{
+    struct serve *s = container_of(t, struct serve, renew);
+    AUTO(error_clear) struct error err = {0};
+    bool server = false, ok;
+
+    if (s->stopping)
+        return;
+    ok = instance_renew(&s->instance, loop_unix_ns(s->loop) / SECONDS(1), &server, &err);
+    s->certificate_pending = s->certificate_pending || server;
+    if (ok && s->certificate_pending) {
+        if (hand_over_certificate(s, &err))
+            return;
+        ok = false;
+    }
+    if (!ok)
+        log_warning(NULL, "renewing certificates: %s, retrying", error_text(&err));
+    loop_timer_start(s->loop, &s->renew, ok ? RENEW_EVERY : RENEW_AGAIN, on_renew);
+}
+
 static void on_kill(struct loop_timer *t)
 {
     struct serve *s = container_of(t, struct serve, kill);
@@ -367,6 +427,8 @@ static void serve_done(struct serve *s)
         fd_close(&both[i]->listen_tls_fd);
     }
     http_client_free(s->api);
+    http_client_free(s->renewing);
+    loop_timer_stop(&s->renew);
     instance_done(&s->instance);
     loop_free(s->loop);
 }
@@ -414,6 +476,7 @@ int serve_main(int argc, char **argv)
     socket_path = xasprintf("%s/run/api.sock", s.instance.o.dir);
     s.api = http_client_new(&(struct http_client_config){.loop = s.loop, .unix_path = socket_path});
     loop_timer_start(s.loop, &s.poll, MILLIS(20), on_poll);
+    loop_timer_start(s.loop, &s.renew, RENEW_EVERY, on_renew);
     loop_run(s.loop);
     log_info(NULL, "stopped");
     loop_signal_stop(&s.term);

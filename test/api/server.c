@@ -13,6 +13,9 @@
 #include <time.h>
 
 struct server {
+    struct http_server *plain, *secure;
+    int draining;
+    struct loop_signal term, interrupt;
     struct loop *loop;
     struct apiserver *api;
     struct http_peer admin;
@@ -42,9 +45,32 @@ static void ready(void *user, const struct error *err)
     log_info(NULL, "ready");
 }
 
-static void quit(struct loop_signal *sig)
+static void drained(void *data)
 {
-    loop_quit(sig->io.loop);
+    struct server *s = data;
+
+    if (--s->draining == 0)
+        loop_quit(s->loop);
+}
+
+static void drain(struct server *s)
+{
+    if (s->draining)
+        return;
+    s->draining = 2;
+    apiserver_drain(s->api);
+    http_server_drain(s->plain, SECONDS(3), drained, s);
+    http_server_drain(s->secure, SECONDS(3), drained, s);
+}
+
+static void on_term(struct loop_signal *sig)
+{
+    drain(container_of(sig, struct server, term));
+}
+
+static void on_interrupt(struct loop_signal *sig)
+{
+    drain(container_of(sig, struct server, interrupt));
 }
 
 static bool kubeconfig(int dirfd, const struct cert_pair *ca, const struct cert_pair *admin,
@@ -86,7 +112,6 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
                                   .client = true,
                                   .now_unix_s = now,
                                   .valid_s = 86400};
-    struct loop_signal term = {0}, interrupt = {0};
     struct store_config sc = {0};
     struct apiserver_config ac = {0};
     struct http_server_config hc = {0};
@@ -102,9 +127,6 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
         || !file_write(dirfd, "ca.key", str_of(ca.key_pem), 0600, err)) /* tests issue their own */
         return false;
     s.loop = loop_new(NULL);
-    if (!loop_signal_start(s.loop, &term, SIGTERM, quit, err)
-        || !loop_signal_start(s.loop, &interrupt, SIGINT, quit, err))
-        return false;
     sc = (struct store_config){.loop = s.loop, .dirfd = dirfd};
     ac = (struct apiserver_config){.loop = s.loop,
                                    .store = store_open(&sc, err),
@@ -137,14 +159,19 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
     snprintf(address, sizeof address, "127.0.0.1:%s", tls_port);
     if (!http_listen_tcp(address, &fd, err) || !http_server_listen(secure, fd, tls, err))
         return false;
+    s.plain = plain;
+    s.secure = secure;
+    if (!loop_signal_start(s.loop, &s.term, SIGTERM, on_term, err)
+        || !loop_signal_start(s.loop, &s.interrupt, SIGINT, on_interrupt, err))
+        return false;
     loop_run(s.loop);
     apiserver_free(s.api);
     http_server_free(plain);
     http_server_free(secure);
     store_close(ac.store);
     http_tls_free(tls);
-    loop_signal_stop(&term);
-    loop_signal_stop(&interrupt);
+    loop_signal_stop(&s.term);
+    loop_signal_stop(&s.interrupt);
     loop_free(s.loop);
     return true;
 }
