@@ -427,30 +427,43 @@ static void enqueue(struct request *r)
         loop_timer_start(f->loop, &f->late, SECONDS(1), look_for_late);
 }
 
+static bool too_many_long(const struct seat *t)
+{
+    enum class_id class = t->flow->class;
+
+    return t->kind == SEAT_LONG && class != CLASS_EXEMPT
+           && t->flow->long_running >= classes[class].long_running;
+}
+
+/* As many may have begun while this one waited. */
+static void run_or_reject(struct request *r)
+{
+    if (too_many_long(r->seat)) {
+        r->seat->flow->f->classes[r->seat->flow->class].rejected_long++;
+        reject(r);
+    } else {
+        run_now(r);
+    }
+}
+
 void fairness_admit(struct request *r, void (*run)(struct request *r))
 {
     struct fairness *f = r->s->fairness;
     struct seat *t = ARENA_NEW(&r->x->arena, struct seat);
     struct flow *w = flow_of(f, r);
-    struct class *c = &f->classes[w->class];
 
     r->run = run;
     r->seat = t;
     t->flow = w;
     if (is_long_running(r)) {
         t->kind = SEAT_LONG;
-        if (w->class != CLASS_EXEMPT && w->long_running >= classes[w->class].long_running) {
-            c->rejected_long++;
-            reject(r);
-            return;
-        }
     } else {
         t->width = width_of(r);
         t->kind = t->width > 1 ? SEAT_WIDE : SEAT_NARROW;
     }
     new_turn(f);
     if (w->class == CLASS_EXEMPT || (f->n_queue == 0 && f->used < SLICE_NS && has_seat(t)))
-        run_now(r);
+        run_or_reject(r);
     else
         enqueue(r);
 }
@@ -516,7 +529,7 @@ static void serve(struct loop_defer *d)
 
     while ((r = next_request(f)) != NULL) {
         unqueue(r);
-        run_now(r);
+        run_or_reject(r);
         if (loop_now_ns(f->loop) >= until) {
             loop_defer(f->loop, &f->next, serve);
             return;
