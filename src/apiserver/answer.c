@@ -1,5 +1,6 @@
 /* apiserver/answer - every way a request ends: objects, Status, Table, YAML. */
 #include "api/meta.h"
+#include "apiserver/fairness.h"
 #include "apiserver/internal.h"
 #include "api/status.h"
 #include "apiserver/local_call.h"
@@ -25,6 +26,7 @@ const struct json *status_of_error(struct arena *a, const struct error *err, int
 
 void request_finished(struct request *r, int code)
 {
+    fairness_answered(r);
     metrics_count(r->s->metrics, r, code, loop_now_ns(r->s->loop) - r->started_ns);
 }
 

