@@ -203,7 +203,8 @@ static size_t subs_of(const struct kind_info *k, struct sub *ret)
 static const char *storage_hash(struct arena *a, const struct kind_info *k)
 {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    const char *text = arena_printf(a, "%s/%s/%s", k->group,
+    const char *group = kind_is(k, "events.k8s.io", "events") ? "" : k->group; /* as it is stored */
+    const char *text = arena_printf(a, "%s/%s/%s", group,
                                     k->storage_version ? k->storage_version : k->version, k->kind);
     AUTO(buf_done) struct buf b = {0};
 
@@ -344,16 +345,19 @@ static const struct json *aggregated_kind(struct arena *a, const struct kind_inf
     struct sub sub[8];
     size_t n = subs_of(k, sub);
     const struct json *list = n ? json_array(a, NULL) : NULL;
+    /* Core kinds leave out the group and version that they are listed under; custom ones say them. */
+    bool says = !schema_is_core(k->type);
+    const char *group = says ? k->group : "", *shown = says ? version : "";
 
     for (size_t i = 0; i < n; i++)
         list = json_append(
             a, list,
             json_object(a, "subresource", json_new_z(a, sub[i].name), "responseKind",
-                        response_kind(a, sub[i].group ? sub[i].group : k->group,
-                                      sub[i].version ? sub[i].version : version, sub[i].kind),
+                        response_kind(a, sub[i].group ? sub[i].group : group,
+                                      sub[i].version ? sub[i].version : shown, sub[i].kind),
                         "verbs", texts(a, sub[i].verbs), NULL));
     return json_object(a, "resource", json_new_z(a, k->plural), "responseKind",
-                       response_kind(a, k->group, version, k->kind), "scope",
+                       response_kind(a, group, shown, k->kind), "scope",
                        json_new_z(a, kind_namespaced(k) ? "Namespaced" : "Cluster"),
                        "singularResource", json_new_z(a, k->singular ? k->singular : ""), "verbs",
                        verbs_of(a, k), "shortNames", texts(a, k->short_names), "categories",
