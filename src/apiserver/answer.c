@@ -173,7 +173,8 @@ void answer_status(struct request *r, int code, const char *reason, const char *
 {
     if (code == 406)
         r->pretty = true;
-    if (r->x && (code == 429 || code == 503 || code == 504))
+    /* A budget says nothing of when to come again. */
+    if (r->x && ((code == 429 && !json_get(details, "causes")) || code == 503 || code == 504))
         exchange_set_header(r->x, "Retry-After", STR("1"));
     answer_json(r, code, status_value(&r->arena, code, reason, message, details));
 }

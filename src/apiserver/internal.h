@@ -283,6 +283,9 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
             int code);
 const struct json *object_order(struct arena *a, const struct kind_info *k,
                                 const struct json *object);
+/* The members of a core type's value, and below them, in Kubernetes' order; v itself for other types. */
+const struct json *order_members(struct arena *a, const struct schema_type *t,
+                                 const struct json *v);
 const char *now_text(struct apiserver *s, bool micro, struct arena *a);
 bool kind_has_generation(const struct kind_info *k, bool dynamic);
 /* fields.c: metadata.managedFields of a write by create, update or patch; old NULL on create. */

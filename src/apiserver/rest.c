@@ -422,61 +422,6 @@ bool body_object(struct request *r, const struct json **ret)
     return object_typed(r, v, &dups, false, ret);
 }
 
-/* Order of members as kube-apiserver's structs have it, so that texts read alike. */
-static const char *const meta_keys[] = {
-    "name",
-    "generateName",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-};
-
-static bool is_empty(const struct json *v)
-{
-    return json_is(v, JSON_NULL)
-           || ((json_is(v, JSON_OBJECT) || json_is(v, JSON_ARRAY)) && v->n == 0)
-           || (json_is(v, JSON_STRING) && v->n == 0);
-}
-
-const struct json *object_order(struct arena *a, const struct kind_info *k,
-                                const struct json *object)
-{
-    const struct json *meta = json_get(object, "metadata");
-    struct json_member m[ARRAY_SIZE(meta_keys)],
-        *top = ARENA_ARRAY(a, struct json_member, json_len(object) + 4);
-    size_t n = 0, t = 0;
-    const char *group = k->group, *version = k->storage_version ? k->storage_version : k->version;
-
-    if (kind_is(k, "events.k8s.io", "events"))
-        group = "";
-    for (size_t i = 0; i < ARRAY_SIZE(meta_keys); i++) {
-        const struct json *v = json_get(meta, meta_keys[i]);
-
-        if (v && !is_empty(v))
-            m[n++] = json_member_of(a, str_of(meta_keys[i]), v);
-    }
-    top[t++] = json_member_of(a, STR("kind"), json_new_z(a, k->kind));
-    top[t++] =
-        json_member_of(a, STR("apiVersion"), json_new_z(a, group_version(group, version, a)));
-    top[t++] = json_member_of(a, STR("metadata"), json_object_n(a, m, n));
-    json_each_member(it, object) {
-        struct str key = json_str(&it->key);
-
-        if (!str_is(key, "kind") && !str_is(key, "apiVersion") && !str_is(key, "metadata"))
-            top[t++] = *it;
-    }
-    return json_object_n(a, top, t);
-}
-
 /* Writing. */
 
 static void written(void *user, struct store_object *o, const struct error *err)

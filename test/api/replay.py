@@ -102,7 +102,7 @@ def diff(a, b, path=''):
         out += [(f'{path}.{k}', f'unwanted {short(b[k])}') for k in b if k not in a]
         order = [k for k in a if k in b], [k for k in b if k in a]
         if order[0] != order[1]:
-            out.append((f'{path}', f'order: want {order[0]}, got {order[1]}'))
+            out.append((f'{path}#order', f'want {order[0]}, got {order[1]}'))
         return out
     if isinstance(a, list):
         out = [] if len(a) == len(b) else [(path, f'want {len(a)} items, got {len(b)}: {short(b)}')]
