@@ -38,11 +38,24 @@ static void ready(void *user, const struct error *err)
     w.ready = true;
 }
 
+static void open_api(void)
+{
+    struct error err = {0};
+    struct apiserver_config ac;
+
+    ac = (struct apiserver_config){.loop = w.loop,
+                                   .store = w.store,
+                                   .issuer = "https://kubernetes.default.svc",
+                                   .node_name = "n1",
+                                   .ca_cert_pem = "PEM"};
+    w.api = apiserver_new(&ac, &err);
+    assert_non_null(w.api);
+}
+
 static int setup(void **state)
 {
     struct error err = {0};
     struct store_config sc = {0};
-    struct apiserver_config ac = {0};
 
     (void)state;
     w = (struct world){.dirfd = -1};
@@ -53,13 +66,7 @@ static int setup(void **state)
     sc = (struct store_config){.loop = w.loop, .dirfd = w.dirfd};
     w.store = store_open(&sc, &err);
     assert_non_null(w.store);
-    ac = (struct apiserver_config){.loop = w.loop,
-                                   .store = w.store,
-                                   .issuer = "https://kubernetes.default.svc",
-                                   .node_name = "n1",
-                                   .ca_cert_pem = "PEM"};
-    w.api = apiserver_new(&ac, &err);
-    assert_non_null(w.api);
+    open_api();
     apiserver_bootstrap(w.api, ready, &w);
     w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
     while (!w.ready)
@@ -338,6 +345,18 @@ static void what_is_kept_is_the_stores_own(void **state)
     client_kept_done(&old);
 }
 
+static void a_namespace_gets_what_it_lacks_at_the_start(void **state)
+{
+    (void)state;
+    assert_int_equal(call(CLIENT_DELETE, "", "serviceaccounts", "default", NULL, NULL), 200);
+    client_free(w.c);
+    apiserver_free(w.api);
+    open_api();
+    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
+    settle(MILLIS(100));
+    assert_int_equal(call(CLIENT_GET, "", "serviceaccounts", "default", NULL, NULL), 200);
+}
+
 static void ages_read_as_kubectl_writes_them(void **state)
 {
     static const struct {
@@ -369,6 +388,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancelled_calls_do_not_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_name_with_a_nul_in_it_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_kept_is_the_stores_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_namespace_gets_what_it_lacks_at_the_start, setup, teardown),
         cmocka_unit_test(ages_read_as_kubectl_writes_them),
     };
 

@@ -32,12 +32,12 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
         apiserver_client(s, "system:apiserver", (const char *const[]){"system:masters", NULL});
     s->crds = crds_new(s);
     s->aggregation = aggregation_new(s);
-    s->gc = gc_new(s);
-    s->nsctl = nsctl_new(s);
     s->quotas = quotas_new(s);
     s->hooks = hooks_new(s);
     s->token_secrets = token_secrets_new(s);
     s->apiservices = apiservices_new(s);
+    s->gc = gc_new(s);
+    s->nsctl = nsctl_new(s); /* the last: what namespaces lack is created at once */
     return s;
 }
 
