@@ -299,6 +299,8 @@ struct selection;
 struct selection *selection_new(struct request *r); /* NULL: answered */
 bool selection_is_empty(const struct selection *s);
 bool selection_matches(const struct selection *s, const struct json *object);
+/* By the bytes of the object's text alone: false means that it cannot match, true that it has to be parsed. */
+bool selection_may_match(const struct selection *s, struct str text);
 struct str selection_name(const struct selection *s); /* metadata.name=x, or absent */
 
 /* events.c */

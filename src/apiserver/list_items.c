@@ -262,8 +262,16 @@ void list_scan_forget(struct list_scan *s)
 bool list_match(struct request *r, const struct selection *sel, const struct store_object *o,
                 struct arena *a)
 {
-    const struct json *v = store_object_json(o, a);
-    bool ok = selection_matches(sel, present_as(r->kind->info, r->version, v, a));
+    AUTO(buf_done) struct buf text = {0};
+    const struct json *v;
+    bool ok;
+
+    /* Most objects fail at this, and a parse costs ten times as much. */
+    store_object_text(o, &text);
+    if (!selection_may_match(sel, buf_str(&text)))
+        return false;
+    v = store_object_json(o, a);
+    ok = selection_matches(sel, present_as(r->kind->info, r->version, v, a));
 
     arena_clear(a);
     return ok;

@@ -301,6 +301,39 @@ static void selectors_and_pages_agree_with_the_whole(void **state)
     assert_int_equal(json_i64_at(v, "metadata/remainingItemCount", 0), OBJECTS + 1 - 10);
 }
 
+/* Bytes are looked at before trees: nothing that matches may be lost by it. */
+static void selectors_of_every_kind_find_theirs(void **state)
+{
+    static const struct {
+        const char *query;
+        size_t n;
+    } t[] = {
+        {"labelSelector=app", OBJECTS / 2},
+        {"labelSelector=!app", OBJECTS / 2 + 1}, /* kube-root-ca.crt is one, too */
+        {"labelSelector=app%20in%20(x,z)", OBJECTS / 2},
+        {"labelSelector=app%20in%20(y,z)", 0},
+        {"labelSelector=app%20notin%20(x)", OBJECTS / 2 + 1},
+        {"labelSelector=app!=x", OBJECTS / 2 + 1},
+        {"labelSelector=app=x,app", OBJECTS / 2},
+        {"labelSelector=text=old", 0}, /* is in the text, and no label */
+        {"fieldSelector=metadata.name=c-0003", 1},
+        {"fieldSelector=metadata.name!=c-0003", OBJECTS},
+        {"fieldSelector=metadata.namespace=default", OBJECTS + 1},
+        {"fieldSelector=metadata.namespace=", 0},
+    };
+
+    (void)state;
+    put_all(CLIENT_CREATE, OBJECTS, 600, "old");
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        AUTO_FREE char *path = xasprintf(PATH "?%s", t[i].query);
+        bool streamed;
+        const struct json *v = get(path, "application/json", &streamed);
+
+        if (json_len(json_get(v, "items")) != t[i].n)
+            fail_msg("%s: %zu", t[i].query, json_len(json_get(v, "items")));
+    }
+}
+
 static void a_list_shows_one_state_whatever_changes(void **state)
 {
     const struct json *v;
@@ -392,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lists_of_every_form, setup, teardown),
         cmocka_unit_test_setup_teardown(selectors_and_pages_agree_with_the_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(selectors_of_every_kind_find_theirs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_list_shows_one_state_whatever_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(what_slow_lists_hold_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_watch_begins_with_many_objects, setup, teardown),

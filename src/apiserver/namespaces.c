@@ -5,12 +5,14 @@
 
 #define LOOK_AGAIN MILLIS(100)
 #define LOOK_SLOWLY SECONDS(1)
+#define CLEAR_AT_ONCE 500 /* of a kind, in one look */
 
 struct nsctl {
     struct apiserver *s;
     struct store_watch *watch;
     struct map dying; /* name → owned count of looks */
     struct loop_timer timer;
+    size_t looks;
 };
 
 static void ignore(void *user, const struct client_response *r)
@@ -73,7 +75,7 @@ static void furnish(struct nsctl *n, struct str ns)
 /* What is still there, as the namespace's conditions tell it. */
 struct remains {
     struct buf kinds; /* "configmaps. has 1 resource instances" */
-    struct map finalizers; /* name → its count */
+    struct map finalizers; /* name → its count, of what was looked at */
     size_t n;
 };
 
@@ -83,16 +85,20 @@ static void remains_done(struct remains *r)
     map_done(&r->finalizers);
 }
 
-static void remember_finalizers(struct remains *left, const struct json *o)
+static void remember_finalizers(struct remains *left, const struct store_object *object)
 {
-    json_each_item(f, json_at(o, "metadata/finalizers")) {
+    AUTO(arena_done) struct arena a = {0};
+
+    if (!store_object_mentions(object, STR("\"finalizers\":")))
+        return;
+    json_each_item(f, json_at(store_object_json(object, &a), "metadata/finalizers")) {
         uintptr_t had = (uintptr_t)map_get(&left->finalizers, json_str(f));
 
         map_set(&left->finalizers, json_str(f), (void *)(had + 1));
     }
 }
 
-/* Asks everything of one kind to go, and notes what is there. */
+/* Asks objects of one kind to go, some at each look, and notes what is there. */
 static void clear_kind(struct nsctl *n, const struct kind_info *k, struct str ns,
                        struct remains *remains)
 {
@@ -105,20 +111,24 @@ static void clear_kind(struct nsctl *n, const struct kind_info *k, struct str ns
         if (list.n)
             buf_addf(&remains->kinds, "%s%s.%s has %zu resource instances",
                      remains->kinds.n ? ", " : "", k->plural, k->group, list.n);
-        for (size_t i = 0; i < list.n; i++) {
-            const struct json *o = store_object_json(list.p[i], &a);
+        for (size_t i = 0; i < list.n && i < CLEAR_AT_ONCE; i++) {
+            /* From another place each time: those in front may wait for somebody's finalizer. */
+            const struct store_object *o = list.p[(i + n->looks * CLEAR_AT_ONCE) % list.n];
+            struct str before, name;
             struct client_request q = {
                 .verb = CLIENT_DELETE,
                 .group = k->group,
                 .version = k->versions ? k->versions[0] : k->version,
                 .plural = k->plural,
                 .ns = ns,
-                .name = meta_name(o),
             };
 
             remember_finalizers(remains, o);
-            if (!meta_deleting(o))
-                client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
+            if (!str_rcut(store_object_key(o), '/', &before, &name)
+                || store_object_mentions(o, STR("\"deletionTimestamp\":")))
+                continue;
+            q.name = name;
+            client_call(n->s->self, &q, ignore, (void *)(uintptr_t) "namespace");
         }
     }
     arena_done(&a);
@@ -223,6 +233,7 @@ static void due(struct loop_timer *t)
     void *count;
     size_t at = 0;
 
+    n->looks++;
     while (map_next(&n->dying, &at, &name, &count)) {
         unsigned *looks = count;
 

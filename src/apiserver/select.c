@@ -75,6 +75,66 @@ bool selection_matches(const struct selection *s, const struct json *object)
            && field_selector_match(&s->fields, object);
 }
 
+/* Text that stands in an object's JSON as it is: no quotes, backslashes, control characters, nothing beyond ASCII. */
+static bool is_plain(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] > 0x7e
+            || strchr("\"\\<>&", s.p[i]))
+            return false;
+    return s.n > 0;
+}
+
+static bool has(struct str text, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static bool has(struct str text, const char *fmt, ...)
+{
+    char bytes[600];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(bytes, sizeof bytes, fmt, ap);
+    va_end(ap);
+    return n < 0 || (size_t)n >= sizeof bytes || memmem(text.p, text.n, bytes, (size_t)n) != NULL;
+}
+
+static bool may_have_label(const struct label_requirement *r, struct str text)
+{
+    if (!is_plain(r->key))
+        return true;
+    switch (r->op) {
+    case LABEL_IN:
+        for (size_t i = 0; i < r->n; i++)
+            if (!is_plain(r->values[i])
+                || has(text, "\"" STR_FMT "\":\"" STR_FMT "\"", STR_ARG(r->key),
+                       STR_ARG(r->values[i])))
+                return true;
+        return false;
+    case LABEL_EXISTS:
+    case LABEL_GREATER:
+    case LABEL_LESS:
+        return has(text, "\"" STR_FMT "\":", STR_ARG(r->key));
+    case LABEL_NOT_IN:
+    case LABEL_ABSENT:
+        return true;
+    }
+    return true;
+}
+
+bool selection_may_match(const struct selection *s, struct str text)
+{
+    for (size_t i = 0; i < s->labels.n; i++)
+        if (!may_have_label(&s->labels.p[i], text))
+            return false;
+    for (size_t i = 0; i < s->fields.n; i++) {
+        const struct field_term *t = &s->fields.p[i];
+
+        if (!t->negative && is_plain(t->value) && !has(text, STR_FMT, STR_ARG(t->value)))
+            return false;
+    }
+    return !s->labels.nothing;
+}
+
 struct str selection_name(const struct selection *s)
 {
     return field_selector_value(&s->fields, "metadata.name");
