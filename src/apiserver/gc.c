@@ -451,12 +451,22 @@ static void wake_owners(struct gc *g, struct str key, const struct json *o)
     }
 }
 
+/* By its bytes: has it owners, or is it being deleted? */
+static bool is_of_concern(const struct store_object *o)
+{
+    static const char owners[] = "\"ownerReferences\":", deletion[] = "\"deletionTimestamp\":";
+    AUTO(buf_done) struct buf text = {0};
+
+    store_object_text(o, &text);
+    return memmem(text.p, text.n, owners, strlen(owners))
+           || memmem(text.p, text.n, deletion, strlen(deletion));
+}
+
 /* Without owners, now and before, and not being deleted: most objects, most of the time. Nothing is parsed for it. */
 static bool of_no_concern(struct gc *g, const struct store_event *e)
 {
     return e->type != STORE_DELETED && !map_get(&g->objects, store_object_key(e->object))
-           && !store_object_mentions(e->object, STR("\"ownerReferences\":"))
-           && !store_object_mentions(e->object, STR("\"deletionTimestamp\":"));
+           && !is_of_concern(e->object);
 }
 
 static bool gc_changed(void *user, const struct store_event *e)
@@ -502,8 +512,7 @@ static void first_look(struct loop_defer *defer)
         looked += 2000;
         if (now == o && !str_starts(store_object_key(o), STR("/registry/core/events/"))) {
             looked += store_object_size(o);
-            if (store_object_mentions(o, STR("\"ownerReferences\":"))
-                || store_object_mentions(o, STR("\"deletionTimestamp\":")))
+            if (is_of_concern(o))
                 see(g, o, store_object_json(o, &a));
         }
         store_object_unref(now);

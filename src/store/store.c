@@ -389,7 +389,7 @@ static void answer(struct batch *b)
         if (e->done && failed)
             e->done(e->user, NULL, &b->err);
         else if (e->done)
-            e->done(e->user, e->compact ? e->compact : e->object, NULL);
+            e->done(e->user, e->object, NULL); /* not the compact one: who answers need not unpack it */
         entry_free(e);
     }
     error_clear(&b->err);
