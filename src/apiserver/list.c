@@ -282,7 +282,7 @@ static void answer_list(struct request *r, struct store_list *list, bool filtere
     struct str prefix = kind_prefix(r->kind->info, r->ns, &r->arena);
     const struct json *meta = list_meta(r, list, prefix, filtered);
 
-    if (r->x && !r->accept.yaml && !r->accept.protobuf && !r->pretty)
+    if (r->x && !r->accept.yaml && !r->accept.protobuf)
         answer_list_items(r, meta, list);
     else
         answer_tree(r, meta, list);

@@ -29,7 +29,7 @@ struct list_items {
     struct str head, include;
     struct str stored, shown; /* the beginning of an item as it is stored and as it is shown */
     struct accept accept;
-    bool trees, bare, begun;
+    bool trees, bare, begun, pretty;
     struct store_list list;
     size_t at;
     struct buf first; /* what was written when the answer began */
@@ -71,6 +71,20 @@ static void write_text(const struct list_items *l, const struct store_object *o,
     out->p[out->n] = '\0';
 }
 
+/* An item two levels deep. */
+static void write_pretty(struct buf *out, const struct json *v)
+{
+    AUTO(buf_done) struct buf b = {0};
+    struct str rest, line;
+
+    json_write_pretty(&b, v, 2);
+    rest = buf_str(&b);
+    while (str_next(&rest, '\n', &line)) {
+        buf_adds(out, "\n    ");
+        buf_addstr(out, line);
+    }
+}
+
 /* Items until `out` has `limit` bytes, or enough work was done; false: it is whole. */
 static bool write_items(struct list_items *l, struct buf *out, size_t limit)
 {
@@ -87,7 +101,10 @@ static bool write_items(struct list_items *l, struct buf *out, size_t limit)
             buf_addc(out, ',');
         l->begun = true;
         if (l->trees) {
-            json_write(out, shown_tree(l, o));
+            if (l->pretty)
+                write_pretty(out, shown_tree(l, o));
+            else
+                json_write(out, shown_tree(l, o));
             arena_clear(&l->item);
         } else {
             write_text(l, o, out);
@@ -96,7 +113,7 @@ static bool write_items(struct list_items *l, struct buf *out, size_t limit)
         l->list.p[l->at++] = NULL;
     }
     l->begun = true;
-    buf_adds(out, "]}\n");
+    buf_adds(out, !l->pretty ? "]}\n" : l->list.n ? "\n  ]\n}" : "]\n}");
     return false;
 }
 
@@ -167,6 +184,21 @@ void lists_close(struct apiserver *s)
     }
 }
 
+/* The same, as an empty list is written out, up to its bracket. */
+static struct str pretty_head(struct request *r, struct buf *head)
+{
+    AUTO(buf_done) struct buf b = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v = NULL;
+
+    buf_adds(head, "]}");
+    if (!json_parse(buf_str(head), &r->arena, &v, &err))
+        v = json_object(&r->arena, NULL); /* cannot be: it is ours */
+    json_write_pretty(&b, v, 2);
+    return arena_str(&r->arena,
+                     str_take(buf_str(&b), b.n > 3 ? b.n - 3 : 0)); /* "]", a line's end, "}" */
+}
+
 /* The beginning of the answer, up to its items. */
 static struct str list_head(struct request *r, const struct json *meta)
 {
@@ -186,6 +218,8 @@ static struct str list_head(struct request *r, const struct json *meta)
         json_write(&b, table_columns(k, &r->arena));
     }
     buf_adds(&b, table ? ",\"rows\":[" : ",\"items\":[");
+    if (r->pretty)
+        return pretty_head(r, &b);
     return arena_str(&r->arena, buf_str(&b));
 }
 
@@ -205,8 +239,9 @@ static struct list_items *list_items_new(struct request *r, const struct json *m
     l->include = query_get(r, "includeObject");
     l->head = list_head(r, meta);
     l->bare = !custom;
-    l->trees = r->accept.form != FORM_OBJECT || kind_is(k, "events.k8s.io", "events") || k->since
-               || k->siblings;
+    l->pretty = r->pretty;
+    l->trees = r->pretty || r->accept.form != FORM_OBJECT || kind_is(k, "events.k8s.io", "events")
+               || k->since || k->siblings;
     l->stored = str_of(arena_printf(
         a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
         group_version(k->group, k->storage_version ? k->storage_version : k->version, a)));

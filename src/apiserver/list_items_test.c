@@ -238,6 +238,11 @@ static void lists_of_every_form(void **state)
         {PATH "?includeObject=Object", TABLE, "Table", "rows", "object/metadata/name", OBJECTS,
          true},
         {PATH, PARTIAL, "PartialObjectMetadataList", "items", "metadata/name", OBJECTS, true},
+        {PATH "?pretty=true", "application/json", "ConfigMapList", "items", "metadata/name",
+         OBJECTS, true},
+        {PATH "?pretty=1&limit=2", "application/json", "ConfigMapList", "items", "metadata/name", 2,
+         false},
+        {PATH "?pretty=1", TABLE, "Table", "rows", "object/metadata/name", OBJECTS, true},
         {"/api/v1/configmaps?fieldSelector=metadata.namespace=kube-none", "application/json",
          "ConfigMapList", "items", "metadata/name", 0, false},
     };
@@ -262,6 +267,24 @@ static void lists_of_every_form(void **state)
                 str_is(json_str_at(it, t[i].name), at > OBJECTS ? "kube-root-ca.crt" : want));
             assert_null(json_get(it, t[i].accept[16] ? "data" : "kind"));
         }
+    }
+}
+
+/* For eyes: exactly what the whole tree would be, written out. */
+static void pretty_lists_look_like_the_whole(void **state)
+{
+    static const char *const paths[] = {PATH "?pretty=true&limit=3", PATH "?pretty=true",
+                                        PATH "?pretty=true&labelSelector=none"};
+
+    (void)state;
+    put_all(CLIENT_CREATE, 5, 100, "old");
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        AUTO(buf_done) struct buf want = {0};
+        bool streamed;
+        const struct json *v = get(paths[i], "application/json", &streamed);
+
+        json_write_pretty(&want, v, 2);
+        assert_string_equal(strstr(w.got.p, "\r\n\r\n") + 4, want.p);
     }
 }
 
@@ -424,6 +447,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lists_of_every_form, setup, teardown),
+        cmocka_unit_test_setup_teardown(pretty_lists_look_like_the_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(selectors_and_pages_agree_with_the_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(selectors_of_every_kind_find_theirs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_list_shows_one_state_whatever_changes, setup, teardown),
