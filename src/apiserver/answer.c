@@ -143,6 +143,7 @@ void answer_json(struct request *r, int code, const struct json *value)
 {
     AUTO(buf_done) struct buf b = {0};
 
+    audit_response(r, code, value);
     if (!r->x) {
         request_finished(r, code);
         if (r->local)
@@ -370,6 +371,7 @@ void answer_object(struct request *r, int code, struct store_object *o)
     AUTO(buf_done) struct buf b = {0};
 
     if (!r->x || r->accept.form != FORM_OBJECT || r->accept.yaml || r->accept.protobuf || r->pretty
+        || audit_wants_response(r)
         || strcmp(r->version,
                   r->kind->info->storage_version ? r->kind->info->storage_version : r->version)
                != 0
@@ -378,6 +380,7 @@ void answer_object(struct request *r, int code, struct store_object *o)
         answer_value(r, code, store_object_json(o, &r->arena));
         return;
     }
+    audit_response(r, code, NULL);
     buf_init(&b, LIMIT_BUF_DEFAULT);
     store_object_text(o, &b);
     buf_addc(&b, '\n');

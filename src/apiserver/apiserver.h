@@ -81,6 +81,7 @@ struct apiserver_config {
     /* Log access of a pod: streams GET pods/<name>/log. NULL: answered 501 with the reason. */
     void (*pod_log)(void *data, struct exchange *x, const struct json *pod);
     void *pod_log_data;
+    struct audit *audit;                /* borrowed, may be NULL (audit.h) */
     bool anonymous_health;              /* /livez, /readyz, /version without credentials */
 };
 struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *err);

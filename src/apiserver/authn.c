@@ -53,19 +53,27 @@ static void anonymous(struct request *r)
 
 static void local_node(struct request *r)
 {
-    static const char *const node[] = {"system:nodes", "system:masters", NULL};
+    static const char *const node[] = {"system:nodes", NULL};
 
     r->who.user = arena_printf(&r->arena, "system:node:%s",
                                r->s->config.node_name ? r->s->config.node_name : "");
     groups_with(&r->arena, node, "system:authenticated", &r->who.groups);
 }
 
+/* A certificate counts as long as it is valid, not as long as the connection lasts. */
+static bool past_its_time(const struct request *r, const struct http_peer *peer)
+{
+    return peer->cert_until_unix_s
+           && peer->cert_until_unix_s < loop_unix_ns(r->s->loop) / SECONDS(1);
+}
+
 bool authenticate(struct request *r)
 {
     const struct http_peer *peer = r->x->peer;
+    bool cert = peer && peer->cert_cn && !past_its_time(r, peer);
     struct str token = bearer(exchange_header(r->x, "authorization"));
 
-    if (peer && peer->cert_cn) {
+    if (cert) {
         r->who.user = arena_strdup(&r->arena, str_of(peer->cert_cn));
         groups_with(&r->arena, (const char *const *)peer->cert_orgs, "system:authenticated",
                     &r->who.groups);
@@ -78,5 +86,6 @@ bool authenticate(struct request *r)
         return true;
     }
     anonymous(r);
-    return r->s->config.anonymous_health && open_path(r->path) && !(peer && peer->cert_bad);
+    return r->s->config.anonymous_health && open_path(r->path)
+           && !(peer && (peer->cert_bad || peer->cert_cn));
 }

@@ -114,6 +114,8 @@ struct request {
 struct watcher;
 struct rbac;
 struct aggregation;
+struct secrets;
+struct nodes;
 struct gc;
 struct nsctl;
 struct crds;
@@ -132,6 +134,8 @@ struct apiserver {
     struct map health; /* check → owned reason */
     struct rbac *rbac;
     struct aggregation *aggregation;
+    struct secrets *secrets;
+    struct nodes *nodes; /* from the first question on */
     struct gc *gc;
     struct nsctl *nsctl;
     struct crds *crds;
@@ -363,6 +367,11 @@ bool open_path(struct str path); /* anonymous requests may see it */
 const struct json *rbac_default(struct request *r, const struct json *o);
 bool rbac_validate(struct request *r, const struct json *old, const struct json *o,
                    struct schema_causes *causes); /* false: answered */
+/* secrets.c, nodes.c */
+struct secrets *secrets_new(struct apiserver *s);
+void secrets_free(struct secrets *k);
+void nodes_free(struct nodes *g);
+
 struct aggregation *aggregation_new(struct apiserver *s);
 void aggregation_free(struct aggregation *g);
 
@@ -373,8 +382,15 @@ bool builtin_validate(struct request *r, enum admission_op op, const struct json
                       const struct json *object,
                       struct schema_causes *causes); /* false: answered */
 
-/* audit.c */
+/* audit.c: each does nothing for a request that is not noted. */
+void audit_begin(struct request *r, const struct access *want);
+void audit_refused(struct request *r, const struct access *want); /* 401 */
+void audit_impersonated(struct request *r);
 void audit_annotate(struct request *r, const char *key, const char *value);
+bool audit_wants_response(const struct request *r);
+void audit_response(struct request *r, int code, const struct json *value); /* before it is sent */
+void audit_metrics(struct audit *a, struct buf *b);
+const struct json *user_info(struct arena *a, const struct identity *who); /* reviews.c */
 
 /* gc.c, namespaces.c, crds.c, bootstrap.c */
 struct gc *gc_new(struct apiserver *s);

@@ -277,12 +277,20 @@ static void answer_tree(struct request *r, const struct json *meta, const struct
                             "items", json_array_n(a, items, l->n), NULL));
 }
 
+enum { AUDITED_ITEMS = 500 };
+
 static void answer_list(struct request *r, struct store_list *list, bool filtered)
 {
     struct str prefix = kind_prefix(r->kind->info, r->ns, &r->arena);
     const struct json *meta = list_meta(r, list, prefix, filtered);
 
-    if (r->x && !r->accept.yaml && !r->accept.protobuf)
+    bool noted = audit_wants_response(r);
+
+    if (noted && list->n > AUDITED_ITEMS) { /* a log takes no copy of everything */
+        audit_annotate(r, "vireo.io/response-omitted", "a list of more than 500 objects");
+        noted = false;
+    }
+    if (r->x && !r->accept.yaml && !r->accept.protobuf && !noted)
         answer_list_items(r, meta, list);
     else
         answer_tree(r, meta, list);

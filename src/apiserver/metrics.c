@@ -295,6 +295,7 @@ void metrics_write(struct apiserver *s, struct buf *b)
                 "git_tree_state=\"clean\",git_version=\"v1.36.0+vireo-" VIREO_VERSION
                 "\",go_version=\"none\",major=\"1\",minor=\"36\",platform=\"linux\"} 1\n");
     write_process(s, b);
+    audit_metrics(s->config.audit, b);
     one(b, "vireo_store_writes_total", "counter", "Writes.", (double)stats.writes);
     one(b, "vireo_store_commits_total", "counter", "Transactions, each with its fsync.",
         (double)stats.commits);

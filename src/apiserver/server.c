@@ -32,6 +32,7 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
         apiserver_client(s, "system:apiserver", (const char *const[]){"system:masters", NULL});
     s->crds = crds_new(s);
     s->aggregation = aggregation_new(s);
+    s->secrets = secrets_new(s);
     s->quotas = quotas_new(s);
     s->hooks = hooks_new(s);
     s->token_secrets = token_secrets_new(s);
@@ -61,6 +62,9 @@ void apiserver_free(struct apiserver *s)
     nsctl_free(s->nsctl);
     gc_free(s->gc);
     aggregation_free(s->aggregation);
+    secrets_free(s->secrets);
+    nodes_free(s->nodes);
+    s->nodes = NULL;
     crds_free(s->crds);
     client_free(s->self);
     watchers_close(s);
@@ -235,10 +239,13 @@ static bool authorized(struct request *r, const struct access *want)
 {
     const char *reason;
 
-    if (authorize(r->s, &r->who, want, &r->arena, &reason))
-        return true;
-    answer_forbidden(r, &r->who, want, reason);
-    return false;
+    bool ok = authorize(r->s, &r->who, want, &r->arena, &reason);
+
+    audit_annotate(r, "authorization.k8s.io/decision", ok ? "allow" : "forbid");
+    audit_annotate(r, "authorization.k8s.io/reason", reason);
+    if (!ok)
+        answer_forbidden(r, &r->who, want, reason);
+    return ok;
 }
 
 /* Roles name a virtual group's deeper subresources whole ("evacuate/cancel"); either spelling will do. */
@@ -250,7 +257,7 @@ static bool authorized_virtual(struct request *r, struct str extra)
     if (extra.n && r->subresource.p) {
         deep.subresource = str_n(r->subresource.p, r->subresource.n + extra.n + 1);
         if (authorize(r->s, &r->who, &deep, NULL, &reason))
-            return true;
+            return authorized(r, &deep); /* which says so to the audit log */
     }
     return authorized(r, &want);
 }
@@ -414,6 +421,29 @@ static void route(struct request *r)
     not_found_page(r);
 }
 
+/* What the audit log notes before anything is known of the request but its line: nothing here answers. */
+static struct access asked_for(struct request *r)
+{
+    struct str path = r->path, group = STR(""), version, rest, extra;
+
+    if (str_starts(path, STR("/api/"))) {
+        rest = str_skip(path, 5);
+    } else if (str_starts(path, STR("/apis/"))) {
+        rest = str_skip(path, 6);
+        if (!str_cut(rest, '/', &group, &rest))
+            rest = STR_NONE;
+    } else {
+        rest = STR_NONE;
+    }
+    if (rest.p && str_cut(rest, '/', &version, &rest) && rest.n && cut_resource(r, rest, &extra)
+        && method_verb(r, r->x->method)) {
+        r->group = arena_strdup(&r->arena, group);
+        r->version = arena_strdup(&r->arena, version);
+        return request_access(r);
+    }
+    return (struct access){.verb = method_name(r), .path = path};
+}
+
 static void exchange_closed(struct exchange *x)
 {
     struct request *r = x->user;
@@ -437,6 +467,7 @@ void apiserver_handle(struct exchange *x, void *data)
     struct apiserver *s = data;
     struct request *r = request_new(s);
     struct str accept = exchange_header(x, "accept"), agent = exchange_header(x, "user-agent");
+    struct access want = {0};
 
     r->x = x;
     x->user = r;
@@ -464,12 +495,17 @@ void apiserver_handle(struct exchange *x, void *data)
         answer_status(r, 503, "ServiceUnavailable", "the server is shutting down", NULL);
         return;
     }
+    if (s->config.audit)
+        want = asked_for(r);
     if (!authenticate(r)) {
+        audit_refused(r, &want);
         answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
         return;
     }
+    audit_begin(r, &want);
     if (!impersonate(r))
         return;
+    audit_impersonated(r);
     if (x->wants_upgrade && str_starts(exchange_header(x, "upgrade"), STR("SPDY"))) {
         answer_status(
             r, 501, "NotImplemented",

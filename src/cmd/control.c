@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "apiserver/apiserver.h"
+#include "apiserver/audit.h"
 #include "apiserver/local.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -36,6 +37,7 @@ struct control {
     const struct json *config;
     struct store *store;
     struct apiserver *api;
+    struct audit *audit;
     struct http_server *http;
     struct http_tls *tls;
     struct http_client *agent;
@@ -241,6 +243,24 @@ static bool open_server(struct control *c, struct error *err)
            && http_server_listen(c->http, INSTANCE_FD_LISTEN_TLS, c->tls, err);
 }
 
+/* The policy is good: the supervisor has read it. Its directory is an inherited descriptor; standard output goes where the
+ * supervisor's goes. */
+static bool open_audit(struct control *c, struct error *err)
+{
+    const struct json *o = json_get(c->config, "audit");
+    char *path = o ? arena_strdup(&c->arena, json_str_at(o, "path")) : NULL;
+    const char *name = path ? strrchr(path, '/') : NULL;
+    struct audit_config config = {
+        .policy = json_str_at(o, "policy"),
+        .log = {.dirfd = name ? INSTANCE_FD_AUDIT : -1, .name = name ? name + 1 : NULL, .fd = STDOUT_FILENO,
+                .max_bytes = (uint64_t)json_i64_at(o, "maxMiB", 100) << 20,
+                .max_backups = (unsigned)json_i64_at(o, "maxBackups", 0), .max_age_days = (unsigned)json_i64_at(o, "maxDays", 0)}};
+
+    if (!o)
+        return true;
+    return audit_new(&config, &c->audit, err) || error_wrap(err, "audit log %s", path);
+}
+
 static bool open_api(struct control *c, struct error *err)
 {
     struct arena *a = &c->arena;
@@ -251,7 +271,7 @@ static bool open_api(struct control *c, struct error *err)
         .ca_cert_pem = arena_strdup(a, json_str_at(c->config, "caCert")),
         .issuer = "https://kubernetes.default.svc",
         .node_name = arena_strdup(a, json_str_at(c->config, "nodeName")),
-        .pod_log = pod_log, .pod_log_data = c, .anonymous_health = true,
+        .pod_log = pod_log, .pod_log_data = c, .audit = c->audit, .anonymous_health = true,
     };
     struct virtual_group group;
     char *dir = arena_strdup(a, json_str_at(c->config, "dir"));
@@ -306,6 +326,7 @@ static void control_done(struct control *c)
     client_free(c->client);
     apiserver_free(c->api);
     store_close(c->store); /* flushes */
+    audit_free(c->audit); /* its exchanges are gone */
     http_tls_free(c->tls);
     kv_config_free(c->rules.config);
     free(c->kubevirt_key);
@@ -326,7 +347,7 @@ int control_main(void)
     log_setup("control", json_bool_at(c.config, "debug", false) ? LOG_DEBUG : LOG_INFO, json_bool_at(c.config, "jsonLog", false));
     http_server_claim_descriptors();
     c.loop = loop_new(NULL);
-    if (!loop_signal_start(c.loop, &c.term, SIGTERM, on_term, &err) || !open_store(&c, &err) || !open_api(&c, &err)
+    if (!loop_signal_start(c.loop, &c.term, SIGTERM, on_term, &err) || !open_store(&c, &err) || !open_audit(&c, &err) || !open_api(&c, &err)
         || !open_server(&c, &err)) {
         log_error(NULL, "%s", error_text(&err));
         return 1;

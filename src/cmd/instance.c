@@ -23,7 +23,8 @@
 
 void instance_options_done(struct instance_options *o)
 {
-    char **owned[] = {&o->dir, &o->listen, &o->pod_cidr, &o->node_name, &o->oci_dir, &o->cni_dir, &o->launcher};
+    char **owned[] = {&o->dir, &o->listen, &o->pod_cidr, &o->node_name, &o->oci_dir, &o->cni_dir, &o->launcher,
+                      &o->audit_policy_file, &o->audit_log_path};
 
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++) {
         free(*owned[i]);
@@ -46,6 +47,7 @@ void instance_done(struct instance *i)
     fd_close(&i->dirfd);
     fd_close(&i->lock_fd);
     free_keys(i);
+    free(i->audit_policy);
 }
 
 void instance_name_of(const char *absolute_dir, char ret[9])
@@ -66,6 +68,16 @@ static void set_option(char **slot, const char *value)
 {
     free(*slot);
     *slot = xstrdup(value);
+}
+
+static bool set_number(unsigned *slot, const char *option, const char *text, unsigned max, struct error *err)
+{
+    uint64_t n;
+
+    if (!parse_u64(str_of(text), max, &n, err))
+        return error_wrap(err, "%s %s", option, text);
+    *slot = (unsigned)n;
+    return true;
 }
 
 static char *default_node_name(void)
@@ -95,6 +107,9 @@ bool instance_parse_flags(int argc, char **argv, struct instance_options *o, boo
         {"oci-dir", required_argument, NULL, 'o'},  {"cni-dir", required_argument, NULL, 'c'},
         {"launcher", required_argument, NULL, 'L'}, {"log-json", no_argument, NULL, 'j'},
         {"debug", no_argument, NULL, 'v'},          {"all", no_argument, NULL, 'a'},
+        {"audit-policy-file", required_argument, NULL, 'P'}, {"audit-log-path", required_argument, NULL, 'A'},
+        {"audit-log-maxsize", required_argument, NULL, 'S'}, {"audit-log-maxbackup", required_argument, NULL, 'B'},
+        {"audit-log-maxage", required_argument, NULL, 'D'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -110,6 +125,20 @@ bool instance_parse_flags(int argc, char **argv, struct instance_options *o, boo
         case 'o': set_option(&o->oci_dir, optarg); break;
         case 'c': set_option(&o->cni_dir, optarg); break;
         case 'L': set_option(&o->launcher, optarg); break;
+        case 'P': set_option(&o->audit_policy_file, optarg); break;
+        case 'A': set_option(&o->audit_log_path, optarg); break;
+        case 'S':
+            if (!set_number(&o->audit_max_mib, "--audit-log-maxsize", optarg, 1 << 20, err))
+                return false;
+            break;
+        case 'B':
+            if (!set_number(&o->audit_max_backups, "--audit-log-maxbackup", optarg, 100000, err))
+                return false;
+            break;
+        case 'D':
+            if (!set_number(&o->audit_max_days, "--audit-log-maxage", optarg, 100000, err))
+                return false;
+            break;
         case 'j': o->json_log = true; break;
         case 'v': o->debug = true; break;
         case 'a':
@@ -316,6 +345,11 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     i.o.node_name = xstrdup(o->node_name);
     i.o.oci_dir = o->oci_dir ? xstrdup(o->oci_dir) : xasprintf("%s/oci", resolved);
     i.o.cni_dir = xstrdup(o->cni_dir);
+    i.o.audit_policy_file = o->audit_policy_file ? xstrdup(o->audit_policy_file) : NULL;
+    i.o.audit_log_path = o->audit_log_path ? xstrdup(o->audit_log_path) : NULL;
+    i.o.audit_max_mib = o->audit_max_mib;
+    i.o.audit_max_backups = o->audit_max_backups;
+    i.o.audit_max_days = o->audit_max_days;
     i.o.launcher = o->launcher ? xstrdup(o->launcher) : NULL;
     i.o.json_log = o->json_log;
     i.o.debug = o->debug;
@@ -352,6 +386,12 @@ bool instance_config_fd(const struct instance *i, bool with_keys, int *ret_fd, s
         "jsonLog", json_new_bool(i->o.json_log), "debug", json_new_bool(i->o.debug), "caCert", json_new_z(&a, i->ca_cert),
         "serverCert", with_keys ? json_new_z(&a, i->server_cert) : NULL, "serverKey",
         with_keys ? json_new_z(&a, i->server_key) : NULL, "serviceAccountKey", with_keys ? json_new_z(&a, i->sa_key) : NULL,
+        "audit",
+        with_keys && i->audit_policy
+            ? json_object(&a, "policy", json_new_z(&a, i->audit_policy), "path", json_new_z(&a, i->o.audit_log_path), "maxMiB",
+                          json_new_i64(&a, i->o.audit_max_mib ? i->o.audit_max_mib : 100), "maxBackups",
+                          json_new_i64(&a, i->o.audit_max_backups), "maxDays", json_new_i64(&a, i->o.audit_max_days), NULL)
+            : NULL,
         NULL);
 
     json_write(&text, config);

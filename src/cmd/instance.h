@@ -15,7 +15,7 @@
 #define INSTANCE_UID_SLOTS  4096u /* below 2^31 */
 
 /* Descriptors that the supervisor hands to its two processes. */
-enum { INSTANCE_FD_CONFIG = 3, INSTANCE_FD_DIR = 4, INSTANCE_FD_LISTEN = 5, INSTANCE_FD_LISTEN_TLS = 6 };
+enum { INSTANCE_FD_CONFIG = 3, INSTANCE_FD_DIR = 4, INSTANCE_FD_LISTEN = 5, INSTANCE_FD_LISTEN_TLS = 6, INSTANCE_FD_AUDIT = 7 };
 
 struct instance_options {
     char *dir;       /* as given, then absolute */
@@ -25,6 +25,8 @@ struct instance_options {
     char *oci_dir;   /* local image layouts; NULL: DIR/oci */
     char *cni_dir;
     char *launcher;  /* NULL: beside this program */
+    char *audit_policy_file, *audit_log_path; /* NULL: no audit log; "-": standard output */
+    unsigned audit_max_mib, audit_max_backups, audit_max_days; /* 0: 100 MiB, all, of any age */
     bool json_log, debug;
 };
 void instance_options_done(struct instance_options *o);
@@ -35,6 +37,7 @@ struct instance {
     int lock_fd;               /* held while the supervisor lives */
     char name[9];              /* stable, from the path: names host objects */
     char *server_cert, *server_key, *ca_cert, *sa_key; /* PEM */
+    char *audit_policy;        /* text, or NULL */
 };
 /* Makes and locks the directory tree, loads or makes keys and certificates (renewed when close to their end), and writes
  * admin.kubeconfig. ERROR_CONFLICT when another `vireo serve` holds the directory. */
@@ -57,6 +60,9 @@ uid_t instance_uid_base(const char *name);
 /* The settings as JSON text in a sealed memory file, and back. */
 MUST_CHECK bool instance_config_fd(const struct instance *i, bool with_keys, int *ret_fd, struct error *err);
 MUST_CHECK bool instance_config_read(struct arena *a, const struct json **ret, struct error *err); /* from INSTANCE_FD_CONFIG */
+
+/* Checks the audit options, reads the policy into i->audit_policy and opens the log's directory (-1: there is none). audit_setup.c */
+MUST_CHECK bool audit_prepare(struct instance *i, int *ret_dirfd, struct error *err);
 
 /* Verbs. argv[0] is the verb. */
 int serve_main(int argc, char **argv);

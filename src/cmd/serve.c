@@ -39,7 +39,7 @@ struct supervised {
     struct child child;
     struct loop_timer restart;
     int64_t started_ns, delay_ns;
-    int config_fd, listen_fd, listen_tls_fd;
+    int config_fd, listen_fd, listen_tls_fd, audit_fd; /* -1: none */
 };
 
 struct serve {
@@ -152,8 +152,10 @@ static void start(struct supervised *s)
     struct child_fd fds[] = {{s->config_fd, INSTANCE_FD_CONFIG},
                              {serve->instance.dirfd, INSTANCE_FD_DIR},
                              {s->listen_fd, INSTANCE_FD_LISTEN},
-                             {s->listen_tls_fd, INSTANCE_FD_LISTEN_TLS}};
-    struct child_spec spec = {.argv = argv, .fds = fds, .n_fds = s->listen_tls_fd >= 0 ? 4 : 3, .die_with_parent = true};
+                             {s->listen_tls_fd, INSTANCE_FD_LISTEN_TLS},
+                             {s->audit_fd, INSTANCE_FD_AUDIT}};
+    struct child_spec spec = {.argv = argv, .fds = fds, .n_fds = s->audit_fd >= 0 ? 5 : s->listen_tls_fd >= 0 ? 4 : 3,
+                              .die_with_parent = true};
 
     s->started_ns = loop_now_ns(serve->loop);
     if (!child_start(serve->loop, &s->child, &spec, on_exit_child, &err)) {
@@ -405,6 +407,8 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
     }
     if (!instance_open(o, &s->instance, err) || !finish_restore(&s->instance, err))
         return false;
+    if (!audit_prepare(&s->instance, &control->audit_fd, err))
+        return false;
     /* What cannot mend itself is said now, not by a node process that is started again and again. */
     if (!check_network(&s->instance, err))
         return false;
@@ -425,6 +429,7 @@ static void serve_done(struct serve *s)
         fd_close(&both[i]->config_fd);
         fd_close(&both[i]->listen_fd);
         fd_close(&both[i]->listen_tls_fd);
+        fd_close(&both[i]->audit_fd);
     }
     http_client_free(s->api);
     http_client_free(s->renewing);
@@ -449,8 +454,8 @@ int serve_main(int argc, char **argv)
     AUTO(error_clear) struct error err = {0};
     struct serve s = {
         .instance = {.dirfd = -1, .lock_fd = -1},
-        .control = {.verb = "control", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .delay_ns = RESTART_MIN},
-        .node = {.verb = "node", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .delay_ns = RESTART_MIN},
+        .control = {.verb = "control", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .audit_fd = -1, .delay_ns = RESTART_MIN},
+        .node = {.verb = "node", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .audit_fd = -1, .delay_ns = RESTART_MIN},
     };
     AUTO_FREE char *socket_path = NULL;
 

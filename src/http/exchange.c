@@ -134,8 +134,15 @@ static void drop_body(struct stream *s)
     s->x.body = STR_NONE;
 }
 
+static void observed(struct stream *s, enum exchange_stage stage)
+{
+    if (s->x.observe)
+        s->x.observe(&s->x, s->status, stage);
+}
+
 static void stream_free(struct stream *s)
 {
+    observed(s, EXCHANGE_GONE);
     if (s->x.guard.over)
         s->x.guard.over(s->x.guard.data);
     list_remove(&s->node);
@@ -506,6 +513,7 @@ void exchange_respond_source(struct exchange *x, int status, const char *content
     struct stream *s = stream_of(x);
 
     set_head(s, status, content_type);
+    observed(s, EXCHANGE_ANSWERED);
     s->ended = true;
     drop_body(s);
     if (s->ops && stream_has_body(s))
@@ -521,6 +529,7 @@ void exchange_respond_block(struct exchange *x, int status, const char *content_
     struct stream *s = stream_of(x);
 
     set_head(s, status, content_type);
+    observed(s, EXCHANGE_ANSWERED);
     s->ended = true;
     drop_body(s);
     if (!s->ops) {
@@ -552,6 +561,7 @@ void exchange_start(struct exchange *x, int status, const char *content_type)
     struct stream *s = stream_of(x);
 
     set_head(s, status, content_type);
+    observed(s, EXCHANGE_STREAMS);
     s->streaming = true;
     announce(s);
 }

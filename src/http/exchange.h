@@ -22,6 +22,7 @@ struct http_peer {
     bool tls;
     char *cert_cn;         /* verified client certificate's subject, or NULL */
     char **cert_orgs;      /* its organizations, NULL-terminated, or NULL */
+    int64_t cert_until_unix_s; /* its end: a connection may outlive it */
     bool cert_bad;         /* a client certificate was shown that does not verify */
     bool local;            /* AF_UNIX: uid and pid are set */
     uid_t uid;
@@ -48,6 +49,13 @@ struct exchange_guard {
     void *data;
 };
 
+/* What becomes of an answer, for those who note it. */
+enum exchange_stage {
+    EXCHANGE_ANSWERED, /* it is whole (though perhaps not sent yet) */
+    EXCHANGE_STREAMS,  /* it begins, or the connection is another protocol's from now on; GONE will follow */
+    EXCHANGE_GONE,     /* the exchange ends; status 0: without an answer */
+};
+
 struct exchange {
     struct arena arena;          /* lives as long as the exchange */
     enum http_method method;
@@ -62,6 +70,9 @@ struct exchange {
     bool http2;
     bool wants_upgrade;          /* HTTP/1.1 Upgrade: websocket or spdy header present */
     void *user;                  /* the handler's own */
+    /* Told at each stage; it may unset itself. */
+    void (*observe)(struct exchange *x, int status, enum exchange_stage stage);
+    void *observer;
     /* Called once if the peer goes away or the server stops before the response has ended (never after). */
     void (*closed)(struct exchange *x);
     /* Called when queued output has fallen below half of the high-water mark after exchange_write() said full. */

@@ -292,6 +292,9 @@ void tls_session_peer(SSL *ssl, struct http_peer *peer)
     if (!cert || SSL_get_verify_result(ssl) != X509_V_OK
         || !(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
         return;
+    struct tm until = {0};
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &until) == 1)
+        peer->cert_until_unix_s = timegm(&until);
     const X509_NAME *subject = X509_get_subject_name(cert);
     peer->cert_orgs = xcalloc(MAX_ORGS + 1, sizeof *peer->cert_orgs);
     for (int i = 0; i < X509_NAME_entry_count(subject); i++) {

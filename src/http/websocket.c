@@ -364,6 +364,10 @@ struct websocket *websocket_accept(struct exchange *x, const char *subprotocol,
         buf_addf(&head, "\r\nsec-websocket-protocol: %s", subprotocol);
     }
     buf_adds(&head, "\r\n\r\n");
+    if (x->observe)
+        x->observe(x, 101, EXCHANGE_STREAMS);
+    if (x->observe)
+        x->observe(x, 101, EXCHANGE_ANSWERED);
     ws->sc = h1_take_over(s, &ws->waiting);
     conn_put(ws->sc->conn, head.p, head.n);
     start(ws, ws->sc->conn, true);

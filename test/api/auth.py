@@ -35,7 +35,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         if self.process.wait(20) != 0:
             print(open(os.path.join(self.dir, 'stderr')).read())
-            raise SystemExit('test-apiserver ended badly')
+            raise SystemExit(f'test-apiserver ended badly: {self.process.returncode}')
 
     def done(self):
         self.stop()
@@ -368,6 +368,69 @@ def aggregation(s):
     check('who wrote it', 'clusterrole-aggregation-controller' in manager, True)
 
 
+def account_secrets(s):
+    path = '/api/v1/namespaces/default/secrets/'
+    make(s, '/api/v1/namespaces/default/serviceaccounts', 'ServiceAccount', 'old')
+    make(s, path[:-1], 'Secret', 'old-token', type='kubernetes.io/service-account-token',
+         metadata={'annotations': {'kubernetes.io/service-account.name': 'old'}})
+
+    def soon(name, want):
+        for _ in range(100):
+            got = want(*s.admin('GET', path + name)[:2])
+            if got:
+                return got
+            time.sleep(0.05)
+        return None
+    data = soon('old-token', lambda code, body: body.get('data'))
+    check('what the Secret gets', sorted(data or {}), ['ca.crt', 'namespace', 'token'])
+    token = base64.b64decode(data['token']).decode()
+    check('token of old', whoami(s, token=token)['username'], 'system:serviceaccount:default:old')
+    check('… has no end', 'exp' in json.loads(base64.urlsafe_b64decode(token.split('.')[1] + '==')), False)
+    s.admin('PATCH', path + 'old-token', {'data': {'token': base64.b64encode(b'x').decode()}}, {'Content-Type': 'application/merge-patch+json'})
+    check('… is its Secret\'s', short(s.call('GET', '/api', token=token)), UNAUTHORIZED)
+    s.admin('DELETE', '/api/v1/namespaces/default/serviceaccounts/old')
+    check('goes with its account', soon('old-token', lambda code, body: code == 404), True)
+    make(s, path[:-1], 'Secret', 'nobodys', type='kubernetes.io/service-account-token',
+         metadata={'annotations': {'kubernetes.io/service-account.name': 'nobody'}})
+    check('of no account', soon('nobodys', lambda code, body: code == 404), True)
+
+
+def nodes(s):
+    node = s.cert('system:node:n1', ['system:nodes'])
+    ns = '/api/v1/namespaces/default'
+    merge = {'Content-Type': 'application/merge-patch+json'}
+    get = lambda path: s.call('GET', path, cert=node)[0]
+    for name in ('n1', 'n2'):
+        make(s, '/api/v1/nodes', 'Node', name)
+    for name in ('named', 'projected', 'pulled', 'other', 'elsewhere'):
+        make(s, f'{ns}/secrets', 'Secret', name)
+
+    def pod(name, on, *volumes, **spec):
+        return make(s, f'{ns}/pods', 'Pod', name, spec={'nodeName': on, 'containers': [{'name': 'c', 'image': 'i'}],
+                                                        'volumes': [{'name': f'v{i}', **v} for i, v in enumerate(volumes)], **spec})
+    check('nothing is named yet', get(f'{ns}/secrets/named'), 403)
+    pod('mine', 'n1', {'secret': {'secretName': 'named'}}, {'projected': {'sources': [{'secret': {'name': 'projected'}}]}},
+        imagePullSecrets=[{'name': 'pulled'}])
+    pod('theirs', 'n2', {'secret': {'secretName': 'elsewhere'}})
+    for name, code in (('named', 200), ('projected', 200), ('pulled', 200), ('other', 403), ('elsewhere', 403)):
+        check(f'secret {name}', get(f'{ns}/secrets/{name}'), code)
+    check('no list of secrets', get(f'{ns}/secrets'), 403)
+    check('why', short(s.call('GET', f'{ns}/secrets/other', cert=node))[2],
+          'secrets "other" is forbidden: User "system:node:n1" cannot get resource "secrets" in API group "" in the namespace "default": '
+          "no relationship found between node 'n1' and this object")
+    for path, code in (('/api/v1/nodes/n1/status', 200), ('/api/v1/nodes/n2/status', 403), ('/api/v1/nodes/n2', 403),
+                       (f'{ns}/pods/mine/status', 200), (f'{ns}/pods/theirs/status', 403), (f'{ns}/pods/mine', 403)):
+        check(f'patch {path}', s.call('PATCH', path, {'metadata': {'annotations': {'a': 'b'}}}, merge, cert=node)[0], code)
+    check('delete of another node\'s pod', s.call('DELETE', f'{ns}/pods/theirs', cert=node)[0], 403)
+    check('no roles', s.call('POST', f'{RBAC}/clusterroles', {}, cert=node)[0], 403)
+    check('a node without the group', s.call('GET', '/api/v1/nodes', cert=s.cert('system:node:n1'))[0], 403)
+    check('delete of its own pod', s.call('DELETE', f'{ns}/pods/mine?gracePeriodSeconds=0', cert=node)[0], 200)
+    check('what a gone pod named', get(f'{ns}/secrets/named'), 403)
+    review = s.call('POST', '/apis/authorization.k8s.io/v1/selfsubjectrulesreviews', {
+        'apiVersion': 'authorization.k8s.io/v1', 'kind': 'SelfSubjectRulesReview', 'spec': {'namespace': 'default'}}, cert=node)[1]['status']
+    check('rules of a node', (review['incomplete'], review['evaluationError']), (True, 'node authorizer does not support user rule resolution'))
+
+
 def reconciliation(s):
     path = f'{RBAC}/clusterroles/'
     merge = {'Content-Type': 'application/merge-patch+json'}
@@ -424,6 +487,13 @@ def bootstrap_tokens(s):
     check('not for this', short(s.call('GET', '/api', token=secret('bbbbbb', usage_bootstrap_authentication=None))), UNAUTHORIZED)
     check('bad group', short(s.call('GET', '/api', token=secret('cccccc', auth_extra_groups='system:masters'))), UNAUTHORIZED)
     check('expired', short(s.call('GET', '/api', token=secret('dddddd', expiration=at(-5)))), UNAUTHORIZED)
+    secret('ffffff', expiration=at(1))
+    for _ in range(100):
+        code = s.admin('GET', '/api/v1/namespaces/kube-system/secrets/bootstrap-token-ffffff')[0]
+        if code == 404:
+            break
+        time.sleep(0.05)
+    check('an expired one goes', code, 404)
     check('unreadable expiration', short(s.call('GET', '/api', token=secret('eeeeee', expiration='soon'))), UNAUTHORIZED)
 
 
@@ -433,7 +503,7 @@ def main():
         return 77
     s = Server(sys.argv[1])
     try:
-        for f in (certificates, anonymous, tokens, reviews, rbac, aggregation, impersonation, bootstrap_tokens, reconciliation):
+        for f in (certificates, anonymous, tokens, reviews, rbac, aggregation, impersonation, bootstrap_tokens, account_secrets, nodes, reconciliation):
             if not sys.argv[2:] or any(part in f.__name__ for part in sys.argv[2:]):
                 f(s)
     finally:

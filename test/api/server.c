@@ -1,8 +1,9 @@
 /* test/api/server - the API server by itself, for clients to be tried against: store, plain HTTP and TLS on loopback.
  *
- * test-apiserver DIR PLAIN_PORT TLS_PORT: keeps its data in DIR and writes DIR/admin.kubeconfig. Plain HTTP is served as
+ * test-apiserver DIR PLAIN_PORT TLS_PORT [AUDIT_POLICY]: notes requests in DIR/audit.log if a policy is given, keeps its data in DIR and writes DIR/admin.kubeconfig. Plain HTTP is served as
  * the local node's agent would be (no credentials), so it is only for tests. */
 #include "apiserver/apiserver.h"
+#include "apiserver/audit.h"
 #include "apiserver/local.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -26,6 +27,7 @@ static void handle_plain(struct exchange *x, void *data)
 {
     struct server *s = data;
 
+    memcpy(s->admin.address, x->peer->address, sizeof s->admin.address);
     x->peer = &s->admin;
     apiserver_handle(x, s->api);
 }
@@ -94,7 +96,21 @@ static bool kubeconfig(int dirfd, const struct cert_pair *ca, const struct cert_
     return file_write(dirfd, "admin.kubeconfig", buf_str(&b), 0600, err);
 }
 
-static bool serve(const char *dir, const char *plain_port, const char *tls_port, struct error *err)
+static bool open_audit(const char *policy_file, int dirfd, struct audit **ret, struct error *err)
+{
+    AUTO(buf_done) struct buf policy = {0};
+    struct audit_config c = {.log = {.dirfd = dirfd, .name = "audit.log"}};
+
+    if (!policy_file)
+        return true;
+    if (!file_read(AT_FDCWD, policy_file, &policy, err))
+        return false;
+    c.policy = buf_str(&policy);
+    return audit_new(&c, ret, err);
+}
+
+static bool serve(const char *dir, const char *plain_port, const char *tls_port, const char *policy,
+                  struct error *err)
 {
     AUTO_CLOSE int dirfd = -1;
     AUTO(cert_pair_done) struct cert_pair ca = {0}, own = {0}, admin = {0};
@@ -117,6 +133,7 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
     struct http_server_config hc = {0};
     struct http_server *plain, *secure;
     struct http_tls *tls;
+    struct audit *audit = NULL;
     char address[64];
     int fd;
 
@@ -126,6 +143,8 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
         || !file_write(dirfd, "ca.crt", str_of(ca.cert_pem), 0600, err)
         || !file_write(dirfd, "ca.key", str_of(ca.key_pem), 0600, err)) /* tests issue their own */
         return false;
+    if (!open_audit(policy, dirfd, &audit, err))
+        return false;
     s.loop = loop_new(NULL);
     sc = (struct store_config){.loop = s.loop, .dirfd = dirfd};
     ac = (struct apiserver_config){.loop = s.loop,
@@ -134,6 +153,7 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
                                    .service_account_key_pem = own.key_pem,
                                    .issuer = "https://kubernetes.default.svc",
                                    .node_name = "test",
+                                   .audit = audit,
                                    .anonymous_health = true};
     if (!ac.store)
         return false;
@@ -169,6 +189,7 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
     http_server_free(plain);
     http_server_free(secure);
     store_close(ac.store);
+    audit_free(audit);
     http_tls_free(tls);
     loop_signal_stop(&s.term);
     loop_signal_stop(&s.interrupt);
@@ -182,11 +203,11 @@ int main(int argc, char **argv)
 
     log_setup("test-apiserver", LOG_INFO, false);
     http_server_claim_descriptors();
-    if (argc != 4) {
-        fprintf(stderr, "usage: test-apiserver DIR PLAIN_PORT TLS_PORT\n");
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "usage: test-apiserver DIR PLAIN_PORT TLS_PORT [AUDIT_POLICY]\n");
         return 2;
     }
-    if (!serve(argv[1], argv[2], argv[3], &err)) {
+    if (!serve(argv[1], argv[2], argv[3], argv[4], &err)) {
         log_error(NULL, "%s", error_text(&err));
         return 1;
     }
