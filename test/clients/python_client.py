@@ -166,7 +166,7 @@ def the_dynamic_client_discovers_kinds_and_applies(core):
     crds = d.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
     crds.create(body=CRD)
     until(10, lambda: any(c["type"] == "Established" and c["status"] == "True"
-                          for c in (crds.get(name=CRD["metadata"]["name"]).status or {}).get("conditions", [])), "Established")
+                          for c in (crds.get(name=CRD["metadata"]["name"]).status or {}).get("conditions") or []), "Established")
     d = dynamic.DynamicClient(core.api_client)
     gadgets = d.resources.get(api_version="python.example/v1", kind="Gadget")
     gadgets.create(body={"apiVersion": "python.example/v1", "kind": "Gadget", "metadata": {"name": "g"}, "spec": {"size": 3}}, namespace=NS)

@@ -132,8 +132,8 @@ def objects_of_a_definition_live_as_built_in_ones_do(t, version):
     k("apply", "-f", "-", stdin=json.dumps(crd), version=version)
     k("wait", "--for=condition=Established", "crd/widgets." + group, "--timeout=10s", version=version)
 
-    def widget(name, **spec):
-        return json.dumps({"apiVersion": group + "/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
+    def widget(called, **spec):
+        return json.dumps({"apiVersion": group + "/v1", "kind": "Widget", "metadata": {"name": called}, "spec": spec})
     out = k("apply", "-f", "-", stdin=widget("w1", size=3, parts=[{"id": "a", "count": 1}]), version=version).out
     check(out.strip() == "widget.%s/w1 created" % group, "apply", out)
     out = k("get", "wd", version=version).out
