@@ -251,8 +251,7 @@ static void one_address_cannot_take_all_connections(void **state)
 /* Bodies that stall while memory is short give way to those that come quickly. */
 static void slow_bodies_give_way_when_memory_is_short(void **state)
 {
-    AUTO(error_clear) struct error err = {0};
-    AUTO(buf_done) struct buf body = {0}, got = {0};
+    AUTO(buf_done) struct buf body = {0};
     char b[4096];
     int fds[24], quick;
     ssize_t n;
