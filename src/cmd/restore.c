@@ -124,6 +124,7 @@ struct staging {
     int control;   /* DIR/control */
     int to;        /* restore.part/state.db */
     int64_t revision;
+    const struct archive *archive;
 };
 
 static int sink(void *user, const struct archive_file *f, struct error *err)
@@ -143,18 +144,30 @@ static int sink(void *user, const struct archive_file *f, struct error *err)
     return fd; /* closed with the process */
 }
 
+/* Sums say that nothing changed on the way; this, that manifest and database were written together. */
 static bool check_image(void *user, struct store_image *ret, struct error *err)
 {
     const struct staging *s = user;
+    const struct archive *a = s->archive;
 
-    return store_image_check(s->database, ret, err);
+    if (!store_image_check(s->database, ret, err))
+        return false;
+    if (a->revision == ret->revision && a->schema == ret->schema && a->objects == ret->objects)
+        return true;
+    return error_set(
+        err, ERROR_INVALID,
+        "the backup is damaged: its manifest says revision %lld, schema %lld, %lld objects, its "
+        "database has revision %lld, schema %lld, %lld objects",
+        (long long)a->revision, (long long)a->schema, (long long)a->objects,
+        (long long)ret->revision, (long long)ret->schema, (long long)ret->objects);
 }
 
 static bool raise_image(void *user, struct store_image *ret, struct error *err)
 {
     const struct staging *s = user;
 
-    return store_image_raise(s->database, s->revision, s->to, ret, err);
+    return check_image(user, ret, err)
+           && store_image_raise(s->database, s->revision, s->to, ret, err);
 }
 
 static bool read_backup(struct staging *s, struct archive *a, struct error *err)
@@ -190,6 +203,7 @@ static bool stage(struct staging *s, const struct archive *a, uid_t uid, char as
     time_t now = time(NULL);
     struct tm t;
 
+    s->archive = a;
     s->revision = next_revision(s->control, a);
     s->to = openat(s->part, "state.db", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->to < 0)
@@ -353,6 +367,7 @@ static bool check_only(struct staging *s, struct error *err)
     struct store_image image;
 
     s->pki = -1;
+    s->archive = &a;
     if (!backup_scratch(AT_FDCWD, &s->database, err) || !read_backup(s, &a, err))
         return false;
     /* Any uid that owns nothing; nobody's. */
