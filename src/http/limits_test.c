@@ -1,5 +1,5 @@
 /* What hostile clients of a server come up against. */
-#include "http/server_test.h"
+#include "http/testing.h"
 
 static void slow_clients_are_cut_off(void **state)
 {
@@ -56,69 +56,6 @@ static void slow_clients_are_cut_off(void **state)
     assert_int_equal(http_server_connections(w.server), 0);
 }
 
-/* HTTP/2, by hand */
-
-static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
-
-static void frame(struct buf *b, int type, int flags, uint32_t id, const void *p, size_t n)
-{
-    const unsigned char head[9] = {
-        (unsigned char)(n >> 16),  (unsigned char)(n >> 8),  (unsigned char)n,
-        (unsigned char)type,       (unsigned char)flags,     (unsigned char)(id >> 24),
-        (unsigned char)(id >> 16), (unsigned char)(id >> 8), (unsigned char)id};
-    buf_add(b, head, sizeof head);
-    if (n > 0)
-        buf_add(b, p, n);
-}
-
-static void field(struct buf *b, const char *name, const char *value)
-{
-    buf_addc(b, 0);
-    buf_addc(b, (char)strlen(name));
-    buf_adds(b, name);
-    buf_addc(b, (char)strlen(value));
-    buf_adds(b, value);
-}
-
-static void request_block(struct buf *b, const char *method, const char *path)
-{
-    field(b, ":method", method);
-    field(b, ":path", path);
-    field(b, ":scheme", "http");
-    field(b, ":authority", "a");
-}
-
-/* The code of the last GOAWAY in what came, or -1. */
-static int goaway(void)
-{
-    int code = -1;
-    for (size_t at = 0; at + 9 <= w.got.n;) {
-        const unsigned char *p = (const unsigned char *)w.got.p + at;
-        size_t n = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
-        if (p[3] == 7 && at + 9 + n <= w.got.n)
-            code = p[9 + 7];
-        at += 9 + n;
-    }
-    return code;
-}
-
-static size_t count_frames(int type)
-{
-    size_t count = 0;
-    for (size_t at = 0; at + 9 <= w.got.n;) {
-        const unsigned char *p = (const unsigned char *)w.got.p + at;
-        count += p[3] == type;
-        at += 9 + ((size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2]);
-    }
-    return count;
-}
-
-static void begin_h2(void)
-{
-    begin();
-    put(preface, sizeof preface - 1);
-}
-
 static void windows_that_stay_shut_hold_nothing_for_ever(void **state)
 {
     AUTO(buf_done) struct buf b = {0}, h = {0};
@@ -141,12 +78,6 @@ static void windows_that_stay_shut_hold_nothing_for_ever(void **state)
     assert_int_equal(w.closed, 0);
 }
 
-static void some_turns(void)
-{
-    for (int k = 0; k < 5; k++)
-        loop_turn(w.loop, 0);
-}
-
 static bool open_still(int fd)
 {
     char b[512];
@@ -158,7 +89,7 @@ static bool open_still(int fd)
 static void ask(int fd, const char *path)
 {
     dprintf(fd, "GET %s HTTP/1.1\r\n" H "\r\n", path);
-    some_turns();
+    turns(5);
 }
 
 static void silent_connections_make_room_then_idle_ones(void **state)
@@ -240,7 +171,7 @@ static void one_address_cannot_take_all_connections(void **state)
     assert_int_equal(alive, 12); /* a quarter of 50 */
     for (int i = 0; i < 40; i++)
         close(fds[i]);
-    some_turns();
+    turns(5);
     fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* they are forgotten when they are gone */
     assert_int_equal(connect(fd, (struct sockaddr *)&to, n), 0);
     ask(fd, "/watch");
@@ -284,7 +215,7 @@ static void slow_bodies_give_way_when_memory_is_short(void **state)
     loop_fake_advance(w.loop, SECONDS(2));
     quick = connect_pair();
     dprintf(quick, "POST /quick HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello");
-    some_turns();
+    turns(5);
     n = recv(quick, b, sizeof b, MSG_DONTWAIT);
     assert_true(n > 12);
     assert_memory_equal(b, "HTTP/1.1 200", 12);

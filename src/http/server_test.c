@@ -1,4 +1,4 @@
-#include "http/server_test.h"
+#include "http/testing.h"
 
 static void drop_dates(struct buf *b)
 {
@@ -201,88 +201,11 @@ static void half_closed_peers_get_their_answers(void **state)
     assert_int_equal(w.closed, 1);
 }
 
-/* curl */
-
-static void start_listeners(void)
-{
-    AUTO(error_clear) struct error err = {0};
-    AUTO(cert_pair_done) struct cert_pair ca = {0}, server = {0}, client = {0};
-    static const char *const ips[] = {"127.0.0.1", NULL}, *const names[] = {"localhost", NULL};
-    int64_t now = loop_unix_ns(w.loop) / SECONDS(1);
-    struct cert_request rs = {.common_name = "s",
-                              .ip_addresses = ips,
-                              .dns_names = names,
-                              .server = true,
-                              .now_unix_s = now,
-                              .valid_s = 999};
-    struct cert_request rc = {
-        .common_name = "curl", .client = true, .now_unix_s = now, .valid_s = 999};
-    struct sockaddr_in in;
-    socklen_t n = sizeof in;
-    int fd, dir;
-
-    snprintf(w.dir, sizeof w.dir, "/tmp/http-test-XXXXXX");
-    assert_non_null(mkdtemp(w.dir));
-    assert_true(file_open_dir(AT_FDCWD, w.dir, &dir, &err));
-    assert_true(cert_make_ca("ca", now, 9999, &ca, &err) && cert_issue(&ca, &rs, &server, &err)
-                && cert_issue(&ca, &rc, &client, &err));
-    assert_true(file_write(dir, "ca", str_of(ca.cert_pem), 0600, &err)
-                && file_write(dir, "cert", str_of(client.cert_pem), 0600, &err)
-                && file_write(dir, "key", str_of(client.key_pem), 0600, &err));
-    close(dir);
-    struct http_tls_config ts = {.cert_pem = server.cert_pem,
-                                 .key_pem = server.key_pem,
-                                 .ca_pem = ca.cert_pem,
-                                 .server = true};
-    w.tls = http_tls_new(&ts, &err);
-    assert_non_null(w.tls);
-    assert_true(http_listen_tcp("127.0.0.1:0", &fd, &err));
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
-    w.plain_port = ntohs(in.sin_port);
-    assert_true(http_server_listen(w.server, fd, NULL, &err));
-    assert_true(http_listen_tcp("127.0.0.1:0", &fd, &err));
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
-    w.tls_port = ntohs(in.sin_port);
-    assert_true(http_server_listen(w.server, fd, w.tls, &err));
-}
-
-static bool curl_ended;
-static void on_exit_of_curl(struct child *c)
-{
-    (void)c;
-    curl_ended = true;
-}
-
-/* Runs "curl <args> <url>"; its output into w.got. */
-static void curl(const char *args, const char *url)
-{
-    AUTO(error_clear) struct error err = {0};
-    AUTO_FREE char *line = xasprintf("cd %s && exec curl -sS -m 20 %s '%s'", w.dir, args, url);
-    const char *argv[] = {"/bin/sh", "-c", line, NULL};
-    struct child_spec spec = {.argv = argv, .capture_limit = 4u << 20};
-    struct child c = {0};
-
-    curl_ended = false;
-    assert_true(child_start(w.loop, &c, &spec, on_exit_of_curl, &err));
-    for (int i = 0; i < 5000 && !curl_ended; i++)
-        loop_turn(w.loop, MILLIS(5));
-    assert_true(curl_ended);
-    if (!child_ok(c.status))
-        fail_msg("%s: %s", line, c.err_out.p);
-    buf_clear(&w.got);
-    buf_addstr(&w.got, buf_str(&c.out));
-    child_done(&c);
-}
-
 static void curl_is_served(void **state)
 {
     static const char *const ways[] = {"--http1.1", "--http2"};
 
     (void)state;
-    if (access("/usr/bin/curl", X_OK) != 0) {
-        print_message("skipped: no curl\n");
-        skip();
-    }
     start_listeners();
     AUTO_FREE char *plain = xasprintf("http://127.0.0.1:%u", w.plain_port);
     AUTO_FREE char *tls = xasprintf("https://localhost:%u", w.tls_port);
@@ -318,9 +241,7 @@ static void curl_is_served(void **state)
     curl("--http2 -T -",
          prior); /* Upgrade: h2c and a chunked upload, which we serve over HTTP/1.1 */
     assert_string_equal(w.got.p, "PUT /x a=b [] cn=-");
-    AUTO_FREE char *clean = xasprintf("rm -rf %s", w.dir);
-    http_tls_free(w.tls);
-    assert_int_equal(system(clean), 0);
+    stop_listeners();
 }
 
 int main(void)
