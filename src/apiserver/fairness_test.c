@@ -1,28 +1,5 @@
-#include "apiserver/apiserver.h"
-#include "apiserver/local.h"
+#include "apiserver/testing.h"
 #include "base/alloc.h"
-#include "base/base_test.h"
-#include "base/cleanup.h"
-#include "base/file.h"
-#include "http/server.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-struct world {
-    struct loop *loop;
-    struct store *store;
-    struct apiserver *api;
-    struct http_server *http;
-    struct client *c;
-    char dir[64];
-    int dirfd;
-    bool ready;
-    unsigned made;
-};
-static struct world w;
 
 /* A client says who it is by its header, as a certificate would. */
 static void handle(struct exchange *x, void *data)
@@ -44,22 +21,16 @@ static void handle(struct exchange *x, void *data)
     apiserver_handle(x, w.api);
 }
 
-static void ready(void *user, const struct error *err)
-{
-    (void)user;
-    assert_int_equal(err->kind, ERROR_NONE);
-    w.ready = true;
-}
-
 static void made(void *user, const struct client_response *r)
 {
-    (void)user;
     assert_int_equal(r->status, 201);
-    w.made++;
+    ++*(unsigned *)user;
 }
 
 static void make_config_maps(unsigned n)
 {
+    unsigned n_made = 0;
+
     for (unsigned i = 0; i < n; i++) {
         AUTO(arena_done) struct arena a = {0};
         AUTO(buf_done) struct buf b = {0};
@@ -79,70 +50,27 @@ static void make_config_maps(unsigned n)
                                              .plural = "configmaps",
                                              .ns = STR("default"),
                                              .body = o},
-                    made, NULL);
+                    made, &n_made);
     }
-    while (w.made < n)
+    while (n_made < n)
         loop_turn(w.loop, SECONDS(5));
 }
 
 static int setup(void **state)
 {
-    struct error err = {0};
-    struct apiserver_config ac = {0};
-
     (void)state;
-    w = (struct world){.dirfd = -1};
-    snprintf(w.dir, sizeof w.dir, "/tmp/vireo-fairness-XXXXXX");
-    assert_non_null(mkdtemp(w.dir));
-    assert_true(file_open_dir(AT_FDCWD, w.dir, &w.dirfd, &err));
-    w.loop = loop_new(NULL);
-    w.store = store_open(&(struct store_config){.loop = w.loop, .dirfd = w.dirfd}, &err);
-    assert_non_null(w.store);
-    ac = (struct apiserver_config){.loop = w.loop,
-                                   .store = w.store,
-                                   .issuer = "https://kubernetes.default.svc",
-                                   .node_name = "n1",
-                                   .ca_cert_pem = "PEM",
-                                   .anonymous_health = true};
-    w.api = apiserver_new(&ac, &err);
-    assert_non_null(w.api);
-    apiserver_bootstrap(w.api, ready, &w);
-    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
-    w.http = http_server_new(&(struct http_server_config){.loop = w.loop, .handle = handle});
-    while (!w.ready)
-        loop_turn(w.loop, SECONDS(5));
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct error err = {0};
-
-    (void)state;
-    client_free(w.c);
-    apiserver_free(w.api); /* before the server, whose exchanges still hold their seats */
-    http_server_free(w.http);
-    store_close(w.store);
-    loop_free(w.loop);
-    fd_close(&w.dirfd);
-    if (!file_remove_tree(AT_FDCWD, w.dir, &err))
-        error_clear(&err);
-    return 0;
+    return world_open(&(struct world_wants){.anonymous_health = true, .handle = handle});
 }
 
 static int ask(const char *user, const char *path)
 {
-    AUTO(error_clear) struct error err = {0};
-    int sv[2];
+    int fd = world_connect();
 
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
-    if (!http_server_add(w.http, sv[0], NULL, &err))
-        fail_msg("%s", error_text(&err));
-    dprintf(sv[1], "GET %s HTTP/1.1\r\nHost: a\r\n", path);
+    dprintf(fd, "GET %s HTTP/1.1\r\nHost: a\r\n", path);
     if (user)
-        dprintf(sv[1], "x-test-user: %s\r\n", user);
-    dprintf(sv[1], "\r\n");
-    return sv[1];
+        dprintf(fd, "x-test-user: %s\r\n", user);
+    dprintf(fd, "\r\n");
+    return fd;
 }
 
 /* 0: nothing yet. */
@@ -265,11 +193,12 @@ static void waiting_requests_end_with_their_clients_and_with_the_server(void **s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_heavy_user_waits_behind_a_light_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_is_nobody_stops_nobody_else, setup, teardown),
-        cmocka_unit_test_setup_teardown(watches_are_counted_by_user, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_heavy_user_waits_behind_a_light_one, setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(who_is_nobody_stops_nobody_else, setup, world_teardown),
+        cmocka_unit_test_setup_teardown(watches_are_counted_by_user, setup, world_teardown),
         cmocka_unit_test_setup_teardown(waiting_requests_end_with_their_clients_and_with_the_server,
-                                        setup, teardown),
+                                        setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

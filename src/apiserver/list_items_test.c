@@ -1,61 +1,30 @@
 /* Lists that are sent as they are read: every form, selectors and pages, and objects that change meanwhile. */
-#include <stddef.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "apiserver/local.h"
+#include "apiserver/testing.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/file.h"
-#include "http/server.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/socket.h>
 
 #define OBJECTS 400
 #define FILLER 6000
 
-struct world {
-    struct loop *loop;
-    struct store *store;
-    struct apiserver *api;
-    struct http_server *http;
-    struct http_peer admin;
-    struct client *c;
-    char dir[64];
-    int dirfd, peer;
-    bool ready;
-    size_t pending;
-    struct buf got;
-    struct arena arena;
-};
-static struct world w;
-
-static void ready(void *user, const struct error *err)
-{
-    (void)user;
-    assert_int_equal(err->kind, ERROR_NONE);
-    w.ready = true;
-}
+static struct http_peer admin;
+static int peer;       /* the client's end of the connection */
+static struct buf got; /* from it */
 
 static void handle(struct exchange *x, void *data)
 {
     static char name[] = "admin", group[] = "system:masters", *groups[] = {group, NULL};
 
     (void)data;
-    w.admin = (struct http_peer){.cert_cn = name, .cert_orgs = groups};
-    x->peer = &w.admin;
+    admin = (struct http_peer){.cert_cn = name, .cert_orgs = groups};
+    x->peer = &admin;
     apiserver_handle(x, w.api);
 }
 
 static void stored(void *user, const struct client_response *r)
 {
-    (void)user;
     if (r->err->kind != ERROR_NONE)
         fail_msg("%s", error_text(r->err));
-    w.pending--;
+    --*(size_t *)user;
 }
 
 /* ConfigMaps c-0000 …, each second one with a label; `text` makes their states differ. */
@@ -65,6 +34,7 @@ static void put_all(enum client_verb verb, size_t n, size_t filler, const char *
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf fill = {0};
+    size_t pending = 0;
 
     for (size_t i = 0; i < n; i++) {
         char name[32];
@@ -91,74 +61,39 @@ static void put_all(enum client_verb verb, size_t n, size_t filler, const char *
                                          .name = verb == CLIENT_CREATE ? STR_NONE : str_of(name),
                                          .body = object};
 
-        w.pending++;
-        client_call(w.c, &q, stored, NULL);
+        pending++;
+        client_call(w.c, &q, stored, &pending);
         arena_clear(&a);
     }
-    while (w.pending > 0)
+    while (pending > 0)
         loop_turn(w.loop, SECONDS(5));
 }
 
 static int setup(void **state)
 {
-    struct error err = {0};
-
     (void)state;
-    w = (struct world){.dirfd = -1, .peer = -1};
-    snprintf(w.dir, sizeof w.dir, "/tmp/vireo-list-XXXXXX");
-    assert_non_null(mkdtemp(w.dir));
-    assert_true(file_open_dir(AT_FDCWD, w.dir, &w.dirfd, &err));
-    w.loop = loop_new(NULL);
-    w.store = store_open(
-        &(struct store_config){.loop = w.loop, .dirfd = w.dirfd, .history_max = 10}, &err);
-    assert_non_null(w.store);
-    w.api = apiserver_new(&(struct apiserver_config){.loop = w.loop,
-                                                     .store = w.store,
-                                                     .issuer = "https://kubernetes.default.svc",
-                                                     .node_name = "n1",
-                                                     .ca_cert_pem = "PEM"},
-                          &err);
-    assert_non_null(w.api);
-    apiserver_bootstrap(w.api, ready, &w);
-    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
-    w.http = http_server_new(&(struct http_server_config){.loop = w.loop, .handle = handle});
-    while (!w.ready)
-        loop_turn(w.loop, SECONDS(5));
-    return 0;
+    peer = -1;
+    return world_open(&(struct world_wants){.history_max = 10, .handle = handle});
 }
 
 static int teardown(void **state)
 {
-    struct error err = {0};
+    int result = world_teardown(state);
 
-    (void)state;
-    client_free(w.c);
-    apiserver_free(w.api);
-    http_server_free(
-        w.http); /* the last, as in a program: lists on their way outlive the API server */
-    store_close(w.store);
-    loop_free(w.loop);
-    fd_close(&w.peer);
-    buf_done(&w.got);
-    arena_done(&w.arena);
-    fd_close(&w.dirfd);
-    assert_true(file_remove_tree(AT_FDCWD, w.dir, &err));
-    return 0;
+    fd_close(&peer);
+    buf_done(&got);
+    return result;
 }
 
 static void ask(const char *path, const char *accept)
 {
-    AUTO(error_clear) struct error err = {0};
     AUTO_FREE char *text =
         xasprintf("GET %s HTTP/1.1\r\nHost: a\r\nAccept: %s\r\n\r\n", path, accept);
-    int sv[2];
 
-    fd_close(&w.peer);
-    buf_done(&w.got);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
-    assert_true(http_server_add(w.http, sv[0], NULL, &err));
-    w.peer = sv[1];
-    assert_int_equal(send(w.peer, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+    fd_close(&peer);
+    buf_done(&got);
+    peer = world_connect();
+    assert_int_equal(send(peer, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
     for (int i = 0; i < 20; i++)
         loop_turn(w.loop, 0);
 }
@@ -168,19 +103,19 @@ static bool read_all(void)
 {
     for (int i = 0; i < 100000; i++) {
         char piece[65536];
-        ssize_t n = recv(w.peer, piece, sizeof piece, 0);
-        const char *body = w.got.n ? strstr(w.got.p, "\r\n\r\n") : NULL, *length;
+        ssize_t n = recv(peer, piece, sizeof piece, 0);
+        const char *body = got.n ? strstr(got.p, "\r\n\r\n") : NULL, *length;
 
         if (n == 0)
             return false;
         if (n > 0)
-            buf_add(&w.got, piece, (size_t)n);
+            buf_add(&got, piece, (size_t)n);
         else
             loop_turn(w.loop, MILLIS(1));
-        if (w.got.n > 5 && memcmp(w.got.p + w.got.n - 5, "0\r\n\r\n", 5) == 0)
+        if (got.n > 5 && memcmp(got.p + got.n - 5, "0\r\n\r\n", 5) == 0)
             return true;
-        length = body ? strstr(w.got.p, "content-length: ") : NULL;
-        if (length && w.got.n >= (size_t)(body - w.got.p) + 4 + strtoul(length + 16, NULL, 10))
+        length = body ? strstr(got.p, "content-length: ") : NULL;
+        if (length && got.n >= (size_t)(body - got.p) + 4 + strtoul(length + 16, NULL, 10))
             return true;
     }
     fail_msg("no end of the answer");
@@ -190,13 +125,13 @@ static bool read_all(void)
 static const struct json *answer(bool *ret_streamed)
 {
     AUTO(error_clear) struct error err = {0};
-    const char *at = strstr(w.got.p, "\r\n\r\n") + 4;
+    const char *at = strstr(got.p, "\r\n\r\n") + 4;
     AUTO(buf_done) struct buf body = {0};
     const struct json *v = NULL;
     char *end;
     size_t n;
 
-    *ret_streamed = strstr(w.got.p, "transfer-encoding: chunked") != NULL;
+    *ret_streamed = strstr(got.p, "transfer-encoding: chunked") != NULL;
     if (*ret_streamed) {
         for (; (n = strtoul(at, &end, 16)) > 0; at += n + 2) {
             at = end + 2;
@@ -215,7 +150,7 @@ static const struct json *get(const char *path, const char *accept, bool *ret_st
 {
     ask(path, accept);
     assert_true(read_all());
-    assert_int_equal(strncmp(w.got.p, "HTTP/1.1 200", 12), 0);
+    assert_int_equal(strncmp(got.p, "HTTP/1.1 200", 12), 0);
     return answer(ret_streamed);
 }
 
@@ -284,7 +219,7 @@ static void pretty_lists_look_like_the_whole(void **state)
         const struct json *v = get(paths[i], "application/json", &streamed);
 
         json_write_pretty(&want, v, 2);
-        assert_string_equal(strstr(w.got.p, "\r\n\r\n") + 4, want.p);
+        assert_string_equal(strstr(got.p, "\r\n\r\n") + 4, want.p);
     }
 }
 
@@ -401,7 +336,7 @@ static size_t count(const char *text)
 {
     size_t n = 0;
 
-    for (const char *at = w.got.p; at && (at = strstr(at, text)) != NULL; at++)
+    for (const char *at = got.p; at && (at = strstr(at, text)) != NULL; at++)
         n++;
     return n;
 }
@@ -419,17 +354,17 @@ static void a_watch_begins_with_many_objects(void **state)
     put_all(CLIENT_UPDATE, 1, 10, "new");
     for (int i = 0; i < 20000 && count("MODIFIED") == 0; i++) {
         char piece[65536];
-        ssize_t n = recv(w.peer, piece, sizeof piece, 0);
+        ssize_t n = recv(peer, piece, sizeof piece, 0);
 
         assert_true(n != 0);
         if (n > 0)
-            buf_add(&w.got, piece, (size_t)n);
+            buf_add(&got, piece, (size_t)n);
         else
             loop_turn(w.loop, MILLIS(1));
     }
     assert_int_equal(count("{\"type\":\"ADDED\""), 61); /* and kube-root-ca.crt */
-    mark = strstr(w.got.p, "k8s.io/initial-events-end");
-    change = strstr(w.got.p, "{\"type\":\"MODIFIED\"");
+    mark = strstr(got.p, "k8s.io/initial-events-end");
+    change = strstr(got.p, "{\"type\":\"MODIFIED\"");
     assert_true(mark && change && mark < change);
     assert_int_equal(count("\"text\":\"new\""), 1);
 }

@@ -1,143 +1,16 @@
-#include <stddef.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include "apiserver/local.h"
 #include "apiserver/table.h"
-#include "api/meta.h"
-#include "base/cleanup.h"
-#include "base/file.h"
+#include "apiserver/testing.h"
 #include "base/ident.h"
-#include <fcntl.h>
-#include <stdlib.h>
 
-struct world {
-    struct loop *loop;
-    struct store *store;
-    struct apiserver *api;
-    struct client *c;
-    char dir[64];
-    int dirfd;
-    bool ready;
-    /* of the last call */
-    bool done;
-    int status;
-    struct arena arena;
-    const struct json *body;
-    enum error_kind kind;
-    /* of the watch */
-    char events[4096];
-};
-static struct world w;
-
-static void ready(void *user, const struct error *err)
-{
-    (void)user;
-    assert_int_equal(err->kind, ERROR_NONE);
-    w.ready = true;
-}
-
-static void open_api(void)
-{
-    struct error err = {0};
-    struct apiserver_config ac;
-
-    ac = (struct apiserver_config){.loop = w.loop,
-                                   .store = w.store,
-                                   .issuer = "https://kubernetes.default.svc",
-                                   .node_name = "n1",
-                                   .ca_cert_pem = "PEM"};
-    w.api = apiserver_new(&ac, &err);
-    assert_non_null(w.api);
-}
-
-static int setup(void **state)
-{
-    struct error err = {0};
-    struct store_config sc = {0};
-
-    (void)state;
-    w = (struct world){.dirfd = -1};
-    snprintf(w.dir, sizeof w.dir, "/tmp/vireo-apiserver-XXXXXX");
-    assert_non_null(mkdtemp(w.dir));
-    assert_true(file_open_dir(AT_FDCWD, w.dir, &w.dirfd, &err));
-    w.loop = loop_new(NULL);
-    sc = (struct store_config){.loop = w.loop, .dirfd = w.dirfd};
-    w.store = store_open(&sc, &err);
-    assert_non_null(w.store);
-    open_api();
-    apiserver_bootstrap(w.api, ready, &w);
-    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
-    while (!w.ready)
-        loop_turn(w.loop, SECONDS(5));
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct error err = {0};
-
-    (void)state;
-    client_free(w.c);
-    apiserver_free(w.api);
-    store_close(w.store);
-    loop_free(w.loop);
-    arena_done(&w.arena);
-    fd_close(&w.dirfd);
-    assert_true(file_remove_tree(AT_FDCWD, w.dir, &err));
-    return 0;
-}
-
-static void answered(void *user, const struct client_response *r)
-{
-    (void)user;
-    w.done = true;
-    w.status = r->status;
-    w.kind = r->err->kind;
-    w.body = r->body ? json_copy(&w.arena, r->body) : NULL;
-}
-
-static int call(enum client_verb verb, const char *group, const char *plural, const char *name,
-                const char *sub, const char *body)
-{
-    struct error err = {0};
-    struct client_request q = {
-        .verb = verb,
-        .group = group,
-        .version = "v1",
-        .plural = plural,
-        .ns = STR("default"),
-        .name = str_of(name),
-        .subresource = sub,
-    };
-
-    arena_clear(&w.arena);
-    if (body)
-        assert_true(json_parse(str_of(body), &w.arena, &q.body, &err));
-    w.done = false;
-    client_call(w.c, &q, answered, NULL);
-    assert_false(w.done); /* never from within the call */
-    while (!w.done)
-        loop_turn(w.loop, SECONDS(5));
-    return w.status;
-}
-
-static void settle(int64_t ns)
-{
-    int64_t until = loop_now_ns(w.loop) + ns;
-
-    while (loop_now_ns(w.loop) < until)
-        loop_turn(w.loop, MILLIS(10));
-}
+static char events[4096]; /* of the watch */
 
 static void event(void *user, enum client_event_type type, const struct json *object)
 {
     static const char *const names[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
-    size_t n = strlen(w.events);
+    size_t n = strlen(events);
 
     (void)user;
-    snprintf(w.events + n, sizeof w.events - n, "%s " STR_FMT "\n", names[type],
+    snprintf(events + n, sizeof events - n, "%s " STR_FMT "\n", names[type],
              STR_ARG(meta_name(object)));
 }
 
@@ -188,8 +61,9 @@ static void watch_by_label_sees_what_leaves(void **state)
     (void)state;
     call(CLIENT_CREATE, "", CM, NULL, NULL,
          "{\"metadata\":{\"name\":\"old\",\"labels\":{\"w\":\"y\"}}}");
+    events[0] = '\0';
     watch = client_watch(w.c, &q);
-    assert_string_equal(w.events, "");
+    assert_string_equal(events, "");
     call(CLIENT_CREATE, "", CM, NULL, NULL,
          "{\"metadata\":{\"name\":\"b\",\"labels\":{\"w\":\"y\"}}}");
     call(CLIENT_CREATE, "", CM, NULL, NULL, "{\"metadata\":{\"name\":\"c\"}}");
@@ -198,7 +72,7 @@ static void watch_by_label_sees_what_leaves(void **state)
     call(CLIENT_DELETE, "", CM, "b", NULL, NULL);
     call(CLIENT_DELETE, "", CM, "old", NULL, NULL);
     settle(MILLIS(50));
-    assert_string_equal(w.events, "ADDED old\nADDED b\nMODIFIED b\nDELETED b\nDELETED old\n");
+    assert_string_equal(events, "ADDED old\nADDED b\nMODIFIED b\nDELETED b\nDELETED old\n");
     client_watch_stop(w.c, watch);
     settle(MILLIS(20));
     assert_int_equal(ends, 0);
@@ -282,13 +156,13 @@ static void namespaces_empty_themselves(void **state)
     call(CLIENT_CREATE, "", "namespaces", NULL, NULL, "{\"metadata\":{\"name\":\"team\"}}");
     settle(MILLIS(50));
     assert_true(json_parse(STR("{\"metadata\":{\"name\":\"x\"}}"), &w.arena, &q.body, &err));
-    client_call(w.c, &q, answered, NULL);
+    client_call(w.c, &q, world_answered, NULL);
     settle(MILLIS(50));
     assert_int_equal(w.status, 201);
     assert_int_equal(call(CLIENT_DELETE, "", "namespaces", "team", NULL, NULL), 200);
     assert_true(str_is(json_str_at(w.body, "status/phase"), "Terminating"));
     assert_true(json_parse(STR("{\"metadata\":{\"name\":\"y\"}}"), &w.arena, &q.body, &err));
-    client_call(w.c, &q, answered, NULL);
+    client_call(w.c, &q, world_answered, NULL);
     settle(MILLIS(20));
     assert_int_equal(w.status, 403);
     settle(MILLIS(600));
@@ -305,7 +179,7 @@ static void cancelled_calls_do_not_answer(void **state)
     (void)state;
     assert_true(json_parse(STR("{\"metadata\":{\"name\":\"x\"}}"), &w.arena, &q.body, &err));
     w.done = false;
-    client_cancel(w.c, client_call(w.c, &q, answered, NULL));
+    client_cancel(w.c, client_call(w.c, &q, world_answered, NULL));
     settle(MILLIS(50));
     assert_false(w.done);
     assert_int_equal(call(CLIENT_GET, "", CM, "x", NULL, NULL), 200);
@@ -351,8 +225,7 @@ static void a_namespace_gets_what_it_lacks_at_the_start(void **state)
     assert_int_equal(call(CLIENT_DELETE, "", "serviceaccounts", "default", NULL, NULL), 200);
     client_free(w.c);
     apiserver_free(w.api);
-    open_api();
-    w.c = apiserver_client(w.api, "system:test", (const char *const[]){"system:masters", NULL});
+    world_open_api(&(struct world_wants){0});
     settle(MILLIS(100));
     assert_int_equal(call(CLIENT_GET, "", "serviceaccounts", "default", NULL, NULL), 200);
 }
@@ -379,16 +252,16 @@ static void ages_read_as_kubectl_writes_them(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(objects_live_and_die, setup, teardown),
-        cmocka_unit_test_setup_teardown(watch_by_label_sees_what_leaves, setup, teardown),
-        cmocka_unit_test_setup_teardown(dependents_go_with_their_owner, setup, teardown),
-        cmocka_unit_test_setup_teardown(orphans_stay, setup, teardown),
-        cmocka_unit_test_setup_teardown(pods_are_bound_and_go_with_grace, setup, teardown),
-        cmocka_unit_test_setup_teardown(namespaces_empty_themselves, setup, teardown),
-        cmocka_unit_test_setup_teardown(cancelled_calls_do_not_answer, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_name_with_a_nul_in_it_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_is_kept_is_the_stores_own, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_namespace_gets_what_it_lacks_at_the_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(objects_live_and_die, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(watch_by_label_sees_what_leaves, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(dependents_go_with_their_owner, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(orphans_stay, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(pods_are_bound_and_go_with_grace, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(namespaces_empty_themselves, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(cancelled_calls_do_not_answer, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(a_name_with_a_nul_in_it_is_refused, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(what_is_kept_is_the_stores_own, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(a_namespace_gets_what_it_lacks_at_the_start, world_setup, world_teardown),
         cmocka_unit_test(ages_read_as_kubectl_writes_them),
     };
 
