@@ -67,6 +67,8 @@ const struct json *builtin_mutate(struct request *r, enum admission_op op, const
         return limit_range_default(r, o);
     if (!strcmp(k->group, "rbac.authorization.k8s.io"))
         return rbac_default(r, o);
+    if (kind_is(k, "", "pods") && op == ADMIT_UPDATE)
+        return pod_tolerant(a, o);
     if (op != ADMIT_CREATE)
         return o;
     if (kind_is(k, "", "namespaces"))

@@ -40,6 +40,18 @@ bool pod_checked(struct request *r, enum admission_op op, const struct json *old
                  const struct json *o, struct schema_causes *c);
 bool pod_is_best_effort(const struct json *pod);
 const char *pod_qos(const struct json *pod, struct arena *a);
+enum {
+    POD_RESOURCES_MAX = 256
+}; /* requests or limits of a container; they are looked for one by one */
+
+/* pod_defaults.c */
+const struct json *pod_decoded(struct arena *a,
+                               const struct json *o); /* what follows from what was written */
+const struct json *pod_tolerant(struct arena *a, const struct json *o);
+const struct json *pod_with_token(struct request *r, const struct json *o);
+
+/* pod_rules.c */
+void check_pod_spec(struct request *r, const struct json *o, struct schema_causes *c);
 
 /* admit_storage.c */
 const struct json *claim_new(struct request *r, const struct json *o);

@@ -140,6 +140,8 @@ static const struct json *requests_from_limits(struct arena *a, const struct jso
             bool changed = false;
 
             json_each_member(m, json_at(c, "resources/limits")) {
+                if (json_len(json_at(c, "resources/limits")) > POD_RESOURCES_MAX)
+                    break; /* refused later; each costs as much as there are */
                 if (json_get_str(requests, json_str(&m->key)))
                     continue;
                 requests = json_with_str(a, requests ? requests : json_object(a, NULL),
@@ -165,6 +167,7 @@ const struct json *pod_new(struct request *r, const struct json *o)
     o = with_priority(r, o);
     o = requests_from_limits(a, o);
     o = limits_default(r, o);
+    o = pod_with_token(r, pod_tolerant(a, pod_decoded(a, o)));
     return json_with(a, o, "status",
                      json_object(a, "phase", json_new_z(a, "Pending"), "qosClass",
                                  json_new_z(a, pod_qos(o, a)), NULL));
@@ -180,13 +183,15 @@ static const struct json *pod_frozen(struct arena *a, const struct json *o)
     for (size_t i = 0; i < ARRAY_SIZE(free_to_change); i++)
         spec = json_with(a, spec, free_to_change[i], NULL);
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-        const struct json *list = json_get(spec, lists[i]), *out = json_array(a, NULL);
+        const struct json *list = json_get(spec, lists[i]);
+        const struct json **p = ARENA_ARRAY(a, const struct json *, json_len(list) + 1);
+        size_t n = 0;
 
         if (!list)
             continue;
         json_each_item(c, list)
-            out = json_append(a, out, json_with(a, c, "image", NULL));
-        spec = json_with(a, spec, lists[i], out);
+            p[n++] = json_with(a, c, "image", NULL);
+        spec = json_with(a, spec, lists[i], json_array_n(a, p, n));
     }
     return spec;
 }
@@ -194,7 +199,10 @@ static const struct json *pod_frozen(struct arena *a, const struct json *o)
 static void check_frozen(struct request *r, const struct json *old, const struct json *o,
                          struct schema_causes *c)
 {
-    if (!json_eq(pod_frozen(&r->arena, old), pod_frozen(&r->arena, o)))
+    if (json_len(json_at(old, "spec/containers")) != json_len(json_at(o, "spec/containers")))
+        schema_cause_add(c, &r->arena, "FieldValueForbidden", "spec.containers",
+                         "Forbidden: pod updates may not add or remove containers");
+    else if (!json_eq(pod_frozen(&r->arena, old), pod_frozen(&r->arena, o)))
         schema_cause_add(
             c, &r->arena, "FieldValueForbidden", "spec",
             "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
@@ -205,46 +213,20 @@ static void check_frozen(struct request *r, const struct json *old, const struct
             "previously negative)");
 }
 
-static void check_requests(struct request *r, const struct json *o, struct schema_causes *c)
-{
-    struct arena *a = &r->arena;
-
-    for (size_t i = 0; i < ARRAY_SIZE(qos_lists); i++) {
-        size_t n = 0;
-
-        json_each_item(container, json_get(json_get(o, "spec"), qos_lists[i])) {
-            const char *at = arena_printf(a, "spec.%s[%zu].resources", qos_lists[i], n++);
-
-            json_each_member(m, json_at(container, "resources/limits")) {
-                struct str key = json_str(&m->key);
-                const struct json *asked =
-                    json_get_str(json_at(container, "resources/requests"), key);
-                struct quantity request, limit;
-
-                if (!check_quantity(r, c,
-                                    arena_printf(a, "%s.limits[" STR_FMT "]", at, STR_ARG(key)),
-                                    &m->value, &limit)
-                    || !asked || !quantity_of_json(asked, &request)
-                    || quantity_cmp(request, limit) <= 0)
-                    continue;
-                schema_cause_add(c, a, "FieldValueInvalid", arena_printf(a, "%s.requests", at),
-                                 "Invalid value: \"%s\": must be less than or equal to " STR_FMT
-                                 " limit of %s",
-                                 quantity_text(a, request), STR_ARG(key), quantity_text(a, limit));
-            }
-        }
-    }
-}
-
 bool pod_checked(struct request *r, enum admission_op op, const struct json *old,
                  const struct json *o, struct schema_causes *c)
 {
     if (r->subresource.p)
         return true;
     if (op == ADMIT_CREATE) {
-        check_requests(r, o, c);
+        check_pod_spec(r, o, c);
         return c->n > 0 || (check_account(r, o) && check_priority(r, o) && limits_check(r, o));
     }
+    /* What was accepted under older rules stays what it is until its spec changes. */
+    old = pod_decoded(&r->arena, old);
+    if (json_eq(json_get(old, "spec"), json_get(o, "spec")))
+        return true;
+    check_pod_spec(r, o, c);
     check_frozen(r, old, o, c);
     return true;
 }

@@ -4,6 +4,7 @@
 #define POD(name, resources)                                                                       \
     "{" META(name) "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":"      \
                    "{" resources "}}]}}"
+#define ONE "\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]"
 #define ASKS(cpu, mem) "\"requests\":{\"cpu\":\"" cpu "\",\"memory\":\"" mem "\"}"
 #define TAKES(cpu, mem) "\"limits\":{\"cpu\":\"" cpu "\",\"memory\":\"" mem "\"}"
 
@@ -134,7 +135,7 @@ static const struct row rows[] = {
      "reportingController: Required value"},
     {"", "events", "{" META("n2") "\"involvedObject\":{\"namespace\":\"other\"}}", 422,
      "does not match event.namespace"},
-    {"", "pods", "{" META("d1") "\"spec\":{\"priorityClassName\":\"none\",\"containers\":[]}}", 403,
+    {"", "pods", "{" META("d1") "\"spec\":{\"priorityClassName\":\"none\"," ONE "}}", 403,
      "pods \"d1\" is forbidden: no PriorityClass with name none was found"},
 };
 
@@ -147,6 +148,123 @@ static void kinds_keep_their_rules(void **state)
         if (code != rows[i].code || (rows[i].says && !strstr(message(), rows[i].says)))
             fail_msg("%s: %d %s", rows[i].body, code, message());
     }
+}
+
+/* A pod's spec, and the one cause that it is refused for. */
+static void pods_are_checked(void **state)
+{
+#define C "\"containers\":[{\"name\":\"c\",\"image\":\"i\","
+    static const struct {
+        const char *spec, *says;
+    } bad[] = {
+        {"\"containers\":[]", "is invalid: spec.containers: Required value"},
+        {"\"containers\":[{\"name\":\"C\",\"image\":\"i\"}]",
+         "spec.containers[0].name: Invalid value: \"C\""},
+        {"\"containers\":[{\"name\":\"c\"}]", "spec.containers[0].image: Required value"},
+        {"\"containers\":[{\"name\":\"c\",\"image\":\" i\"}]",
+         "must not have leading or trailing whitespace"},
+        {"\"containers\":[{\"name\":\"c\",\"image\":\"i\"},{\"name\":\"d\",\"image\":\"i\"},{"
+         "\"name\":\"c\",\"image\":\"i\"}]",
+         "spec.containers[2].name: Duplicate value: \"c\""},
+        {"\"initContainers\":[{\"name\":\"c\",\"image\":\"i\"}]," ONE,
+         "spec.initContainers[0].name: Duplicate value: \"c\""},
+        {"\"restartPolicy\":\"Often\"," ONE,
+         "supported values: \"Always\", \"OnFailure\", \"Never\""},
+        {"\"dnsPolicy\":\"Some\"," ONE, "spec.dnsPolicy: Unsupported value: \"Some\""},
+        {"\"dnsPolicy\":\"None\"," ONE, "spec.dnsConfig.nameservers: Required value"},
+        {C "\"imagePullPolicy\":\"Now\"}]",
+         "supported values: \"Always\", \"IfNotPresent\", \"Never\""},
+        {C "\"ports\":[{\"containerPort\":0}]}]",
+         "spec.containers[0].ports[0].containerPort: Required value"},
+        {C "\"ports\":[{\"containerPort\":70000}]}]", "must be between 1 and 65535, inclusive"},
+        {C "\"ports\":[{\"containerPort\":7,\"name\":\"7\"}]}]",
+         "must contain at least one letter (a-z)"},
+        {C
+         "\"ports\":[{\"containerPort\":7,\"hostPort\":7},{\"containerPort\":8,\"hostPort\":7}]}]",
+         "ports[1].hostPort: Duplicate value: \"TCP//7\""},
+        {C "\"env\":[{\"name\":\"a=b\"}]}]", "env[0].name: Invalid value: \"a=b\""},
+        {C "\"env\":[{\"value\":\"b\"}]}]", "env[0].name: Required value"},
+        {C "\"env\":[{\"name\":\"a\",\"valueFrom\":{}}]}]", "must specify one of: `fieldRef`"},
+        {C "\"volumeMounts\":[{\"name\":\"v\",\"mountPath\":\"/v\"}]}]",
+         "volumeMounts[0].name: Not found: \"v\""},
+        {"\"volumes\":[{\"name\":\"v\"}]," C
+         "\"volumeMounts\":[{\"name\":\"v\",\"mountPath\":\"/v\"},{\"name\":\"v\","
+         "\"mountPath\":\"/v\"}]}]",
+         "volumeMounts[1].mountPath: Invalid value: \"/v\": must be unique"},
+        {"\"volumes\":[{\"name\":\"v\"},{\"name\":\"v\"}]," ONE,
+         "spec.volumes[1].name: Duplicate value: \"v\""},
+        {"\"volumes\":[{\"name\":\"v\",\"secret\":{}}]," ONE,
+         "spec.volumes[0].secret.secretName: Required value"},
+        {"\"volumes\":[{\"name\":\"v\",\"emptyDir\":{},\"hostPath\":{\"path\":\"/\"}}]," ONE,
+         "more than 1 volume type"},
+        {C "\"resources\":{\"limits\":{\"gold\":\"1\"}}}]",
+         "must be a standard resource type or fully qualified"},
+        {C "\"resources\":{\"requests\":{\"cpu\":\"2\"},\"limits\":{\"cpu\":\"1\"}}}]",
+         "must be less than or equal to cpu limit of 1"},
+        {C "\"resources\":{\"requests\":{\"a.io/b\":\"1\"}}}]",
+         "Limit must be set for non overcommitable resources"},
+        {"\"activeDeadlineSeconds\":0," ONE, "spec.activeDeadlineSeconds: Invalid value: 0"},
+        {"\"nodeSelector\":{\"a b\":\"c\"}," ONE, "spec.nodeSelector: Invalid value: \"a b\""},
+        {"\"hostname\":\"a.b\"," ONE, "spec.hostname: Invalid value: \"a.b\""},
+        {"\"tolerations\":[{\"operator\":\"Equal\"}]," ONE,
+         "operator must be Exists when `key` is empty"},
+        {"\"tolerations\":[{\"key\":\"a\",\"effect\":\"Go\"}]," ONE,
+         "spec.tolerations[0].effect: Unsupported value: \"Go\""},
+    };
+#undef C
+    char body[1024];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        snprintf(body, sizeof body, "{" META("bad") "\"spec\":{%s}}", bad[i].spec);
+        if (call(CLIENT_CREATE, "", "pods", NULL, NULL, body) != 422
+            || !strstr(message(), bad[i].says))
+            fail_msg("%s: %s", bad[i].spec, message());
+    }
+}
+
+/* All containers stay, each with the token, and what says nothing of its own says what upstream's says. */
+static void pods_are_filled_in(void **state)
+{
+    static const struct {
+        const char *path, *want;
+    } rows_of_two[] = {
+        {"spec/volumes/0/emptyDir", "{}"},
+        {"spec/volumes/1/projected/sources/0/serviceAccountToken/path", "\"token\""},
+        {"spec/containers/0/imagePullPolicy", "\"Always\""},
+        {"spec/containers/1/imagePullPolicy", "\"IfNotPresent\""},
+        {"spec/containers/1/volumeMounts/0/mountPath",
+         "\"/var/run/secrets/kubernetes.io/serviceaccount\""},
+        {"spec/serviceAccount", "\"default\""},
+        {"spec/tolerations/0/operator", "\"Exists\""},
+        {"spec/tolerations/1/key", "\"node.kubernetes.io/unreachable\""},
+    };
+
+    (void)state;
+    create("", "pods",
+           "{" META("two") "\"spec\":{\"volumes\":[{\"name\":\"v\"}],\"tolerations\":[{\"key\":"
+                           "\"node.kubernetes.io/not-ready\","
+                           "\"operator\":\"Exists\"}],\"containers\":[{\"name\":\"a\",\"image\":"
+                           "\"i\"},{\"name\":\"b\","
+                           "\"image\":\"i:1\"}]}}");
+    for (size_t i = 0; i < ARRAY_SIZE(rows_of_two); i++) {
+        AUTO(buf_done) struct buf b = {0};
+
+        json_write(&b, json_at(w.body, rows_of_two[i].path));
+        if (!str_is(buf_str(&b), rows_of_two[i].want))
+            fail_msg("%s: " STR_FMT, rows_of_two[i].path, STR_ARG(buf_str(&b)));
+    }
+    create("", "pods",
+           "{" META("none") "\"spec\":{\"automountServiceAccountToken\":false," ONE "}}");
+    assert_null(json_at(w.body, "spec/volumes"));
+    assert_null(json_at(w.body, "spec/containers/0/volumeMounts"));
+    /* Labels of a pod may change, its containers not. */
+    assert_int_equal(call(CLIENT_PATCH_MERGE, "", "pods", "none", NULL,
+                          "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}"),
+                     200);
+    assert_int_equal(
+        call(CLIENT_PATCH_MERGE, "", "pods", "none", NULL, "{\"spec\":{\"containers\":[]}}"), 422);
+    assert_non_null(strstr(message(), "pod updates may not add or remove containers"));
 }
 
 static void limit_ranges_fill_in_and_refuse(void **state)
@@ -327,12 +445,11 @@ static void pods_keep_to_their_account_and_limits(void **state)
 {
     (void)state;
     create("", "serviceaccounts", "{" META("s") "\"imagePullSecrets\":[{\"name\":\"pull\"}]}");
-    create("", "pods", "{" META("a") "\"spec\":{\"serviceAccountName\":\"s\",\"containers\":[]}}");
+    create("", "pods", "{" META("a") "\"spec\":{\"serviceAccountName\":\"s\"," ONE "}}");
     assert_string_equal(at("spec/imagePullSecrets/0/name"), "pull");
-    assert_int_equal(
-        call(CLIENT_CREATE, "", "pods", NULL, NULL,
-             "{" META("b") "\"spec\":{\"serviceAccountName\":\"t\",\"containers\":[]}}"),
-        403);
+    assert_int_equal(call(CLIENT_CREATE, "", "pods", NULL, NULL,
+                          "{" META("b") "\"spec\":{\"serviceAccountName\":\"t\"," ONE "}}"),
+                     403);
     assert_string_equal(message(),
                         "pods \"b\" is forbidden: error looking up service account default/t: "
                         "serviceaccount \"t\" not found");
@@ -407,7 +524,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
-        T(kinds_keep_their_rules),    T(limit_ranges_fill_in_and_refuse),
+        T(kinds_keep_their_rules),    T(pods_are_checked),
+        T(pods_are_filled_in),        T(limit_ranges_fill_in_and_refuse),
         T(quotas_count_and_refuse),   T(quotas_look_at_scopes),
         T(quotas_hold_in_a_race),     T(claims_grow_where_their_class_lets_them),
         T(evictions_keep_to_budgets), T(pods_keep_to_their_account_and_limits),

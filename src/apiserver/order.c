@@ -30,6 +30,8 @@ static const struct {
      "restartPolicyRules,volumeMounts,volumeDevices,livenessProbe,readinessProbe,startupProbe,"
      "lifecycle,terminationMessagePath,terminationMessagePolicy,imagePullPolicy,securityContext,"
      "stdin,stdinOnce,tty"},
+    {"io.k8s.api.core.v1.ConfigMapProjection", "name,items,optional"},
+    {"io.k8s.api.core.v1.SecretProjection", "name,items,optional"},
     {"io.k8s.api.core.v1.PodCondition",
      "type,observedGeneration,status,lastProbeTime,lastTransitionTime,reason,message"},
     {"io.k8s.api.core.v1.PodSpec",
@@ -68,8 +70,7 @@ static const struct json *items(struct arena *a, const struct schema_type *t, co
     return changed ? json_array_n(a, p, json_len(v)) : v;
 }
 
-const struct json *order_members(struct arena *a, const struct schema_type *t,
-                                 const struct json *v)
+const struct json *order_members(struct arena *a, const struct schema_type *t, const struct json *v)
 {
     const char *order;
     struct str rest, name;
@@ -78,7 +79,8 @@ const struct json *order_members(struct arena *a, const struct schema_type *t,
 
     if (t && t->kind == SCHEMA_LIST && t->item->kind == SCHEMA_OBJECT && json_is(v, JSON_ARRAY))
         return items(a, t->item, v);
-    if (!t || t->kind != SCHEMA_OBJECT || !json_is(v, JSON_OBJECT) || !v->n || !(order = order_of(t)))
+    if (!t || t->kind != SCHEMA_OBJECT || !json_is(v, JSON_OBJECT) || !v->n
+        || !(order = order_of(t)))
         return v;
     m = ARENA_ARRAY(a, struct json_member, v->n);
     for (size_t i = 0; i < v->n; i++) {

@@ -62,7 +62,7 @@ static void bind_admitted(struct request *r, const struct json *body)
     pod = json_with_at(a, pod, "spec/nodeName", json_new_str(a, node));
     conditions =
         conditions_set(a, json_at(pod, "status/conditions"), &scheduled, now_text(r->s, false, a));
-    pod = json_with_at(a, pod, "status/conditions", conditions);
+    pod = pod_decoded(a, json_with_at(a, pod, "status/conditions", conditions));
     json_each_member(m, json_at(body, "metadata/annotations")) {
         AUTO_FREE char *key = str_dup(json_str(&m->key));
 

@@ -1,4 +1,5 @@
 /* apiserver/rest - the verbs on stored kinds: dispatch, reading bodies, writing objects. */
+#include "apiserver/admit.h"
 #include "apiserver/internal.h"
 #include "apiserver/rbac.h"
 #include "apiserver/local_call.h"
@@ -406,6 +407,8 @@ bool object_typed(struct request *r, const struct json *in, const struct json_du
     if (!stored && !fields_known(r, dups, &unknown))
         return false;
     v = schema_default(k->type, v, a);
+    if (kind_is(k, "", "pods"))
+        v = pod_decoded(a, v);
     if (kind_is(k, "events.k8s.io", "events"))
         v = event_to_core(a, v);
     *ret = v;
