@@ -4,36 +4,20 @@
 auth.py SERVER-BINARY [NAME-PART…]: starts test-apiserver and prints a line for each check that fails. Exits with 77 (skipped) where
 openssl is absent. Wordings are kube-apiserver's.
 """
-import base64, contextlib, http.client, json, os, shutil, signal, socket, ssl, subprocess, sys, tempfile, time
+import base64, contextlib, http.client, json, os, shutil, ssl, subprocess, sys, tempfile, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver
 
 RBAC = '/apis/rbac.authorization.k8s.io/v1'
 
 
-class Server:
+class Server(apiserver.Process):
     def __init__(self, binary, args=()):
         self.dir = tempfile.mkdtemp(prefix='vireo-auth-')
-        socks = [socket.socket() for _ in range(2)]
-        for s in socks:
-            s.bind(('127.0.0.1', 0))
-        self.plain, self.tls = (s.getsockname()[1] for s in socks)
-        for s in socks:
-            s.close()
-        self.binary, self.args, self.process = binary, list(args), None
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen([self.binary, self.dir, str(self.plain), str(self.tls), *self.args],
-                                        stderr=open(os.path.join(self.dir, 'stderr'), 'a'))
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                if self.admin('GET', '/readyz')[0] == 200:
-                    return
-            time.sleep(0.05)
-        raise SystemExit('test-apiserver does not become ready: ' + open(os.path.join(self.dir, 'stderr')).read())
+        super().__init__(binary, self.dir, args, open(os.path.join(self.dir, 'stderr'), 'a'))
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(20) != 0:
+        if super().stop() != 0:
             print(open(os.path.join(self.dir, 'stderr')).read())
             raise SystemExit(f'test-apiserver ended badly: {self.process.returncode}')
 

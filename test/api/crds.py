@@ -4,46 +4,21 @@
 crds.py SERVER-BINARY [DATA-DIR]: each test prints a line when it fails; the last line counts. Needs the recorded definitions of KubeVirt
 for one of the tests, and says so where they are absent.
 """
-import http.client, json, os, signal, socket, subprocess, sys, tempfile, time
+import http.client, json, os, sys, tempfile, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver
 
 CRDS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions'
 MERGE = 'application/merge-patch+json'
 
 
-class Server:
-    def __init__(self, binary, folder):
-        for _ in range(5):  # a port that was free may be taken by the time that the server wants it
-            if self.start(binary, folder):
-                return
-        raise SystemExit('test-apiserver does not get ready')
-
-    def start(self, binary, folder):
-        holders = [socket.socket() for _ in range(2)]
-        for s in holders:
-            s.bind(('127.0.0.1', 0))
-        self.port, tls = [s.getsockname()[1] for s in holders]
-        for s in holders:
-            s.close()
-        self.process = subprocess.Popen([binary, folder, str(self.port), str(tls)], stderr=subprocess.DEVNULL)
-        while self.process.poll() is None:
-            try:
-                if self.call('GET', '/readyz')[0] == 200:
-                    return True
-            except OSError:
-                pass
-            time.sleep(0.05)
-        return False
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
-
+class Server(apiserver.Process):
     def memory(self):
         with open(f'/proc/{self.process.pid}/status') as f:
             return next(int(line.split()[1]) for line in f if line.startswith('VmRSS'))
 
     def raw(self, method, path, body=None, kind='application/json', headers=None):
-        c = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
+        c = http.client.HTTPConnection('127.0.0.1', self.plain, timeout=60)
         h = {'User-Agent': 'crds/1', **(headers or {})}
         if body is not None:
             h['Content-Type'] = kind
@@ -220,7 +195,7 @@ def ratchet(s):
 def watches(s):
     """A watch ends when the definition changes, and its client finds the new one."""
     s.install(definition('keys', 'Key', {'type': 'object', 'x-kubernetes-preserve-unknown-fields': True}))
-    c = http.client.HTTPConnection('127.0.0.1', s.port, timeout=20)
+    c = http.client.HTTPConnection('127.0.0.1', s.plain, timeout=20)
     c.request('GET', path('keys') + '?watch=1')
     r = c.getresponse()
     s.call('POST', path('keys'), obj('Key', 'k', {'x': 1}))

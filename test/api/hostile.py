@@ -7,6 +7,8 @@ and notes how long each answer took; the server's peak memory is read from /proc
 are bounds: a parser that is quadratic, a queue that grows, or a client that is shut out break them.
 """
 import argparse, base64, json, os, re, resource, select, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver
 
 ATTACKS = []
 SLOW = float(os.environ.get('VIREO_TEST_SLOWNESS', '1'))  # factor on times, for instrumented builds
@@ -22,27 +24,12 @@ def attack(memory_mb=64, worst_ms=1500, soak=False):
 
 # ---- the server, and the polite client ----
 
-class Server:
+class Server(apiserver.Process):
     def __init__(self, binary):
         self.dir = tempfile.TemporaryDirectory(prefix='vireo-hostile-')
-        held = [socket.socket() for _ in range(2)]
-        for s in held:
-            s.bind(('127.0.0.1', 0))
-        self.port, self.tls_port = (s.getsockname()[1] for s in held)
-        for s in held:
-            s.close()
         self.log = open(os.path.join(self.dir.name, 'log'), 'w+')
-        self.p = subprocess.Popen([binary, os.path.join(self.dir.name, 'data'), str(self.port), str(self.tls_port)],
-                                  stderr=self.log, stdout=self.log)
-        for _ in range(300):
-            try:
-                if self.call('GET', '/readyz')[0] == 200:
-                    break
-            except OSError:
-                pass
-            time.sleep(0.1)
-        else:
-            raise SystemExit('the server does not become ready:\n' + self.output())
+        super().__init__(binary, os.path.join(self.dir.name, 'data'), log=self.log)
+        self.p, self.port, self.tls_port = self.process, self.plain, self.tls
         assert self.call('POST', '/api/v1/namespaces/default/configmaps',
                          {'metadata': {'name': 'polite'}, 'data': {'k': 'v'}})[0] in (201, 409)
 

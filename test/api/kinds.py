@@ -8,12 +8,12 @@ import http.client
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver
 
 failures = []
 
@@ -24,26 +24,9 @@ def check(what, ok, more=''):
         print('FAIL %s %s' % (what, more))
 
 
-class Api:
-    def __init__(self, binary, folder):
-        holders = [socket.socket() for _ in range(2)]
-        for s in holders:
-            s.bind(('127.0.0.1', 0))
-        self.ports = [s.getsockname()[1] for s in holders]
-        for s in holders:
-            s.close()
-        self.process = subprocess.Popen([binary, folder, *map(str, self.ports)], stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                if self.call('GET', '/readyz')[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise SystemExit('test-apiserver does not get ready')
-
+class Api(apiserver.Process):
     def call(self, method, path, body=None, accept='application/json', kind='application/json'):
-        c = http.client.HTTPConnection('127.0.0.1', self.ports[0], timeout=30)
+        c = http.client.HTTPConnection('127.0.0.1', self.plain, timeout=30)
         c.request(method, path, None if body is None else json.dumps(body), {'Content-Type': kind, 'Accept': accept})
         r = c.getresponse()
         text = r.read()
@@ -62,7 +45,7 @@ NS = '/api/v1/namespaces/default/'
 
 
 def until(what, f):
-    for _ in range(100):
+    for _ in range(1200):  # a minute: machines are busy
         got = f()
         if got:
             return got
@@ -125,11 +108,10 @@ def main():
         api = Api(sys.argv[1], os.path.join(folder, 'data'))
         for part in (tokens, quotas, services):
             part(api)
-        api.process.terminate()
-        check('ends well', api.process.wait(timeout=20) == 0)
+        check('ends well', api.stop() == 0)
     finally:
-        if api and api.process.poll() is None:
-            api.process.kill()
+        if api:
+            api.kill()
         shutil.rmtree(folder, ignore_errors=True)
     print('%d failed' % len(failures))
     return 1 if failures else 0

@@ -6,7 +6,9 @@ session, so they are always played as one, in the order in which they were made;
 reported. What the recorder or a controller did without a record of it is played by BEFORE and BESIDE. Identities, versions and times
 are replaced by ours in later requests and compared by form. Differences that are accepted stand in accepted.txt beside this file; it says how it is read.
 """
-import base64, fnmatch, gzip, http.client, json, os, re, signal, socket, ssl, subprocess, sys, tempfile, threading, time
+import base64, fnmatch, gzip, http.client, json, os, re, socket, ssl, subprocess, sys, tempfile, threading, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver
 
 AGENT = 'wire-recorder/1'
 NS = '/api/v1/namespaces/wire'
@@ -133,32 +135,7 @@ def header_diff(want, got, method):
 
 # The server.
 
-class Server:
-    def __init__(self, binary, folder):
-        self.binary, self.folder = binary, folder
-        self.start()
-
-    def start(self):
-        holders = [socket.socket() for _ in range(2)]
-        for s in holders:
-            s.bind(('127.0.0.1', 0))
-        self.ports = [s.getsockname()[1] for s in holders]
-        for s in holders:
-            s.close()
-        self.process = subprocess.Popen([self.binary, self.folder, *map(str, self.ports)], stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                if self.call('GET', '/readyz', {})[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise SystemExit('test-apiserver does not get ready')
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
-
+class Server(apiserver.Process):
     def call(self, method, path, headers, body=b'', tls=False):
         """Status, headers (lower case, lists) and body. Without TLS the caller is the recorder's administrator."""
         c = (http.client.HTTPSConnection('127.0.0.1', self.ports[1], timeout=20, context=ssl._create_unverified_context()) if tls

@@ -1,7 +1,8 @@
 /* test/api/server - the API server by itself, for clients to be tried against: store, plain HTTP and TLS on loopback.
  *
- * test-apiserver DIR PLAIN_PORT TLS_PORT [AUDIT_POLICY]: notes requests in DIR/audit.log if a policy is given, keeps its data in DIR and writes DIR/admin.kubeconfig. Plain HTTP is served as
- * the local node's agent would be (no credentials), so it is only for tests. */
+ * test-apiserver DIR PLAIN_PORT TLS_PORT [AUDIT_POLICY]: keeps its data in DIR, writes DIR/admin.kubeconfig, and notes requests
+ * in DIR/audit.log if a policy is given. Port 0 is one that is free; both are printed, in one line, when they are listened on.
+ * Plain HTTP is served as the local node's agent would be (no credentials), so it is only for tests. */
 #include "apiserver/apiserver.h"
 #include "apiserver/audit.h"
 #include "apiserver/local.h"
@@ -9,9 +10,12 @@
 #include "base/log.h"
 #include "http/server.h"
 #include "http/tls.h"
+#include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 struct server {
     struct http_server *plain, *secure;
@@ -76,14 +80,14 @@ static void on_interrupt(struct loop_signal *sig)
 }
 
 static bool kubeconfig(int dirfd, const struct cert_pair *ca, const struct cert_pair *admin,
-                       const char *port, struct error *err)
+                       int port, struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
 
     buf_addf(
         &b,
         "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n"
-        "    server: https://127.0.0.1:%s\n    certificate-authority-data: ",
+        "    server: https://127.0.0.1:%d\n    certificate-authority-data: ",
         port);
     buf_add_base64(&b, ca->cert_pem, strlen(ca->cert_pem));
     buf_adds(&b, "\ncontexts:\n- name: test\n  context: {cluster: test, user: admin}\nusers:\n- "
@@ -107,6 +111,25 @@ static bool open_audit(const char *policy_file, int dirfd, struct audit **ret, s
         return false;
     c.policy = buf_str(&policy);
     return audit_new(&c, ret, err);
+}
+
+static bool listen_on(struct http_server *server, const char *port, const struct http_tls *tls,
+                      int *ret_port, struct error *err)
+{
+    struct sockaddr_in where = {0};
+    socklen_t n = sizeof where;
+    char address[64];
+    int fd;
+
+    snprintf(address, sizeof address, "127.0.0.1:%s", port);
+    if (!http_listen_tcp(address, &fd, err))
+        return false;
+    if (getsockname(fd, (struct sockaddr *)&where, &n) != 0) {
+        close(fd);
+        return error_errno(err, errno, "port of %s", address);
+    }
+    *ret_port = ntohs(where.sin_port);
+    return http_server_listen(server, fd, tls, err);
 }
 
 static bool serve(const char *dir, const char *plain_port, const char *tls_port, const char *policy,
@@ -134,12 +157,11 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
     struct http_server *plain, *secure;
     struct http_tls *tls;
     struct audit *audit = NULL;
-    char address[64];
-    int fd;
+    int bound[2];
 
     if (!file_make_dirs(AT_FDCWD, dir, 0700, &dirfd, err)
         || !cert_make_ca("test", now - 60, 86400, &ca, err) || !cert_issue(&ca, &server, &own, err)
-        || !cert_issue(&ca, &client, &admin, err) || !kubeconfig(dirfd, &ca, &admin, tls_port, err)
+        || !cert_issue(&ca, &client, &admin, err)
         || !file_write(dirfd, "ca.crt", str_of(ca.cert_pem), 0600, err)
         || !file_write(dirfd, "ca.key", str_of(ca.key_pem), 0600, err)) /* tests issue their own */
         return false;
@@ -173,12 +195,12 @@ static bool serve(const char *dir, const char *plain_port, const char *tls_port,
     plain = http_server_new(&hc);
     hc.handle = handle_tls;
     secure = http_server_new(&hc);
-    snprintf(address, sizeof address, "127.0.0.1:%s", plain_port);
-    if (!http_listen_tcp(address, &fd, err) || !http_server_listen(plain, fd, NULL, err))
+    if (!listen_on(plain, plain_port, NULL, &bound[0], err)
+        || !listen_on(secure, tls_port, tls, &bound[1], err)
+        || !kubeconfig(dirfd, &ca, &admin, bound[1], err))
         return false;
-    snprintf(address, sizeof address, "127.0.0.1:%s", tls_port);
-    if (!http_listen_tcp(address, &fd, err) || !http_server_listen(secure, fd, tls, err))
-        return false;
+    printf("%d %d\n", bound[0], bound[1]);
+    fflush(stdout);
     s.plain = plain;
     s.secure = secure;
     if (!loop_signal_start(s.loop, &s.term, SIGTERM, on_term, err)

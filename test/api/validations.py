@@ -2,39 +2,19 @@
 """Rules of CustomResourceDefinitions (x-kubernetes-validations) against a server of its own.
 
 validations.py BINARY: definitions with rules are made, objects are created and updated, and what is said is compared."""
-import http.client, json, os, signal, socket, subprocess, sys, tempfile, time
+import http.client, json, os, sys, tempfile, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver
 
 failures = []
 
 
-class Server:
+class Server(apiserver.Process):
     def __init__(self, binary):
-        self.binary, self.folder = binary, tempfile.mkdtemp(prefix='validations-')
-        self.start()
-
-    def start(self):
-        holders = [socket.socket() for _ in range(2)]
-        for s in holders:
-            s.bind(('127.0.0.1', 0))
-        self.ports = [s.getsockname()[1] for s in holders]
-        for s in holders:
-            s.close()
-        self.process = subprocess.Popen([self.binary, self.folder, *map(str, self.ports)], stderr=subprocess.DEVNULL)
-        for _ in range(400):
-            try:
-                if self.call('GET', '/readyz')[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise SystemExit('test-apiserver does not get ready')
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        super().__init__(binary, tempfile.mkdtemp(prefix='validations-'))
 
     def call(self, method, path, body=None, kind='application/json'):
-        c = http.client.HTTPConnection('127.0.0.1', self.ports[0], timeout=20)
+        c = http.client.HTTPConnection('127.0.0.1', self.plain, timeout=20)
         c.request(method, path, None if body is None else json.dumps(body), {'Content-Type': kind})
         r = c.getresponse()
         text = r.read()
@@ -162,8 +142,7 @@ def main(binary):
         check('after a restart', code, 422)
         check('end', s.stop(), 0)
     finally:
-        if s.process.poll() is None:
-            s.process.kill()
+        s.kill()
     for f in failures:
         print(f)
     return 1 if failures else 0
