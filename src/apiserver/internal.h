@@ -141,7 +141,6 @@ struct apiserver {
     struct crds *crds;
     struct quotas *quotas;
     struct hooks *hooks;
-    struct token_secrets *token_secrets;
     struct apiservices *apiservices;
     struct metrics *metrics;
     struct fairness *fairness;
@@ -395,8 +394,6 @@ const struct json *user_info(struct arena *a, const struct identity *who); /* re
 /* gc.c, namespaces.c, crds.c, bootstrap.c */
 struct gc *gc_new(struct apiserver *s);
 void gc_free(struct gc *g);
-struct token_secrets *token_secrets_new(struct apiserver *s);
-void token_secrets_free(struct token_secrets *t);
 struct apiservices *apiservices_new(struct apiserver *s);
 void apiservices_free(struct apiservices *p);
 void apiservices_changed(struct apiserver *s); /* the kinds that are served */

@@ -35,7 +35,6 @@ struct apiserver *apiserver_new(const struct apiserver_config *c, struct error *
     s->secrets = secrets_new(s);
     s->quotas = quotas_new(s);
     s->hooks = hooks_new(s);
-    s->token_secrets = token_secrets_new(s);
     s->apiservices = apiservices_new(s);
     s->gc = gc_new(s);
     s->nsctl = nsctl_new(s); /* the last: what namespaces lack is created at once */
@@ -55,7 +54,6 @@ void apiserver_free(struct apiserver *s)
     }
     hooks_free(s->hooks);
     bootstrap_free(s->bootstrap);
-    token_secrets_free(s->token_secrets);
     apiservices_free(s->apiservices);
     quotas_free(s->quotas);
     s->quotas = NULL;
