@@ -127,7 +127,8 @@ def fuzz(folder, seconds):
         seeds = [d for d in (os.path.join(ROOT, "test", "corpus", name[:-len("-fuzz")]),) if os.path.isdir(d)]
         argv = [path, "-max_total_time=%d" % seconds, "-timeout=10", "-rss_limit_mb=2560", "-print_final_stats=1", "-verbosity=0",
                 "-artifact_prefix=%s/" % corpus, corpus, *seeds]
-        return name, shell(argv, seconds + 120, {"ASAN_OPTIONS": "detect_leaks=1"})
+        return name, shell(argv, seconds + 120, {"ASAN_OPTIONS": "detect_leaks=1",
+                                                "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for name, (code, out) in pool.map(one, targets):
             runs = re.search(r"number_of_executed_units: (\d+)", out)

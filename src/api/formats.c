@@ -224,16 +224,15 @@ static bool percents_ok(struct str s)
 static bool authority_ok(struct str s)
 {
     struct str user, host, name, port;
-    int unused;
 
     if (!str_rcut(s, '@', &user, &host))
         host = s;
     if (str_starts(host, STR("["))) {
         if (!str_cut(str_skip(host, 1), ']', &name, &port))
             return false;
-        return !port.n || (port.p[0] == ':' && digits(port, 1, port.n - 1, &unused));
+        return !port.n || (port.p[0] == ':' && digits_from(port, 1) == port.n - 1);
     }
-    if (str_rcut(host, ':', &name, &port) && port.n && (port.n > 9 || !digits(port, 0, port.n, &unused)))
+    if (str_rcut(host, ':', &name, &port) && digits_from(port, 0) != port.n)
         return false;
     for (size_t i = 0; i < host.n; i++)
         if (strchr(" <>\"\\^`{|}", host.p[i]) && host.p[i])

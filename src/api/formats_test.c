@@ -54,6 +54,9 @@ static void test_formats(void **state)
         {"uri", "http://a b/", false},
         {"uri", "mailto:a@b", true},
         {"uri", "/%zz", false},
+        {"uri", "http://[::1]:33333333333333333333/", true}, /* no number is made of a port */
+        {"uri", "http://a:33333333333333333333/", true},
+        {"uri", "http://a:3x/", false},
         {"uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", true},
         {"uuid", "6BA7B8109DAD11D180B400C04FD430C8", true},
         {"uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c", false},
