@@ -18,6 +18,9 @@
  * they last, but are counted. Health checks, leases of administrators, and what comes over the node's own socket do not
  * wait, nor do the controllers of this process: their requests are no exchanges.
  *
+ * Credentials have to be looked at before their owner is known. Those that turn out wrong are charged to the flow of the peer's
+ * address in the least class, and their 401 waits there for its turn: who floods us with them waits for the others.
+ *
  * There are no FlowSchemas: classes, weights and limits are the table below. */
 #include "apiserver/fairness.h"
 #include "apiserver/internal.h"
@@ -179,13 +182,12 @@ static void sweep(struct fairness *f)
             flow_free(map_del(&f->flows, key));
 }
 
-static struct flow *flow_of(struct fairness *f, const struct request *r)
+static struct flow *flow_named(struct fairness *f, enum class_id class, struct str name)
 {
-    enum class_id class = class_of(r);
     char key[300];
     struct flow *w;
 
-    snprintf(key, sizeof key, "%d %s", class, r->who.user);
+    snprintf(key, sizeof key, "%d " STR_FMT, class, STR_ARG(name));
     w = map_get(&f->flows, str_of(key));
     if (w)
         return w;
@@ -197,6 +199,16 @@ static struct flow *flow_of(struct fairness *f, const struct request *r)
     flow_init(w, f, class, key);
     map_set(&f->flows, str_of(key), w);
     return w;
+}
+
+/* Whose credentials are wrong has no name but its address. '@' keeps these apart from users' flows. */
+static struct flow *flow_of_peer(struct fairness *f, const struct request *r)
+{
+    struct str address = str_of(r->x->peer ? r->x->peer->address : NULL), ip, port;
+
+    if (!str_rcut(address, ':', &ip, &port))
+        ip = address;
+    return flow_named(f, CLASS_LEAST, str_of(arena_printf(&r->x->arena, "@" STR_FMT, STR_ARG(ip))));
 }
 
 /* The kind that a path lists: /api/v1/pods, /apis/g/v/namespaces/n/things. NULL: it is no list. */
@@ -468,26 +480,38 @@ static void run_or_reject(struct request *r)
     }
 }
 
-void fairness_admit(struct request *r, void (*run)(struct request *r))
+static void admit_to(struct flow *w, struct request *r, void (*run)(struct request *r),
+                     enum seat_kind kind, unsigned width)
 {
-    struct fairness *f = r->s->fairness;
+    struct fairness *f = w->f;
     struct seat *t = ARENA_NEW(&r->x->arena, struct seat);
-    struct flow *w = flow_of(f, r);
 
     r->run = run;
     r->seat = t;
-    t->flow = w;
-    if (is_long_running(r)) {
-        t->kind = SEAT_LONG;
-    } else {
-        t->width = width_of(r);
-        t->kind = t->width > 1 ? SEAT_WIDE : SEAT_NARROW;
-    }
+    *t = (struct seat){.flow = w, .kind = kind, .width = width};
     new_turn(f);
     if (w->class == CLASS_EXEMPT || (f->n_queue == 0 && f->used < SLICE_NS && has_seat(t)))
         run_or_reject(r);
     else
         enqueue(r);
+}
+
+void fairness_admit(struct request *r, void (*run)(struct request *r))
+{
+    struct flow *w = flow_named(r->s->fairness, class_of(r), str_of(r->who.user));
+    unsigned width = is_long_running(r) ? 0 : width_of(r);
+
+    admit_to(w, r, run, !width ? SEAT_LONG : width > 1 ? SEAT_WIDE : SEAT_NARROW, width);
+}
+
+void fairness_refuse(struct request *r, int64_t spent_ns, void (*run)(struct request *r))
+{
+    struct fairness *f = r->s->fairness;
+    struct flow *w = flow_of_peer(f, r);
+
+    new_turn(f);
+    charge(w, spent_ns);
+    admit_to(w, r, run, SEAT_NARROW, 1);
 }
 
 /* The first request of a flow that has a seat: a list that has none does not hold up what is small. */

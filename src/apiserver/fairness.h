@@ -11,6 +11,8 @@ struct fairness *fairness_new(struct apiserver *s);
 void fairness_free(struct fairness *f);
 /* Calls `run` now or when it is the user's turn, or answers 429. Over HTTP only, after authentication. */
 void fairness_admit(struct request *r, void (*run)(struct request *r));
+/* The same for one that proved to be nobody's, which took `spent_ns` to find out: its address pays, in the least class. */
+void fairness_refuse(struct request *r, int64_t spent_ns, void (*run)(struct request *r));
 /* The request waits no longer, if it did (then true). */
 bool fairness_forget(struct request *r);
 /* The answer is given; only its reader is waited for. */

@@ -8,9 +8,12 @@ static void handle(struct exchange *x, void *data)
     static char nobodies[] = "system:unauthenticated", *nobody[] = {nobodies, NULL},
                 *stranger[] = {nobodies, group, NULL};
     struct http_peer *peer = ARENA_NEW(&x->arena, struct http_peer);
-    struct str user = exchange_header(x, "x-test-user");
+    struct str user = exchange_header(x, "x-test-user"),
+               address = exchange_header(x, "x-test-address");
 
     (void)data;
+    if (address.p)
+        snprintf(peer->address, sizeof peer->address, STR_FMT, STR_ARG(address));
     if (user.p) {
         peer->cert_cn = arena_strdup(&x->arena, user);
         peer->cert_orgs = str_is(user, "nobody")     ? nobody
@@ -60,6 +63,13 @@ static int setup(void **state)
 {
     (void)state;
     return world_open(&(struct world_wants){.anonymous_health = true, .handle = handle});
+}
+
+static int setup_fake_time(void **state)
+{
+    (void)state;
+    return world_open(
+        &(struct world_wants){.loop = loop_new_fake(), .anonymous_health = true, .handle = handle});
 }
 
 static int ask(const char *user, const char *path)
@@ -190,6 +200,103 @@ static void waiting_requests_end_with_their_clients_and_with_the_server(void **s
         close(fds[i]);
 }
 
+/* A counter of the catch-all class, as the metrics tell it. */
+static unsigned counter(const char *name, const char *reason)
+{
+    char text[1 << 18], wanted[200], *at;
+    size_t n = 0;
+    int fd = ask("admin", "/metrics");
+
+    turn_until(fd);
+    for (int i = 0; i < 200 && n < sizeof text - 1; i++) {
+        ssize_t got = recv(fd, text + n, sizeof text - 1 - n, MSG_DONTWAIT);
+
+        if (got > 0)
+            n += (size_t)got;
+        loop_turn(w.loop, 0);
+    }
+    text[n] = '\0';
+    close(fd);
+    snprintf(
+        wanted, sizeof wanted,
+        "apiserver_flowcontrol_%s{flow_schema=\"catch-all\",priority_level=\"catch-all\"%s%s%s} ",
+        name, reason ? ",reason=\"" : "", reason ? reason : "", reason ? "\"" : "");
+    at = strstr(text, wanted);
+    assert_non_null(at);
+    return (unsigned)strtoul(at + strlen(wanted), NULL, 10);
+}
+
+static int ask_with_token(unsigned address)
+{
+    AUTO(error_clear) struct error err = {0};
+    int sv[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+    if (!http_server_add(w.http, sv[0], NULL, &err))
+        fail_msg("%s", error_text(&err));
+    dprintf(sv[1],
+            "GET /api HTTP/1.1\r\nHost: a\r\nauthorization: Bearer wrong\r\nx-test-address: "
+            "10.0.0.%u:4711\r\n\r\n",
+            address);
+    return sv[1];
+}
+
+/* 401 waits for its turn in the queue of the address, which is as long as any other of its class. */
+static void a_flood_of_bad_tokens_waits_behind_everybody(void **state)
+{
+    int heavy[HEAVY], fds[120], counts[600] = {0}, other;
+
+    (void)state;
+    make_config_maps(150);
+    for (int i = 0; i < HEAVY; i++) /* so that there is something to wait for */
+        heavy[i] = ask("heavy", LIST);
+    for (int i = 0; i < 120; i++)
+        fds[i] = ask_with_token(1);
+    other = ask_with_token(2);
+    for (int i = 0; i < 120; i++) {
+        turn_until(fds[i]);
+        counts[status_of(fds[i])]++;
+        close(fds[i]);
+    }
+    turn_until(other); /* another address has a queue of its own */
+    assert_int_equal(status_of(other), 401);
+    close(other);
+    assert_int_equal(counts[401] + counts[429], 120);
+    assert_true(counts[401] >= 50);
+    assert_true(counts[429] > 0);
+    for (int i = 0; i < HEAVY; i++)
+        close(heavy[i]);
+    assert_int_equal(counter("dispatched_requests_total", NULL), counts[401] + 1);
+    assert_int_equal(counter("rejected_requests_total", "queue-full"), counts[429]);
+}
+
+/* Wide lists whose reader takes nothing hold the seats; who waits behind them longer than 15 seconds is told so. */
+static void who_waits_too_long_is_refused(void **state)
+{
+    int fds[8], refused = 0;
+
+    (void)state;
+    make_config_maps(1300);
+    for (int i = 0; i < 8; i++)
+        fds[i] = ask("stranger", "/api/v1/configmaps");
+    for (int i = 0; i < 20; i++)
+        loop_turn(w.loop, 0);
+    loop_fake_advance(w.loop, SECONDS(14));
+    for (int i = 0; i < 8; i++)
+        assert_int_not_equal(status_of(fds[i]), 429);
+    loop_fake_advance(w.loop, SECONDS(3));
+    for (int i = 0; i < 20; i++)
+        loop_turn(w.loop, 0);
+    for (int i = 0; i < 8; i++)
+        refused += status_of(fds[i]) == 429;
+    assert_in_range(refused, 1, 7);
+    for (int i = 0; i < 8; i++)
+        close(fds[i]);
+    for (int i = 0; i < 5; i++)
+        loop_turn(w.loop, 0);
+    assert_int_equal(counter("rejected_requests_total", "time-out"), refused);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +304,10 @@ int main(void)
                                         world_teardown),
         cmocka_unit_test_setup_teardown(who_is_nobody_stops_nobody_else, setup, world_teardown),
         cmocka_unit_test_setup_teardown(watches_are_counted_by_user, setup, world_teardown),
+        cmocka_unit_test_setup_teardown(a_flood_of_bad_tokens_waits_behind_everybody, setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(who_waits_too_long_is_refused, setup_fake_time,
+                                        world_teardown),
         cmocka_unit_test_setup_teardown(waiting_requests_end_with_their_clients_and_with_the_server,
                                         setup, world_teardown),
     };

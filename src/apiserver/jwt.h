@@ -12,5 +12,6 @@ const char *jwt_key_set(const struct jwt_key *k); /* the public half as a JWKS d
 
 MUST_CHECK bool jwt_sign(const struct jwt_key *k, const struct json *claims, struct buf *out);
 /* Claims of a token that this key signed; nothing else is checked. ERROR_UNAUTHORIZED otherwise. */
-MUST_CHECK bool jwt_open(const struct jwt_key *k, struct str token, struct arena *a,
+MUST_CHECK bool jwt_open(struct jwt_key *k, struct str token, struct arena *a,
                          const struct json **ret_claims, struct error *err);
+uint64_t jwt_verified(const struct jwt_key *k); /* how often a signature was calculated for that */

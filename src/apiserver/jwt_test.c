@@ -29,7 +29,7 @@ static struct jwt_key *key(bool rsa)
     return out;
 }
 
-static bool opens(const struct jwt_key *k, struct str token)
+static bool opens(struct jwt_key *k, struct str token)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
@@ -90,9 +90,36 @@ static void one_changed_byte_is_refused(void **state)
     jwt_key_free(k);
 }
 
+static void a_refused_token_costs_one_verification(void **state)
+{
+    struct jwt_key *k = key(false);
+    AUTO(buf_done) struct buf t = {0}, other = {0};
+    size_t at;
+
+    (void)state;
+    sign(k, &t);
+    sign(k, &other);
+    at = t.n - 20; /* in the signature */
+    t.p[at] = t.p[at] == 'A' ? 'B' : 'A';
+    for (int i = 0; i < 50; i++)
+        assert_false(opens(k, buf_str(&t)));
+    assert_int_equal(jwt_verified(k), 1);
+    assert_true(opens(k, buf_str(&other)));
+    assert_int_equal(jwt_verified(k), 2);
+    for (int i = 0; i < 1000; i++) { /* they push each other out, and nothing else happens */
+        t.p[at] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[i % 32];
+        t.p[at - 1] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[i / 32];
+        (void)opens(k, buf_str(&t));
+    }
+    assert_true(jwt_verified(k) > 900);
+    assert_true(opens(k, buf_str(&other)));
+    jwt_key_free(k);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tokens_open_with_their_key_only),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_refused_token_costs_one_verification),
+                                       cmocka_unit_test(tokens_open_with_their_key_only),
                                        cmocka_unit_test(one_changed_byte_is_refused)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -330,7 +330,8 @@ static void warn_deprecated(struct request *r)
         request_warn(r, "%s", r->kind->warning);
     for (size_t i = 0; k->deprecated && k->deprecated[i]; i++)
         if (!strcmp(r->version, k->deprecated[i]))
-            request_warn(r, "%s/%s is now deprecated and will be removed in a future release.", k->group, r->version);
+            request_warn(r, "%s/%s is now deprecated and will be removed in a future release.",
+                         k->group, r->version);
 }
 
 static void resource_request(struct request *r, struct str group, struct str version,
@@ -442,6 +443,17 @@ static struct access asked_for(struct request *r)
     return (struct access){.verb = method_name(r), .path = path};
 }
 
+/* Nobody that we know. */
+static void refuse(struct request *r)
+{
+    struct access want = {0};
+
+    if (r->s->config.audit)
+        want = asked_for(r);
+    audit_refused(r, &want);
+    answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
+}
+
 static void exchange_closed(struct exchange *x)
 {
     struct request *r = x->user;
@@ -466,6 +478,7 @@ void apiserver_handle(struct exchange *x, void *data)
     struct request *r = request_new(s);
     struct str accept = exchange_header(x, "accept"), agent = exchange_header(x, "user-agent");
     struct access want = {0};
+    int64_t begun;
 
     r->x = x;
     x->user = r;
@@ -493,13 +506,13 @@ void apiserver_handle(struct exchange *x, void *data)
         answer_status(r, 503, "ServiceUnavailable", "the server is shutting down", NULL);
         return;
     }
-    if (s->config.audit)
-        want = asked_for(r);
+    begun = loop_now_ns(s->loop);
     if (!authenticate(r)) {
-        audit_refused(r, &want);
-        answer_status(r, 401, "Unauthorized", "Unauthorized", NULL);
+        fairness_refuse(r, loop_now_ns(s->loop) - begun, refuse);
         return;
     }
+    if (s->config.audit)
+        want = asked_for(r);
     audit_begin(r, &want);
     if (!impersonate(r))
         return;
