@@ -113,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (!loop)
         set_up();
-    kind = data[0] % (ARRAY_SIZE(starts) + ARRAY_SIZE(bodies) + 1);
+    kind = data[0] % (ARRAY_SIZE(starts) + ARRAY_SIZE(bodies) + 3);
     data++;
     size--;
     if (kind < ARRAY_SIZE(starts)) {
@@ -125,8 +125,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         buf_addf(&b, "%s HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n", bodies[kind].line,
                  bodies[kind].type, size);
         buf_add(&b, data, size);
-    } else {
+    } else if (kind == ARRAY_SIZE(starts) + ARRAY_SIZE(bodies)) {
         buf_add(&b, data, size);
+    } else { /* the inside of a continue token, and a query of any bytes */
+        buf_adds(&b, "GET " CM "?");
+        if (kind % 2) {
+            buf_adds(&b, "limit=1&continue=");
+            buf_add_base64url(&b, data, size);
+        } else {
+            for (size_t i = 0; i < size; i++)
+                buf_addf(&b, strchr("&=;+", data[i]) && data[i] ? "%c" : "%%%02x", data[i]);
+        }
+        buf_adds(&b, " HTTP/1.1\r\nHost: a\r\n\r\n");
     }
     if (talk(buf_str(&b), answer, sizeof answer)) {
         assert(strncmp(answer, "HTTP/1.1 ", 9) == 0);

@@ -139,7 +139,7 @@ static const struct json *node_address(const struct row *r, const char *type)
 {
     json_each_item(a, json_at(r->object, "status/addresses")) {
         if (str_is(json_str_at(a, "type"), type))
-            return json_get(a, "address");
+            return as_text(r, json_get(a, "address"), "<none>");
     }
     return json_new_z(r->a, "<none>");
 }
@@ -411,7 +411,8 @@ size_t cells_quota(const struct row *r, const struct json **ret)
 {
     const struct json *hard = json_at(r->object, "status/hard"),
                       *used = json_at(r->object, "status/used");
-    const struct json_member **sorted = ARENA_ARRAY(r->a, const struct json_member *, json_len(hard) + 1);
+    const struct json_member **sorted =
+        ARENA_ARRAY(r->a, const struct json_member *, json_len(hard) + 1);
     AUTO(buf_done) struct buf requests = {0}, limits = {0};
     size_t n = 0;
 
@@ -447,7 +448,7 @@ size_t cells_apiservice(const struct row *r, const struct json **ret)
 
     ret[0] = name(r);
     ret[1] = json_new_z(r->a, "Local");
-    ret[2] = available ? json_get(available, "status") : json_new_z(r->a, "Unknown");
+    ret[2] = as_text(r, json_get(available, "status"), "Unknown");
     ret[3] = age(r);
     return 4;
 }

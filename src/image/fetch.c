@@ -143,21 +143,31 @@ static bool read_job(struct fetch *f, struct error *err)
     return image_ref_parse(json_str_at(f->job, "reference"), &f->ref, err);
 }
 
-static bool run(struct fetch *f, char ret_digest[72], struct error *err)
+bool fetch_image(struct fetch *f, const char *known, char ret_digest[72], struct error *err)
 {
     struct fetch_source *source = NULL;
     const struct json *manifest = NULL;
     bool ok;
 
-    if (!read_job(f, err) || !drop_privileges(f, err) || !file_make_dirs(f->work, "root", 0755, &f->root, err))
+    if (!file_make_dirs(f->work, "root", 0755, &f->root, err))
         return false;
     ok = f->ref.source == IMAGE_REGISTRY ? fetch_registry(f, &source, err) : fetch_layout(f, &source, err);
     ok = ok && find_manifest(f, source, &manifest, ret_digest, err);
-    if (ok && !str_is(json_str_at(f->job, "known"), ret_digest))
+    if (ok && strcmp(known, ret_digest) != 0)
         ok = unpack_layers(f, source, manifest, err);
     if (source)
         source->done(source);
     return ok;
+}
+
+static bool run(struct fetch *f, char ret_digest[72], struct error *err)
+{
+    const char *known;
+
+    if (!read_job(f, err) || !drop_privileges(f, err))
+        return false;
+    known = arena_strdup(&f->arena, json_str_at(f->job, "known"));
+    return fetch_image(f, known, ret_digest, err);
 }
 
 int image_fetch_main(void)

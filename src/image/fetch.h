@@ -14,6 +14,8 @@ struct fetch {
     size_t entries;
 };
 
+/* fetch.c: the image that f->ref names, unpacked below f->work, unless its manifest has the digest `known`. */
+MUST_CHECK bool fetch_image(struct fetch *f, const char *known, char ret_digest[72], struct error *err);
 /* unpack.c: applies one layer (tar, gzip or zstd inside) to f->root. fd is read from its start. */
 MUST_CHECK bool fetch_unpack(struct fetch *f, int fd, struct error *err);
 /* Unpacks an archive of a layout into a directory of the work directory. */
