@@ -15,15 +15,21 @@ static struct managed_request managed_of(struct request *r)
     };
 }
 
-/* What the server itself fills in has no owner: the status that this request may not write, a namespace's finalizers. */
+/* What the server itself fills in has no owner: the status that this request may not write, a namespace's finalizers, who
+ * reports an Event if nobody says so. */
 static const struct json *owned_part(struct request *r, const struct json *v)
 {
+    static const char *const said_by[] = {"reportingComponent", "reportingInstance"};
     const struct kind_info *k = r->kind->info;
 
     if (v && !r->subresource.p && (k->flags & KIND_STATUS) && json_get(v, "status"))
         v = json_with(&r->arena, v, "status", NULL);
     if (v && kind_is(k, "", "namespaces"))
         v = json_with(&r->arena, v, "spec", NULL);
+    if (v && kind_is(k, "", "events"))
+        for (size_t i = 0; i < ARRAY_SIZE(said_by); i++)
+            if (json_get(v, said_by[i]) && str_empty(json_str_at(v, said_by[i])))
+                v = json_with(&r->arena, v, said_by[i], NULL);
     return v;
 }
 

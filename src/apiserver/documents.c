@@ -178,6 +178,7 @@ static void send_document(struct request *r, struct str path, const char *type)
 
 static void index_v3(struct request *r)
 {
+    AUTO(buf_done) struct buf b = {0};
     struct apiserver *s = r->s;
     struct arena *a = &r->arena;
     const struct json *paths = json_object(a, NULL);
@@ -198,7 +199,8 @@ static void index_v3(struct request *r)
                                           NULL));
         }
     }
-    answer_json(r, 200, json_object(a, "paths", paths, NULL));
+    json_write(&b, json_object(a, "paths", paths, NULL));
+    answer_text(r, 200, "text/plain; charset=utf-8", buf_str(&b)); /* upstream's type of it */
 }
 
 bool documents_handle(struct request *r)

@@ -21,7 +21,7 @@ static void unsupported(struct request *r)
                       json_object(&r->arena, NULL));
 }
 
-static bool read_patch(struct request *r, const struct json **ret)
+static bool read_patch(struct request *r, const struct json **ret, struct json_dups *dups)
 {
     AUTO(error_clear) struct error err = {0};
 
@@ -29,7 +29,7 @@ static bool read_patch(struct request *r, const struct json **ret)
         *ret = json_copy(&r->arena, r->body_json);
         return true;
     }
-    if (json_parse(r->body, &r->arena, ret, &err))
+    if (json_parse_strict(r->body, &r->arena, dups, ret, &err))
         return true;
     answer_status(r, 400, "BadRequest",
                   arena_printf(&r->arena, "error decoding patch: %s", error_text(&err)), NULL);
@@ -78,7 +78,7 @@ void rest_patch(struct request *r)
     const struct kind_info *k = r->kind->info;
     bool custom = (k->flags & KIND_CRD) || r->kind->dynamic;
     const struct json *patch, *old, *next;
-    struct json_dups none = {0};
+    struct json_dups dups = {0};
     struct store_object *o;
 
     if (media_is(r->content_type, "application/apply-patch+yaml")) {
@@ -96,7 +96,7 @@ void rest_patch(struct request *r)
                            "Forbidden: may not be specified for non-apply patch");
         return;
     }
-    if (!read_patch(r, &patch))
+    if (!read_patch(r, &patch, &dups))
         return;
     o = store_get_pending(r->s->store, kind_key(k, r->ns, r->name, &r->arena));
     if (!o) {
@@ -104,7 +104,7 @@ void rest_patch(struct request *r)
         return;
     }
     old = store_object_json(o, &r->arena);
-    if (apply_patch(r, old, patch, &next) && object_typed(r, next, &none, false, &next))
+    if (apply_patch(r, old, patch, &next) && object_typed(r, next, &dups, false, &next))
         update_commit(r, o, old, next);
     store_object_unref(o);
 }

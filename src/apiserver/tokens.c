@@ -3,7 +3,9 @@
  *
  * A signature alone proves nothing for long: the account must still have the UID that the token names, and what the token is bound
  * to (pod, Secret or Node) must be there with its UID and not be gone for a minute already. Times have a leeway of one minute. */
+#include "api/managed.h"
 #include "api/meta.h"
+#include "api/types.h"
 #include "apiserver/internal.h"
 #include "apiserver/jwt.h"
 #include "base/ident.h"
@@ -356,6 +358,23 @@ static bool ttl_good(struct request *r, int64_t ttl)
     return false;
 }
 
+/* Who asked for the token, in what it was asked for with. */
+static const struct json *owners(struct request *r, const struct json *body, int64_t ttl)
+{
+    struct arena *a = &r->arena;
+    struct managed_request m = {.manager = request_manager(r),
+                                .api_version = "authentication.k8s.io/v1",
+                                .subresource = "token",
+                                .now = now_text(r->s, false, a)};
+    const struct json *asked =
+        json_get(body, "spec") ? json_get(body, "spec") : json_object(a, NULL);
+
+    asked = json_with(a, asked, "expirationSeconds", json_new_i64(a, ttl));
+    asked = json_object(a, "metadata", json_object(a, NULL), "spec", asked, NULL);
+    asked = managed_update(a, &schema_type_authn_token_request, NULL, asked, &m);
+    return json_at(asked, "metadata/managedFields");
+}
+
 /* POST serviceaccounts/<name>/token */
 void tokens_request(struct request *r)
 {
@@ -408,7 +427,8 @@ void tokens_request(struct request *r)
                     json_new_z(a, "authentication.k8s.io/v1"), "metadata",
                     json_object(a, "name", json_new_str(a, r->name), "namespace",
                                 json_new_str(a, r->ns), "uid", json_new_str(a, meta_uid(sa)),
-                                "creationTimestamp", json_new_z(a, now_text(r->s, false, a)), NULL),
+                                "creationTimestamp", json_new_z(a, now_text(r->s, false, a)),
+                                "managedFields", owners(r, body, ttl), NULL),
                     "spec",
                     json_object(a, "audiences", aud, "expirationSeconds", json_new_i64(a, ttl),
                                 "boundObjectRef", bound ? bound : json_null(), NULL),

@@ -144,6 +144,19 @@ def selectors_choose(api):
 
 
 @case
+def fields_that_a_patch_says_twice_are_told(api):
+    api.post(MAPS, cm('twice'))
+    body = b'{"data":{"a":"1","a":"2"}}'
+    for kind in (MERGE, STRATEGIC):
+        bad = api.do('PATCH', MAPS + '/twice?fieldValidation=Strict', body, kind, want=422)
+        has(bad['message'], 'strict decoding error: duplicate field "data.a"')
+        status, headers, _ = api.raw('PATCH', MAPS + '/twice', body, kind)
+        eq((status, headers.get('warning')), (200, ['299 - "duplicate field \\"data.a\\""']))
+        status, headers, data = api.raw('PATCH', MAPS + '/twice?fieldValidation=Ignore', body, kind)
+        eq((status, headers.get('warning'), json.loads(data)['data']['a']), (200, None, '2'))
+
+
+@case
 def pods_nodes_secrets_and_namespaces_are_selected_by_their_fields(api):
     api.post(NS + '/pods', pod('fs-1', nodeName='n1', restartPolicy='Never'))
     api.post(NS + '/pods', pod('fs-2'))
