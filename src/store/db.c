@@ -12,6 +12,8 @@
 enum {
     APPLICATION_ID = 0x76697265, /* "vire" */
     SCHEMA_VERSION = 2, /* 1: sums of key and body only */
+    PAGE = 4096,
+    GROW = 256 << 10, /* state.db grows by so much at a time */
 };
 
 static const char damaged_hint[] = "the database is damaged; put a backup back with `vireo restore FILE` (docs/operations.md, Backup)";
@@ -333,7 +335,8 @@ static bool prepare_writes(struct db *d, struct error *err)
         && prepare(d->c, "delete from object where id=?", true, &d->remove, err)
         && prepare(d->c, "update object set expires=? where id=?", true, &d->ttl, err)
         && prepare(d->c, "update meta set v=? where k='revision'", true, &d->revision, err)
-        && prepare(d->c, "select v from meta where k='revision'", true, &d->read_revision, err);
+        && prepare(d->c, "select v from meta where k='revision'", true, &d->read_revision, err)
+        && prepare(d->c, "pragma page_count", true, &d->pages, err);
 }
 
 static bool open_all(struct db *d, int dirfd, bool read_only, const struct db_load *load, struct error *err)
@@ -379,11 +382,14 @@ static int count_wal(void *arg, sqlite3 *c, const char *name, int pages)
 
 bool db_open(struct db *d, int dirfd, bool read_only, const struct db_load *load, struct error *err)
 {
+    int grow = GROW;
+
     if (!open_all(d, dirfd, read_only, load, err)) {
         db_close(d);
         return false;
     }
     sqlite3_wal_hook(d->c, count_wal, d);
+    sqlite3_file_control(d->c, "main", SQLITE_FCNTL_CHUNK_SIZE, &grow);
     return true;
 }
 
@@ -409,12 +415,15 @@ bool db_open_live(int dirfd, sqlite3 **ret, struct error *err)
 void db_close(struct db *d)
 {
     sqlite3_stmt **all[] = {&d->begin, &d->commit, &d->rollback, &d->insert, &d->update, &d->remove, &d->ttl,
-                            &d->revision, &d->read_revision};
+                            &d->revision, &d->read_revision, &d->pages};
 
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         sqlite3_finalize(*all[i]);
         *all[i] = NULL;
     }
+    /* On a full disk log and index stay where they are: the next start would have no room to make them again. */
+    if (d->c && d->keep_log)
+        sqlite3_db_config(d->c, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_close(d->c);
     d->c = NULL;
 }
@@ -514,6 +523,25 @@ static bool make_sure(struct db *d, struct error *err)
     return true;
 }
 
+/* The log empties into state.db, which may have to grow for it. That must not fail when the disk is full: the log would
+ * only grow, and deletions with it, until no reserve suffices. So the room is taken before a commit is answered. */
+static bool take_room(struct db *d, struct error *err)
+{
+    int64_t size = 0;
+    int rc = sqlite3_step(d->pages);
+
+    if (rc == SQLITE_ROW)
+        size = sqlite3_column_int64(d->pages, 0) * PAGE;
+    sqlite3_reset(d->pages);
+    if (rc != SQLITE_ROW)
+        return db_failed(d->c, rc, "count pages", err);
+    rc = sqlite3_file_control(d->c, "main", SQLITE_FCNTL_SIZE_HINT, &size);
+    if (rc == SQLITE_OK || rc == SQLITE_NOTFOUND)
+        return true;
+    d->full = true; /* whatever else hinders it, a commit will meet, too */
+    return error_set(err, ERROR_UNAVAILABLE, "state.db: grow: no space left on the disk of the data directory");
+}
+
 static bool write_batch(struct db *d, struct list *entries, int64_t *ret_revision, struct error *err)
 {
     int64_t newest = d->durable;
@@ -529,7 +557,7 @@ static bool write_batch(struct db *d, struct list *entries, int64_t *ret_revisio
             newest = e->revision;
     }
     sqlite3_bind_int64(d->revision, 1, newest);
-    if (!step(d, d->revision, "write", err) || !step(d, d->commit, "commit", err))
+    if (!step(d, d->revision, "write", err) || !take_room(d, err) || !step(d, d->commit, "commit", err))
         return false;
     *ret_revision = newest;
     return true;

@@ -171,9 +171,10 @@ struct batch { /* what was flushed, or failed, at once */
 };
 struct db {
     struct sqlite3 *c;
-    struct sqlite3_stmt *begin, *commit, *rollback, *insert, *update, *remove, *ttl, *revision, *read_revision;
+    struct sqlite3_stmt *begin, *commit, *rollback, *insert, *update, *remove, *ttl, *revision, *read_revision, *pages;
     int64_t durable; /* revision of the last commit */
     bool full;       /* the last failure was for want of space */
+    bool keep_log;   /* closing does not empty it */
     bool unsure;     /* a commit failed and what the file holds has not been read since */
     bool broken;
     int wal_pages;

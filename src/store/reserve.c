@@ -10,6 +10,13 @@
 
 enum { RESERVE_BYTES = 4 << 20, NEARLY_FULL = 512 << 10 };
 
+static uint64_t room(int dirfd)
+{
+    struct statvfs v;
+
+    return fstatvfs(dirfd, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : UINT64_MAX;
+}
+
 bool reserve_make(int dirfd)
 {
     AUTO_CLOSE int fd =
@@ -20,6 +27,8 @@ bool reserve_make(int dirfd)
         return false;
     if (st.st_size >= RESERVE_BYTES)
         return true;
+    if (room(dirfd) < RESERVE_BYTES + NEARLY_FULL)
+        return false; /* trying would take the last of it from others for a moment */
     if (posix_fallocate(fd, 0, RESERVE_BYTES) == 0)
         return true;
     (void)!ftruncate(fd, 0); /* half of it would be missing elsewhere */
@@ -33,7 +42,5 @@ void reserve_give_up(int dirfd)
 
 bool reserve_disk_is_full(int dirfd)
 {
-    struct statvfs v;
-
-    return fstatvfs(dirfd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < NEARLY_FULL;
+    return room(dirfd) < NEARLY_FULL;
 }

@@ -101,6 +101,18 @@ static void compact(struct store *s, struct batch *b)
     }
 }
 
+/* Once the log has been emptied it is written from its start again, and needs no more room. */
+static bool commit_in_empty_log(struct store *s, struct batch *b)
+{
+    AUTO(error_clear) struct error ignored = {0};
+
+    if (!s->db.full || s->db.broken || !db_checkpoint(&s->db, &ignored))
+        return false;
+    error_clear(&b->err);
+    b->broken = false;
+    return db_commit(&s->db, b);
+}
+
 static bool commit_from_reserve(struct store *s, struct batch *b)
 {
     if (!s->db.full || s->db.broken || atomic_load(&s->low))
@@ -111,7 +123,7 @@ static bool commit_from_reserve(struct store *s, struct batch *b)
     reserve_give_up(s->dirfd);
     error_clear(&b->err);
     b->broken = false;
-    return db_commit(&s->db, b);
+    return db_commit(&s->db, b) || commit_in_empty_log(s, b);
 }
 
 static void flush(struct store *s, struct batch *b)
@@ -126,7 +138,7 @@ static void flush(struct store *s, struct batch *b)
     }
     compact(s, b);
     start = db_clock_ns();
-    if (db_commit(&s->db, b) || commit_from_reserve(s, b)) {
+    if (db_commit(&s->db, b) || commit_in_empty_log(s, b) || commit_from_reserve(s, b)) {
         mark_write(s->lock_fd, s->db.durable);
         atomic_store_explicit(&s->last_fsync_ns, db_clock_ns() - start, memory_order_relaxed);
         atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
