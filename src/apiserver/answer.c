@@ -174,8 +174,10 @@ void answer_status(struct request *r, int code, const char *reason, const char *
 {
     if (code == 406)
         r->pretty = true;
-    /* A budget says nothing of when to come again. */
-    if (r->x && ((code == 429 && !json_get(details, "causes")) || code == 503 || code == 504))
+    /* A budget says nothing of when to come again; nor does a full disk, which somebody has to see. */
+    if (r->x
+        && ((code == 429 && !json_get(details, "causes"))
+            || (code == 503 && !store_low_space(r->s->store)) || code == 504))
         exchange_set_header(r->x, "Retry-After", STR("1"));
     answer_json(r, code, status_value(&r->arena, code, reason, message, details));
 }

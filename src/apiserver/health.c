@@ -12,7 +12,8 @@ struct check {
     const char *why; /* it fails, or NULL */
 };
 
-/* The checks of /livez and /healthz, or of /readyz. "etcd" is what monitoring looks for: it stands for the store. */
+/* The checks of /livez and /healthz, or of /readyz. "etcd" is what monitoring looks for: it stands for the store. Who is not
+ * live is started again: a full disk is no reason for that, it would cost reads and deletions, too. */
 static size_t checks_of(struct request *r, bool ready, struct check *ret, size_t max)
 {
     AUTO(error_clear) struct error err = {0};
@@ -22,7 +23,7 @@ static size_t checks_of(struct request *r, bool ready, struct check *ret, size_t
 
     ret[n++] = (struct check){STR("ping"), NULL};
     ret[n++] = (struct check){STR("etcd"),
-                              store_health(r->s->store, &err)
+                              (ready ? store_health : store_alive)(r->s->store, &err)
                                   ? NULL
                                   : arena_strdup(&r->arena, str_of(error_text(&err)))};
     while (ready && n < max - 1 && map_next(&r->s->health, &at, &key, &reason))

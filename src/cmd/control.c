@@ -29,6 +29,8 @@
 #include "http/tls.h"
 #include "subresources/subresources.h"
 
+#define FIRST_OBJECTS   "first-objects" /* a check of /readyz, there since they could not be made */
+#define BOOTSTRAP_AGAIN SECONDS(5)
 #define DRAIN_NS SECONDS(3) /* consoles and slow readers are cut off then; the supervisor kills after 10 s */
 
 struct control {
@@ -48,7 +50,8 @@ struct control {
     struct platform *platform;
     struct admission_rules rules;
     struct loop_signal term;
-    bool stopping;
+    struct loop_timer bootstrap;
+    bool stopping, bootstrap_failed;
     char *kubevirt_key; /* the KubeVirt object that is honoured */
 };
 
@@ -168,17 +171,37 @@ static void pod_log(void *data, struct exchange *x, const struct json *pod)
                                                                 .done = relay_done, .user = r});
 }
 
+static void bootstrap_again(struct loop_timer *t);
+
 static void on_bootstrapped(void *user, const struct error *err)
 {
     struct control *c = user;
 
-    if (err->kind != ERROR_NONE) {
+    if (err->kind != ERROR_NONE && !store_low_space(c->store)) {
         log_error(NULL, "first objects: %s", error_text(err));
         exit(1); /* the supervisor tries again */
     }
-    c->platform = platform_new(c->client);
-    controllers_start(c->controllers);
-    apiserver_health(c->api, "bootstrap", NULL);
+    if (!c->platform) {
+        c->platform = platform_new(c->client);
+        controllers_start(c->controllers);
+        apiserver_health(c->api, "bootstrap", NULL);
+    }
+    /* On a full disk there are reads and deletions to be served. */
+    if (err->kind != ERROR_NONE) {
+        log_error(NULL, "first objects: %s; retrying", error_text(err));
+        apiserver_health(c->api, FIRST_OBJECTS, error_text(err));
+        loop_timer_start(c->loop, &c->bootstrap, BOOTSTRAP_AGAIN, bootstrap_again);
+    } else if (c->bootstrap_failed) {
+        apiserver_health(c->api, FIRST_OBJECTS, NULL);
+    }
+    c->bootstrap_failed = err->kind != ERROR_NONE;
+}
+
+static void bootstrap_again(struct loop_timer *t)
+{
+    struct control *c = container_of(t, struct control, bootstrap);
+
+    apiserver_bootstrap(c->api, on_bootstrapped, c);
 }
 
 static bool open_store(struct control *c, struct error *err)
@@ -317,6 +340,7 @@ static void on_term(struct loop_signal *s)
 static void control_done(struct control *c)
 {
     loop_signal_stop(&c->term);
+    loop_timer_stop(&c->bootstrap);
     http_server_free(c->http);
     controllers_free(c->controllers);
     platform_free(c->platform);

@@ -235,6 +235,7 @@ static bool write_kubeconfig(const struct instance *i, const struct cert_pair *c
                              struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
+    AUTO_FREE char *there = NULL;
     struct str host, port;
 
     /* Clients on this machine reach a wildcard listener by loopback. */
@@ -252,7 +253,10 @@ static bool write_kubeconfig(const struct instance *i, const struct cert_pair *c
     buf_adds(&b, "\n    client-key-data: ");
     buf_add_base64(&b, admin->key_pem, strlen(admin->key_pem));
     buf_addc(&b, '\n');
-    return file_write(i->dirfd, "admin.kubeconfig", buf_str(&b), 0600, err);
+    /* What says the same is not written anew: a full disk must not hinder a start. */
+    if (!read_text(i->dirfd, "admin.kubeconfig", &there, err))
+        return false;
+    return (there && str_is(buf_str(&b), there)) || file_write(i->dirfd, "admin.kubeconfig", buf_str(&b), 0600, err);
 }
 
 static bool load_keys(struct instance *i, int64_t now, struct error *err)
@@ -364,9 +368,12 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     /* `vireo stop` asks who holds the lock. */
     AUTO(buf_done) struct buf pid = {0};
     buf_addf(&pid, "%d\n", (int)getpid());
-    if (ftruncate(i.lock_fd, 0) < 0)
+    /* Over what is there: on a full disk, what is given back first may be gone. */
+    if (!file_write_all(i.lock_fd, buf_str(&pid), err))
+        return error_wrap(err, "%s/lock", i.o.dir);
+    if (ftruncate(i.lock_fd, (off_t)pid.n) < 0)
         return error_errno(err, errno, "%s/lock", i.o.dir);
-    if (!file_write_all(i.lock_fd, buf_str(&pid), err) || !make_tree(&i, err) || !load_keys(&i, time(NULL), err))
+    if (!make_tree(&i, err) || !load_keys(&i, time(NULL), err))
         return false;
     *ret = i;
     memset(&i, 0, sizeof i);

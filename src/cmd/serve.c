@@ -50,6 +50,8 @@ struct serve {
     struct loop_timer poll, kill, renew;
     struct http_client *api, *renewing;
     bool ready, stopping;
+    bool serving; /* perhaps only reads and deletions */
+    char why[256]; /* not more */
     bool restoring;           /* a backup is put in place as soon as the control process has ended */
     bool certificate_pending; /* the control process has yet to take it */
     int64_t begun_ns;
@@ -215,22 +217,57 @@ static void notify_systemd(const char *text)
 }
 
 static void on_poll(struct loop_timer *t);
+static void on_serving(void *user, int status, struct str body, const struct error *err);
+
+static bool store_fails(struct serve *s, struct str body)
+{
+    const struct str line = STR("[-]etcd failed: ");
+    struct str rest, why;
+    size_t at;
+
+    if (!str_find(body, line, &at) || !str_cut(str_skip(body, at + line.n), '\n', &why, &rest))
+        return false;
+    snprintf(s->why, sizeof s->why, STR_FMT, STR_ARG(why));
+    return true;
+}
 
 static void on_ready(void *user, int status, struct str body, const struct error *err)
 {
     struct serve *s = user;
 
-    (void)body;
-    if (err->kind != ERROR_NONE || status != 200) {
-        loop_timer_start(s->loop, &s->poll, MILLIS(20), on_poll);
+    if (err->kind == ERROR_NONE && status == 500 && !s->serving && store_fails(s, body)) {
+        const struct http_request r = {.method = HTTP_GET, .path = STR("/readyz?exclude=etcd&exclude=first-objects"),
+                                       .timeout_ns = SECONDS(5), .done = on_serving, .user = s};
+
+        http_client_call(s->api, &r);
         return;
     }
-    s->ready = true;
+    if (err->kind != ERROR_NONE || status != 200) {
+        loop_timer_start(s->loop, &s->poll, MILLIS(s->serving ? 500 : 20), on_poll);
+        return;
+    }
+    if (!s->ready && !s->serving)
+        notify_systemd("READY=1\n");
+    s->ready = s->serving = true;
     log_info(NULL, "ready after %lld ms: https://%s, export KUBECONFIG=%s/admin.kubeconfig",
              (long long)((loop_now_ns(s->loop) - s->begun_ns) / 1000000), s->instance.o.listen, s->instance.o.dir);
-    notify_systemd("READY=1\n");
     http_client_free(s->api);
     s->api = NULL;
+}
+
+/* With a full disk it is not ready, and yet it serves reads and deletions, which are what makes room: systemd must not
+ * wait, or it would end it. */
+static void on_serving(void *user, int status, struct str body, const struct error *err)
+{
+    struct serve *s = user;
+
+    (void)body;
+    if (err->kind == ERROR_NONE && status == 200 && !s->serving) {
+        s->serving = true;
+        log_error(NULL, "serving at https://%s, but not ready: %s", s->instance.o.listen, s->why);
+        notify_systemd("READY=1\n");
+    }
+    loop_timer_start(s->loop, &s->poll, MILLIS(s->serving ? 500 : 20), on_poll);
 }
 
 static void on_poll(struct loop_timer *t)

@@ -126,6 +126,7 @@ void store_close(struct store *s)
     history_done(s);
     index_done(&s->index);
     ttl_stop(s);
+    s->db.keep_log = atomic_load(&s->low);
     db_close(&s->db);
     kinds_free(s->kinds);
     pending = TAKE(s->pending);
@@ -162,6 +163,16 @@ bool store_health(const struct store *s, struct error *err)
     if (s->health.kind == ERROR_NONE)
         return true;
     return error_set(err, s->health.kind, "%s%s", s->broken ? "store is read-only: " : "", error_text(&s->health));
+}
+
+bool store_alive(const struct store *s, struct error *err)
+{
+    return !s->broken || store_health(s, err);
+}
+
+bool store_low_space(const struct store *s)
+{
+    return atomic_load(&s->low);
 }
 
 struct store_object *store_get(struct store *s, struct str key)

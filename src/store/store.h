@@ -31,6 +31,8 @@ void store_close(struct store *s); /* flushes what is queued, and calls its call
 int64_t store_revision(const struct store *s);          /* newest visible */
 int64_t store_oldest_revision(const struct store *s);   /* history before it is gone: 410 */
 bool store_health(const struct store *s, struct error *err);
+bool store_alive(const struct store *s, struct error *err); /* false: only another start can help */
+bool store_low_space(const struct store *s); /* the disk is full: only what shrinks is taken */
 
 /* Objects. */
 struct store_object *store_object_ref(struct store_object *o);

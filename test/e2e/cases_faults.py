@@ -1,17 +1,19 @@
 """Kill -9 anything; restart, reboot and force-delete: nothing is lost, nothing runs twice."""
+import base64
 import contextlib
 import glob
 import http.client
 import json
 import os
 import random
+import tempfile
 import time
 
 import cases_guest
 import harness
 from cases import collector, linux_vm, null_vm
 from cases_guest import one, shell
-from harness import Failure, check, run, until
+from harness import Failure, Skip, check, run, until
 
 case, CASES = collector()
 
@@ -296,3 +298,84 @@ def VMs_are_in_cgroups_of_their_own_so_that_a_units_restart_does_not_reach_them(
                 check(path.startswith("/vireo-%s/" % s.name), "cgroup %s of a VM's process" % line)
         check(harness.parent_of(pid) not in (s.supervisor(), s.child("control")), "a VM's process is the server's child")
     s.delete("vm", "apart")
+
+
+def fill_disk(folder):
+    """To the last byte: a file of one filesystem block is the least that is left."""
+    for n in range(100):
+        path = "%s/filler-%d" % (folder, n)
+        if not os.path.exists(path):
+            break
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as f:
+        while True:
+            f.write(b"\0" * 65536)
+    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as f:
+        while True:
+            f.write(b"\0" * 512)
+
+
+@case
+def a_full_disk_refuses_growth_at_once_and_serves_reads_and_deletions_across_restarts(t):
+    folder = tempfile.mkdtemp(prefix="vireo-e2e-full-")
+    if run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder]).returncode:
+        os.rmdir(folder)
+        raise Skip("no tmpfs can be mounted")
+    configmaps = "/api/v1/namespaces/default/configmaps"
+
+    def create(s, name, size=15000):
+        return s.request("POST", configmaps, {"metadata": {"name": name}, "data": {"a": base64.b64encode(os.urandom(size)).decode()}})
+
+    def answers(s, path, status):
+        got, text = s.request("GET", path, raw=True)
+        check(got == status, "%s: %d" % (path, got), text)
+        return text
+    try:
+        with t.own_server("full", data_dir=folder + "/d") as s:
+            s.start()
+            for n in range(100):
+                check(create(s, "before-%d" % n)[0] == 201, "a write while there is room")
+            control = s.child("control")
+            fill_disk(folder)
+            for n in range(1000):
+                status, answer = create(s, "more-%d" % n)
+                if status != 201:
+                    break
+            check(status == 503 and "no space left" in answer["message"], "no write was refused for the full disk, or not clearly", answer)
+            begun = time.monotonic()
+            p = s.kubectl("create", "configmap", "refused", "--from-literal=a=" + "x" * 5000, ok=False)
+            check(p.returncode != 0 and "no space left" in p.text, "kubectl create", p.text)
+            check(time.monotonic() - begun < 8, "kubectl tries again and again for %.0f s" % (time.monotonic() - begun))
+            # Not ready, and says why; but live, or whoever watches it would start it again and again.
+            check("no space left" in answers(s, "/readyz", 500), "/readyz does not say why")
+            answers(s, "/livez", 200)
+            check(len(s.get("configmap")["items"]) >= 100, "reads fail, too")
+            # It starts on a disk that has not a byte left, after a stop and after a kill.
+            for end in (lambda: s.stop(all_machines=False), s.kill):
+                end()
+                fill_disk(folder)
+                s.start(ready=False)
+                until(20, "it serves reads", lambda: serves(s, configmaps + "/before-0"), explain=s.log_tail)
+                until(5, "its log says that it serves on a full disk", lambda: "not ready: no space left" in s.log_text().split("stopped")[-1],
+                      explain=s.log_tail)
+                answers(s, "/livez", 200)
+            begun, there = time.monotonic(), len(s.get("configmap")["items"])
+            control = s.child("control")
+            p = s.kubectl("delete", "configmap", "--all", timeout=60)
+            check(p.text.count("deleted") == there, "kubectl delete --all", p.text[-500:])
+            check(time.monotonic() - begun < 30, "deleting %d objects takes %.0f s" % (there, time.monotonic() - begun))
+            check(len(s.get("configmap")["items"]) <= 1, "deleted objects are there")
+            check(s.child("control") == control, "the control process was started again")
+            for path in glob.glob(folder + "/filler-*"):
+                os.unlink(path)
+            s.wait_ready()
+            check(create(s, "after")[0] == 201, "writes do not work again")
+            check(s.child("control") == control, "the control process was started again")
+    finally:
+        run(["umount", "-l", folder])
+        os.rmdir(folder)
+
+
+def serves(s, path):
+    with contextlib.suppress(OSError, http.client.HTTPException, Failure):
+        return s.request("GET", path)[0] == 200
+    return False

@@ -212,41 +212,6 @@ def doctor_finds_this_machine_fit(t):
 
 
 @case
-def a_full_disk_refuses_writes_clearly_and_recovers(t):
-    folder = tempfile.mkdtemp(prefix="vireo-e2e-full-")
-    if run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder]).returncode:
-        os.rmdir(folder)
-        raise Skip("no tmpfs can be mounted")
-    try:
-        with t.own_server("full", data_dir=folder + "/d") as s:
-            s.start()
-            s.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "before"}, "data": {"a": "b"}})
-            with contextlib.suppress(OSError), open(folder + "/filler", "wb", buffering=0) as f:
-                while True:
-                    f.write(b"\0" * 65536)
-            with contextlib.suppress(OSError), open(folder + "/filler2", "wb", buffering=0) as f:
-                while True:
-                    f.write(b"\0" * 512)
-            text = ""
-            for n in range(40):
-                p = s.kubectl("create", "configmap", "more-%d" % n, "--from-literal=a=" + "x" * 20000, ok=False)
-                if p.returncode:
-                    text = p.text
-                    break
-            check(re.search("full|space", text, re.I), "no write was refused for the full disk, or not clearly", text)
-            check(s.get("configmap", "before")["data"]["a"] == "b", "reads fail, too")
-            os.unlink(folder + "/filler")
-            os.unlink(folder + "/filler2")
-
-            def works():
-                return s.kubectl("create", "configmap", "after", "--from-literal=a=b", ok=False).returncode == 0
-            until(20, "writes work again", works, every=1, explain=s.log_tail)
-    finally:
-        run(["umount", "-l", folder])
-        os.rmdir(folder)
-
-
-@case
 def what_this_release_cannot_do_is_refused_by_path_not_dropped(t):
     vm = null_vm("sev", strategy="Halted")
     vm["spec"]["template"]["spec"]["domain"]["launchSecurity"] = {"sev": {}}
