@@ -350,15 +350,7 @@ static struct cel_value entries_add(struct cel_run *r, struct entries *m, struct
             return key.kind == CEL_STRING ? cel_fail(r, "insert failed: key " STR_FMT " already exists", STR_ARG(key.s))
                                           : cel_fail(r, "insert failed: key already exists");
     cel_charge(r, m->n / 8);
-    if (m->n == m->cap) {
-        size_t cap = m->cap ? m->cap * 2 : 8;
-        struct cel_entry *p = ARENA_ARRAY(r->a, struct cel_entry, cap);
-
-        if (m->n)
-            memcpy(p, m->p, m->n * sizeof *p);
-        m->p = p;
-        m->cap = cap;
-    }
+    m->p = cel_grow(r->a, m->p, sizeof *m->p, m->n, &m->cap);
     m->p[m->n++] = (struct cel_entry){key, value};
     return cel_v_null();
 }

@@ -154,6 +154,8 @@ struct cel_items {
     size_t n, cap;
 };
 void cel_items_add(struct cel_run *r, struct cel_items *l, struct cel_value v);
+/* Where a list of the arena stands when it has room for one more. */
+void *cel_grow(struct arena *a, void *p, size_t size, size_t n, size_t *cap);
 
 /* time.c */
 bool cel_parse_timestamp(struct str s, bool date_only, struct cel_value *ret);

@@ -625,16 +625,21 @@ size_t cel_characters(struct str s)
     return n;
 }
 
+void *cel_grow(struct arena *a, void *p, size_t size, size_t n, size_t *cap)
+{
+    void *bigger;
+
+    if (n < *cap)
+        return p;
+    *cap = *cap ? *cap * 2 : 8;
+    bigger = arena_alloc(a, arena_mul(*cap, size));
+    if (n)
+        memcpy(bigger, p, n * size);
+    return bigger;
+}
+
 void cel_items_add(struct cel_run *r, struct cel_items *l, struct cel_value v)
 {
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 8;
-        struct cel_value *p = ARENA_ARRAY(r->a, struct cel_value, cap);
-
-        if (l->n)
-            memcpy(p, l->p, l->n * sizeof *p);
-        l->p = p;
-        l->cap = cap;
-    }
+    l->p = cel_grow(r->a, l->p, sizeof *l->p, l->n, &l->cap);
     l->p[l->n++] = v;
 }
