@@ -29,7 +29,8 @@ void crd_leave(struct crd_check *c, size_t before);
 void crd_required(struct crd_check *c, const char *below, const char *why);
 void crd_forbidden(struct crd_check *c, const char *below, const char *why);
 void crd_invalid(struct crd_check *c, const char *below, const struct json *v, const char *why);
-void crd_unsupported(struct crd_check *c, const char *below, struct str v, const char *const *values);
+void crd_unsupported(struct crd_check *c, const char *below, struct str v,
+                     const char *const *values);
 
 /* Schemas as they are written. */
 bool crd_is(const struct json *s, const char *key, const char *text);

@@ -2,7 +2,8 @@
  * where there may be none. One walk over all that is a schema. */
 #include "api/crd_parts.h"
 
-static const char *const types[] = {"array", "boolean", "integer", "number", "object", "string", NULL};
+static const char *const types[] = {"array",  "boolean", "integer", "number",
+                                    "object", "string",  NULL};
 
 /* How the place lies in the whole. */
 struct place {
@@ -44,15 +45,18 @@ static void check_words(struct crd_check *c, const struct json *s, const struct 
     if (json_is(json_get(s, "items"), JSON_ARRAY) && json_len(json_get(s, "items")))
         crd_forbidden(c, ".items", "items must be a schema object and not an array");
     if (at->in_meta && json_bool(json_get(s, "x-kubernetes-embedded-resource")))
-        crd_forbidden(c, ".x-kubernetes-embedded-resource", "must not be used inside of resource meta");
+        crd_forbidden(c, ".x-kubernetes-embedded-resource",
+                      "must not be used inside of resource meta");
     if (json_bool(json_get(s, "uniqueItems")))
-        crd_forbidden(c, ".uniqueItems",
-                      "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
+        crd_forbidden(
+            c, ".uniqueItems",
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
 }
 
 /* -- lists and maps ------------------------------------------------------------------------------- */
 
-static void needs_type(struct crd_check *c, const struct json *s, const char *type, const char *because)
+static void needs_type(struct crd_check *c, const struct json *s, const char *type,
+                       const char *because)
 {
     const char *why = arena_printf(c->a, "must be %s if %s is specified", type, because);
 
@@ -67,7 +71,8 @@ static void check_set(struct crd_check *c, const struct json *items)
     static const char why[] = "must be atomic as item of a list with x-kubernetes-list-type=set";
     const struct json *list = json_get(items, "x-kubernetes-list-type");
 
-    if (crd_is(items, "type", "array") && list && !crd_is(items, "x-kubernetes-list-type", "atomic"))
+    if (crd_is(items, "type", "array") && list
+        && !crd_is(items, "x-kubernetes-list-type", "atomic"))
         crd_invalid(c, ".items.x-kubernetes-list-type", list, why);
     if (crd_is(items, "type", "object") && !crd_is(items, "x-kubernetes-map-type", "atomic"))
         crd_invalid(c, ".items.x-kubernetes-map-type", list, why);
@@ -82,35 +87,42 @@ static bool named(const struct json *list, struct str name)
     return false;
 }
 
-static void check_key(struct crd_check *c, const struct json *items, const struct json *keys, struct str key, size_t i)
+static void check_key(struct crd_check *c, const struct json *items, const struct json *keys,
+                      struct str key, size_t i)
 {
     const struct json *f = json_get_str(json_get(items, "properties"), key);
 
     if (!f)
-        crd_invalid(c, ".x-kubernetes-list-map-keys", keys, "entries must all be names of item properties");
+        crd_invalid(c, ".x-kubernetes-list-map-keys", keys,
+                    "entries must all be names of item properties");
     else if (crd_is(f, "type", "array") || crd_is(f, "type", "object"))
-        crd_invalid(c, arena_printf(c->a, ".items.properties[" STR_FMT "].type", STR_ARG(key)), json_get(items, "type"),
+        crd_invalid(c, arena_printf(c->a, ".items.properties[" STR_FMT "].type", STR_ARG(key)),
+                    json_get(items, "type"),
                     "must be a scalar type if parent array's x-kubernetes-list-type is map");
     for (size_t k = 0; k < i; k++)
         if (str_eq(json_str(json_item(keys, k)), key)) {
-            crd_invalid(c, ".x-kubernetes-list-map-keys", keys, "must not contain duplicate entries");
+            crd_invalid(c, ".x-kubernetes-list-map-keys", keys,
+                        "must not contain duplicate entries");
             break;
         }
 }
 
 static void check_map_list(struct crd_check *c, const struct json *s)
 {
-    const struct json *items = json_get(s, "items"), *keys = json_get(s, "x-kubernetes-list-map-keys");
+    const struct json *items = json_get(s, "items"),
+                      *keys = json_get(s, "x-kubernetes-list-map-keys");
     size_t i = 0;
 
     if (!json_len(keys))
-        crd_required(c, ".x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map");
+        crd_required(c, ".x-kubernetes-list-map-keys",
+                     "must not be empty if x-kubernetes-list-type is map");
     if (!items)
         crd_required(c, ".items", "must have a schema if x-kubernetes-list-type is map");
     if (!json_is(items, JSON_OBJECT))
         return;
     if (!crd_is(items, "type", "object")) {
-        crd_invalid(c, ".items.type", json_new_str(c->a, crd_type(items).p ? crd_type(items) : STR("")),
+        crd_invalid(c, ".items.type",
+                    json_new_str(c->a, crd_type(items).p ? crd_type(items) : STR("")),
                     "must be object if parent array's x-kubernetes-list-type is map");
         return;
     }
@@ -134,19 +146,25 @@ static void check_map_keys(struct crd_check *c, const struct json *s)
         if (!f || ++i > 64)
             continue;
         if (!named(json_get(items, "required"), key) && !is_set(f, "default"))
-            crd_required(c, arena_printf(c->a, ".items.properties[" STR_FMT "].default", STR_ARG(key)),
-                         "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required "
+            crd_required(c,
+                         arena_printf(c->a, ".items.properties[" STR_FMT "].default", STR_ARG(key)),
+                         "this property is in x-kubernetes-list-map-keys, so it must have a "
+                         "default or be a required "
                          "property");
         if (json_bool(json_get(f, "nullable")))
-            crd_forbidden(c, arena_printf(c->a, ".items.properties[" STR_FMT "].nullable", STR_ARG(key)),
-                          "this property is in x-kubernetes-list-map-keys, so it cannot be nullable");
+            crd_forbidden(
+                c, arena_printf(c->a, ".items.properties[" STR_FMT "].nullable", STR_ARG(key)),
+                "this property is in x-kubernetes-list-map-keys, so it cannot be nullable");
     }
 }
 
 static void check_lists(struct crd_check *c, const struct json *s)
 {
-    static const char *const lists[] = {"atomic", "set", "map", NULL}, *const maps[] = {"atomic", "granular", NULL};
-    const struct json *list = json_get(s, "x-kubernetes-list-type"), *map = json_get(s, "x-kubernetes-map-type");
+    static const char *const lists[] = {"atomic", "set", "map", NULL}, *const maps[] = {"atomic",
+                                                                                        "granular",
+                                                                                        NULL};
+    const struct json *list = json_get(s, "x-kubernetes-list-type"),
+                      *map = json_get(s, "x-kubernetes-map-type");
     const struct json *items = json_get(s, "items");
     struct str kind = json_str(list);
     bool of_set = str_is(kind, "set"), of_map = str_is(kind, "map");
@@ -163,15 +181,19 @@ static void check_lists(struct crd_check *c, const struct json *s)
         crd_unsupported(c, ".x-kubernetes-list-type", kind, lists);
     if (json_len(json_get(s, "x-kubernetes-list-map-keys")) && !of_map) {
         if (list)
-            crd_invalid(c, ".x-kubernetes-list-type", list, "must be map if x-kubernetes-list-map-keys is non-empty");
+            crd_invalid(c, ".x-kubernetes-list-type", list,
+                        "must be map if x-kubernetes-list-map-keys is non-empty");
         else
-            crd_required(c, ".x-kubernetes-list-type", "must be map if x-kubernetes-list-map-keys is non-empty");
+            crd_required(c, ".x-kubernetes-list-type",
+                         "must be map if x-kubernetes-list-map-keys is non-empty");
     }
     if (of_map)
         check_map_list(c, s);
     if ((of_map || of_set) && json_bool(json_get(items, "nullable")))
         crd_forbidden(c, ".items.nullable",
-                      arena_printf(c->a, "cannot be nullable when x-kubernetes-list-type is " STR_FMT, STR_ARG(kind)));
+                      arena_printf(c->a,
+                                   "cannot be nullable when x-kubernetes-list-type is " STR_FMT,
+                                   STR_ARG(kind)));
     if (of_map && json_is(items, JSON_OBJECT))
         check_map_keys(c, s);
 }
@@ -235,7 +257,8 @@ static void walk(struct crd_check *c, const struct json *s, struct place at)
     check_words(c, s, &at);
     if (is_set(s, "additionalProperties") && json_len(json_get(s, "properties"))
         && !json_bool(json_get(s, "additionalProperties")))
-        crd_forbidden(c, ".additionalProperties", "additionalProperties and properties are mutual exclusive");
+        crd_forbidden(c, ".additionalProperties",
+                      "additionalProperties and properties are mutual exclusive");
     if (at.in_meta)
         more.no_default = "inside additionalProperties applying to object metadata";
     walk_one(c, s, "additionalProperties", more);
@@ -246,7 +269,8 @@ static void walk(struct crd_check *c, const struct json *s, struct place at)
     walk_list(c, s, "anyOf", below);
     walk_one(c, s, "items", below);
     if (json_is(json_get(s, "x-kubernetes-preserve-unknown-fields"), JSON_FALSE))
-        crd_invalid(c, ".x-kubernetes-preserve-unknown-fields", json_new_bool(false), "must be true or undefined");
+        crd_invalid(c, ".x-kubernetes-preserve-unknown-fields", json_new_bool(false),
+                    "must be true or undefined");
     check_lists(c, s);
 }
 

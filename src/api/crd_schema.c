@@ -29,9 +29,11 @@ static bool count(const struct json *s, const char *key, int64_t *ret)
     return json_i64(json_get(s, key), ret) && *ret >= 0;
 }
 
-static const struct schema_type *const *branches(struct crd_check *c, const struct json *list, const char *word)
+static const struct schema_type *const *branches(struct crd_check *c, const struct json *list,
+                                                 const char *word)
 {
-    const struct schema_type **p = ARENA_ARRAY(c->a, const struct schema_type *, json_len(list) + 1);
+    const struct schema_type **p =
+        ARENA_ARRAY(c->a, const struct schema_type *, json_len(list) + 1);
     size_t n = 0;
 
     json_each_item(it, list) {
@@ -61,8 +63,11 @@ static void build_list_rules(struct crd_check *c, const struct json *s, struct s
 {
     struct str list = json_str(json_get(s, "x-kubernetes-list-type"));
 
-    r->list = str_is(list, "set") ? SCHEMA_LIST_SET : str_is(list, "map") ? SCHEMA_LIST_MAP : SCHEMA_LIST_ATOMIC;
-    r->list_keys = r->list == SCHEMA_LIST_MAP ? texts_of(c, json_get(s, "x-kubernetes-list-map-keys")) : NULL;
+    r->list = str_is(list, "set")   ? SCHEMA_LIST_SET
+              : str_is(list, "map") ? SCHEMA_LIST_MAP
+                                    : SCHEMA_LIST_ATOMIC;
+    r->list_keys =
+        r->list == SCHEMA_LIST_MAP ? texts_of(c, json_get(s, "x-kubernetes-list-map-keys")) : NULL;
 }
 
 static const struct schema_rules *build_rules(struct crd_check *c, const struct json *s)
@@ -89,7 +94,9 @@ static const struct schema_rules *build_rules(struct crd_check *c, const struct 
     r.any_of_text = json_get(s, "anyOf");
     r.one_of_text = json_get(s, "oneOf");
     r.not_text = json_get(s, "not");
-    r.cel = json_len(json_get(s, "x-kubernetes-validations")) ? json_get(s, "x-kubernetes-validations") : NULL;
+    r.cel = json_len(json_get(s, "x-kubernetes-validations"))
+                ? json_get(s, "x-kubernetes-validations")
+                : NULL;
     r.all_of = branches(c, r.all_of_text, "allOf");
     r.any_of = branches(c, r.any_of_text, "anyOf");
     r.one_of = branches(c, r.one_of_text, "oneOf");
@@ -120,7 +127,8 @@ static struct schema_rules *own_rules(struct crd_check *c, struct schema_type *t
 /* -- defaults ------------------------------------------------------------------------------------- */
 
 /* A default has to be an object that could come in: nothing unknown in it, and valid. */
-static void check_default(struct crd_check *c, const struct schema_type *t, const struct json *deflt)
+static void check_default(struct crd_check *c, const struct schema_type *t,
+                          const struct json *deflt)
 {
     struct schema_causes causes = {0};
     struct json_dups unknown = {0};
@@ -135,13 +143,15 @@ static void check_default(struct crd_check *c, const struct schema_type *t, cons
 
         schema_cause_add(c->causes, c->a, causes.p[i].reason,
                          arena_printf(c->a, STR_FMT "%s%s", STR_ARG(buf_str(&c->path)),
-                                      below && causes.p[i].field[0] != '[' ? "." : "", below ? causes.p[i].field : ""),
+                                      below && causes.p[i].field[0] != '[' ? "." : "",
+                                      below ? causes.p[i].field : ""),
                          "%s", causes.p[i].message);
     }
     crd_leave(c, before);
 }
 
-static const char *default_of(struct crd_check *c, const struct schema_type *t, const struct json *s)
+static const char *default_of(struct crd_check *c, const struct schema_type *t,
+                              const struct json *s)
 {
     const struct json *deflt = json_get(s, "default");
     AUTO_FREE char *text = deflt && !json_is(deflt, JSON_NULL) ? json_text(deflt) : NULL;
@@ -162,7 +172,8 @@ static int by_name(const void *x, const void *y)
     return strcmp(a->name, b->name);
 }
 
-static void build_field(struct crd_check *c, struct schema_field *f, const struct json *s, bool branch)
+static void build_field(struct crd_check *c, struct schema_field *f, const struct json *s,
+                        bool branch)
 {
     f->type = build(c, s, branch);
     f->description = text_of(c, json_get(s, "description"));
@@ -177,7 +188,8 @@ static void build_field(struct crd_check *c, struct schema_field *f, const struc
 }
 
 /* apiVersion, kind and metadata of a whole object are what they are everywhere, whatever the schema says of them. */
-static void add_field(struct schema_field *fields, size_t *n, const char *name, const struct schema_type *t)
+static void add_field(struct schema_field *fields, size_t *n, const char *name,
+                      const struct schema_type *t)
 {
     size_t at = 0;
 
@@ -202,7 +214,8 @@ static void build_required(struct crd_check *c, struct schema_type *t, struct sc
     size_t n = 0;
 
     json_each_item(it, must) {
-        const struct schema_field *f = json_is(it, JSON_STRING) ? schema_field(t, json_str(it)) : NULL;
+        const struct schema_field *f =
+            json_is(it, JSON_STRING) ? schema_field(t, json_str(it)) : NULL;
 
         if (f)
             fields[f - t->fields].flags |= SCHEMA_REQUIRED;
@@ -215,7 +228,8 @@ static void build_required(struct crd_check *c, struct schema_type *t, struct sc
     }
 }
 
-static void build_object(struct crd_check *c, struct schema_type *t, const struct json *s, bool branch, bool whole)
+static void build_object(struct crd_check *c, struct schema_type *t, const struct json *s,
+                         bool branch, bool whole)
 {
     static const struct schema_type text = {.kind = SCHEMA_STRING};
     const struct json *properties = json_get(s, "properties");
@@ -247,7 +261,8 @@ static void build_object(struct crd_check *c, struct schema_type *t, const struc
 static void build_map(struct crd_check *c, struct schema_type *t, const struct json *s, bool branch)
 {
     /* additionalProperties: true keeps scalars; objects in it lose all fields, as upstream prunes them. */
-    static const struct schema_type scalars = {.kind = SCHEMA_ANY, .flags = SCHEMA_FROM_CRD | SCHEMA_NULLABLE};
+    static const struct schema_type scalars = {.kind = SCHEMA_ANY,
+                                               .flags = SCHEMA_FROM_CRD | SCHEMA_NULLABLE};
     const struct json *more = json_get(s, "additionalProperties");
 
     t->kind = SCHEMA_MAP;
@@ -269,9 +284,11 @@ static void build_map(struct crd_check *c, struct schema_type *t, const struct j
     }
 }
 
-static void build_items(struct crd_check *c, struct schema_type *t, const struct json *s, bool branch)
+static void build_items(struct crd_check *c, struct schema_type *t, const struct json *s,
+                        bool branch)
 {
-    static const struct schema_type any = {.kind = SCHEMA_ANY, .flags = SCHEMA_FROM_CRD | SCHEMA_PRESERVE_UNKNOWN};
+    static const struct schema_type any = {.kind = SCHEMA_ANY,
+                                           .flags = SCHEMA_FROM_CRD | SCHEMA_PRESERVE_UNKNOWN};
     const struct json *items = json_get(s, "items");
     struct schema_type *item;
     const char *deflt;
@@ -310,7 +327,8 @@ static uint16_t flags_of(const struct json *s, bool branch)
         flags |= SCHEMA_EMBEDDED;
     if (branch && !crd_type(s).n)
         flags |= SCHEMA_UNTYPED;
-    if (crd_is(s, "x-kubernetes-map-type", "atomic") || crd_is(s, "x-kubernetes-list-type", "atomic"))
+    if (crd_is(s, "x-kubernetes-map-type", "atomic")
+        || crd_is(s, "x-kubernetes-list-type", "atomic"))
         flags |= SCHEMA_GRANULAR_ATOMIC;
     return (uint16_t)flags;
 }

@@ -32,8 +32,8 @@ static bool int_or_string(const struct json *any_of)
 {
     const struct json *one = json_item(any_of, 0), *two = json_item(any_of, 1);
 
-    return json_len(any_of) == 2 && json_len(one) == 1 && json_len(two) == 1 && crd_is(one, "type", "integer")
-           && crd_is(two, "type", "string");
+    return json_len(any_of) == 2 && json_len(one) == 1 && json_len(two) == 1
+           && crd_is(one, "type", "integer") && crd_is(two, "type", "string");
 }
 
 static void check_pattern(struct crd_check *c, const struct json *s)
@@ -45,10 +45,12 @@ static void check_pattern(struct crd_check *c, const struct json *s)
 
     if (json_str(pattern).n && !regex_compile(&scratch, json_str(pattern), &re, &err))
         crd_invalid(c, ".pattern", pattern,
-                    arena_printf(c->a, "must be a valid regular expression, but isn't: %s", error_text(&err)));
+                    arena_printf(c->a, "must be a valid regular expression, but isn't: %s",
+                                 error_text(&err)));
 }
 
-static void each_nested(struct crd_check *c, const struct json *list, const char *word, bool skip_first_any_of)
+static void each_nested(struct crd_check *c, const struct json *list, const char *word,
+                        bool skip_first_any_of)
 {
     size_t i = 0;
 
@@ -62,7 +64,8 @@ static void each_nested(struct crd_check *c, const struct json *list, const char
 }
 
 /* What a schema asks of values, at any place. */
-static void value_rules(struct crd_check *c, const struct json *s, bool skip_any_of, bool skip_first_any_of)
+static void value_rules(struct crd_check *c, const struct json *s, bool skip_any_of,
+                        bool skip_first_any_of)
 {
     if (!skip_any_of)
         each_nested(c, json_get(s, "anyOf"), "anyOf", false);
@@ -120,10 +123,11 @@ static void nested(struct crd_check *c, const struct json *v, bool skip_any_of)
     nested_children(c, v);
     for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++) {
         const struct json *there = json_get(v, forbidden[i].key);
-        bool is = forbidden[i].how == TEXT   ? json_str(there).n > 0
-                  : forbidden[i].how == YES  ? json_bool(there)
-                  : forbidden[i].how == FULL ? json_len(there) > 0
-                                             : is_set(v, forbidden[i].key) && !json_is(there, JSON_FALSE);
+        bool is = forbidden[i].how == TEXT  ? json_str(there).n > 0
+                  : forbidden[i].how == YES ? json_bool(there)
+                  : forbidden[i].how == FULL
+                      ? json_len(there) > 0
+                      : is_set(v, forbidden[i].key) && !json_is(there, JSON_FALSE);
 
         if (is)
             crd_forbidden(c, arena_printf(c->a, ".%s", forbidden[i].key), forbidden[i].why);
@@ -166,7 +170,8 @@ static void check_type(struct crd_check *c, const struct json *s, enum level lev
         crd_required(c, ".type", missing[level]);
     }
     if (embedded && is_set(s, "additionalProperties"))
-        crd_forbidden(c, ".additionalProperties", "must not be used if x-kubernetes-embedded-resource is set");
+        crd_forbidden(c, ".additionalProperties",
+                      "must not be used if x-kubernetes-embedded-resource is set");
     if (level == LEVEL_ROOT && type.n && !str_is(type, "object"))
         crd_invalid(c, ".type", json_get(s, "type"), "must be object at the root");
 }
@@ -195,23 +200,27 @@ static bool names_only(const struct json *metadata)
 static void check_meta_fields(struct crd_check *c, const struct json *s, enum level level)
 {
     static const char *const texts[] = {"kind", "apiVersion"};
-    bool embedded = json_bool(json_get(s, "x-kubernetes-embedded-resource")), checked = level == LEVEL_ROOT || embedded;
-    const struct json *properties = json_get(s, "properties"), *metadata = json_get(properties, "metadata");
+    bool embedded = json_bool(json_get(s, "x-kubernetes-embedded-resource")),
+         checked = level == LEVEL_ROOT || embedded;
+    const struct json *properties = json_get(s, "properties"),
+                      *metadata = json_get(properties, "metadata");
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         const struct json *f = json_get(properties, texts[i]);
 
         if (f && checked && !str_is(crd_type(f), "string"))
-            crd_invalid(c, arena_printf(c->a, ".properties[%s].type", texts[i]), json_new_str(c->a, crd_type(f)),
-                        "must be string");
+            crd_invalid(c, arena_printf(c->a, ".properties[%s].type", texts[i]),
+                        json_new_str(c->a, crd_type(f)), "must be string");
     }
     if (metadata && checked && !str_is(crd_type(metadata), "object"))
-        crd_invalid(c, ".properties[metadata].type", json_new_str(c->a, crd_type(metadata)), "must be object");
+        crd_invalid(c, ".properties[metadata].type", json_new_str(c->a, crd_type(metadata)),
+                    "must be object");
     if (metadata && level == LEVEL_ROOT && !names_only(metadata))
-        crd_forbidden(
-            c, ".properties[metadata]",
-            "must not specify anything other than name and generateName, but metadata is implicitly specified");
-    if (embedded && !json_bool(json_get(s, "x-kubernetes-preserve-unknown-fields")) && !json_len(properties))
+        crd_forbidden(c, ".properties[metadata]",
+                      "must not specify anything other than name and generateName, but metadata is "
+                      "implicitly specified");
+    if (embedded && !json_bool(json_get(s, "x-kubernetes-preserve-unknown-fields"))
+        && !json_len(properties))
         crd_required(c, ".properties",
                      "must not be empty if x-kubernetes-embedded-resource is true without "
                      "x-kubernetes-preserve-unknown-fields");
@@ -256,7 +265,8 @@ static void invariants(struct crd_check *c, const struct json *s, enum level lev
 
 /* `v` asks something of the value that `s` is the structural schema of. The path is that of `s`; that of `v` is
  * `where`. */
-static void complete(struct crd_check *c, const struct json *v, const struct json *s, struct buf *where, bool outer);
+static void complete(struct crd_check *c, const struct json *v, const struct json *s,
+                     struct buf *where, bool outer);
 
 static size_t where_enter(struct buf *where, const char *word, struct str key)
 {
@@ -278,14 +288,17 @@ static void where_leave(struct buf *where, size_t before)
 
 static void because(struct crd_check *c, const struct buf *where)
 {
-    crd_required(c, "", arena_printf(c->a, "because it is defined in " STR_FMT, STR_ARG(buf_str(where))));
+    crd_required(c, "",
+                 arena_printf(c->a, "because it is defined in " STR_FMT, STR_ARG(buf_str(where))));
 }
 
-static void complete_field(struct crd_check *c, const struct json_member *m, const struct json *s, struct buf *where)
+static void complete_field(struct crd_check *c, const struct json_member *m, const struct json *s,
+                           struct buf *where)
 {
     struct str key = json_str(&m->key);
     const struct json *field = json_get_str(json_get(s, "properties"), key);
-    size_t before = crd_enter(c, ".properties[" STR_FMT "]", STR_ARG(key)), at = where_enter(where, "properties", key);
+    size_t before = crd_enter(c, ".properties[" STR_FMT "]", STR_ARG(key)),
+           at = where_enter(where, "properties", key);
 
     if (field)
         complete(c, &m->value, field, where, false);
@@ -295,7 +308,8 @@ static void complete_field(struct crd_check *c, const struct json_member *m, con
     crd_leave(c, before);
 }
 
-static void complete_lists(struct crd_check *c, const struct json *v, const struct json *s, struct buf *where)
+static void complete_lists(struct crd_check *c, const struct json *v, const struct json *s,
+                           struct buf *where)
 {
     static const char *const lists[] = {"allOf", "anyOf", "oneOf"};
     size_t at;
@@ -317,7 +331,8 @@ static void complete_lists(struct crd_check *c, const struct json *v, const stru
     }
 }
 
-static void complete(struct crd_check *c, const struct json *v, const struct json *s, struct buf *where, bool outer)
+static void complete(struct crd_check *c, const struct json *v, const struct json *s,
+                     struct buf *where, bool outer)
 {
     const struct json *items = json_get(v, "items"), *own = json_get(s, "items");
 

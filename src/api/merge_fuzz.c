@@ -9,8 +9,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct json *merged(const struct schema_type *t, const struct json *live, const struct json *patch,
-                                 struct arena *a)
+static const struct json *merged(const struct schema_type *t, const struct json *live,
+                                 const struct json *patch, struct arena *a)
 {
     AUTO(error_clear) struct error err = {0};
     const struct json *ret = NULL;
@@ -20,10 +20,11 @@ static const struct json *merged(const struct schema_type *t, const struct json 
     return ok ? ret : live;
 }
 
-static const struct json *applied(const struct schema_type *t, const struct json *live, const struct json *object,
-                                  bool force, struct arena *a)
+static const struct json *applied(const struct schema_type *t, const struct json *live,
+                                  const struct json *object, bool force, struct arena *a)
 {
-    const struct managed_request r = {.manager = "b", .api_version = "v1", .now = "2024-01-01T00:00:00Z", .force = force};
+    const struct managed_request r = {
+        .manager = "b", .api_version = "v1", .now = "2024-01-01T00:00:00Z", .force = force};
     AUTO(error_clear) struct error err = {0};
     struct schema_causes conflicts = {0};
     const struct json *ret = NULL;
@@ -37,9 +38,10 @@ static const struct json *applied(const struct schema_type *t, const struct json
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct schema_type *const types[] = {&schema_type_core_pod, &schema_type_core_config_map,
-                                                      &schema_type_core_service_account};
-    const struct managed_request r = {.manager = "a", .api_version = "v1", .now = "2024-01-01T00:00:00Z"};
+    static const struct schema_type *const types[] = {
+        &schema_type_core_pod, &schema_type_core_config_map, &schema_type_core_service_account};
+    const struct managed_request r = {
+        .manager = "a", .api_version = "v1", .now = "2024-01-01T00:00:00Z"};
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
     const struct json *live, *patch, *object, *next;
@@ -54,7 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!json_parse(line, &a, &live, &err) || !json_parse(second, &a, &patch, &err)
         || !json_parse(third, &a, &object, &err))
         return 0;
-    if (!json_is(live, JSON_OBJECT) || !json_is(patch, JSON_OBJECT) || !json_is(object, JSON_OBJECT))
+    if (!json_is(live, JSON_OBJECT) || !json_is(patch, JSON_OBJECT)
+        || !json_is(object, JSON_OBJECT))
         return 0;
     next = managed_update(&a, t, live, merged(t, live, patch, &a), &r);
     next = applied(t, next, object, data[0] & 8, &a);

@@ -40,7 +40,8 @@ static uint32_t emit(struct emitter *e, struct inst i)
 
 static uint32_t emit_node(struct emitter *e, const struct regex_node *t, uint32_t next);
 
-static uint32_t emit_parts(struct emitter *e, const struct regex_node *part, uint32_t next, bool choice)
+static uint32_t emit_parts(struct emitter *e, const struct regex_node *part, uint32_t next,
+                           bool choice)
 {
     const struct regex_node **parts;
     size_t n = 0;
@@ -77,7 +78,8 @@ static uint32_t emit_repeat(struct emitter *e, const struct regex_node *t, uint3
     }
     for (int i = t->min; i < t->max && !e->full; i++) {
         x = emit_node(e, t->part, next);
-        next = emit(e, (struct inst){.op = OP_SPLIT, .x = t->lazy ? end : x, .y = t->lazy ? x : end});
+        next =
+            emit(e, (struct inst){.op = OP_SPLIT, .x = t->lazy ? end : x, .y = t->lazy ? x : end});
     }
     for (int i = 0; i < t->min && !e->full; i++)
         next = emit_node(e, t->part, next);
@@ -93,7 +95,8 @@ static uint32_t emit_node(struct emitter *e, const struct regex_node *t, uint32_
     case REGEX_EMPTY:
         return next;
     case REGEX_SET:
-        return emit(e, (struct inst){.op = OP_SET, .x = next, .ranges = t->ranges, .n = (uint32_t)t->n});
+        return emit(
+            e, (struct inst){.op = OP_SET, .x = next, .ranges = t->ranges, .n = (uint32_t)t->n});
     case REGEX_CAT:
         return emit_parts(e, t->part, next, false);
     case REGEX_ALT:
@@ -111,7 +114,8 @@ static uint32_t emit_node(struct emitter *e, const struct regex_node *t, uint32_
     return next;
 }
 
-bool regex_finder_compile(struct arena *a, struct str pattern, const struct regex_finder **ret, struct error *err)
+bool regex_finder_compile(struct arena *a, struct str pattern, const struct regex_finder **ret,
+                          struct error *err)
 {
     struct arena scratch = {0};
     struct emitter e = {0};
@@ -158,7 +162,8 @@ static uint32_t rune_at(struct str s, size_t at, size_t *ret_n)
         *ret_n = 2;
         return (uint32_t)(p[0] & 0x1f) << 6 | (p[1] & 0x3f);
     }
-    if (p[0] >= 0xe0 && p[0] < 0xf0 && left >= 3 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80) {
+    if (p[0] >= 0xe0 && p[0] < 0xf0 && left >= 3 && (p[1] & 0xc0) == 0x80
+        && (p[2] & 0xc0) == 0x80) {
         r = (uint32_t)(p[0] & 0x0f) << 12 | (uint32_t)(p[1] & 0x3f) << 6 | (p[2] & 0x3f);
         if (r >= 0x800) {
             *ret_n = 3;
@@ -167,7 +172,8 @@ static uint32_t rune_at(struct str s, size_t at, size_t *ret_n)
     }
     if (p[0] >= 0xf0 && p[0] < 0xf5 && left >= 4 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80
         && (p[3] & 0xc0) == 0x80) {
-        r = (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3f) << 12 | (uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
+        r = (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3f) << 12
+            | (uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
         if (r >= 0x10000 && r <= RUNE_MAX) {
             *ret_n = 4;
             return r;
@@ -275,8 +281,8 @@ static void threads_init(struct threads *t, struct arena *a, size_t n)
     t->n = 0;
 }
 
-bool regex_find(const struct regex_finder *re, struct str text, size_t from, struct arena *a, size_t *ret_start,
-                size_t *ret_end)
+bool regex_find(const struct regex_finder *re, struct str text, size_t from, struct arena *a,
+                size_t *ret_start, size_t *ret_end)
 {
     struct threads now, next;
     struct runner r = {re, text, ARENA_ARRAY(a, uint32_t, 2 * (size_t)re->n + 2)};

@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     str_cut(str_n((const char *)data, size), '\n', &head, &rest);
     if (regex_compile(&a, head, &re, &err)) {
-        assert(err.kind == ERROR_NONE && regex_size(re) > 0 && regex_size(re) <= REGEX_PROGRAM_MAX + 1);
+        assert(err.kind == ERROR_NONE && regex_size(re) > 0
+               && regex_size(re) <= REGEX_PROGRAM_MAX + 1);
         (void)regex_found(re, rest);
     } else {
         assert(err.kind == ERROR_INVALID);

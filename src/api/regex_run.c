@@ -124,8 +124,9 @@ static void emit_choice(struct regex *re, const struct regex_node *t)
 static void emit(struct regex *re, const struct regex_node *t)
 {
     static const enum opcode edges[] = {
-        [REGEX_BEGIN_TEXT] = OP_BEGIN_TEXT, [REGEX_END_TEXT] = OP_END_TEXT, [REGEX_BEGIN_LINE] = OP_BEGIN_LINE,
-        [REGEX_END_LINE] = OP_END_LINE,     [REGEX_WORD_EDGE] = OP_EDGE,    [REGEX_NO_WORD_EDGE] = OP_NO_EDGE,
+        [REGEX_BEGIN_TEXT] = OP_BEGIN_TEXT, [REGEX_END_TEXT] = OP_END_TEXT,
+        [REGEX_BEGIN_LINE] = OP_BEGIN_LINE, [REGEX_END_LINE] = OP_END_LINE,
+        [REGEX_WORD_EDGE] = OP_EDGE,        [REGEX_NO_WORD_EDGE] = OP_NO_EDGE,
     };
     uint32_t at;
 
@@ -303,7 +304,10 @@ static int32_t character(struct str text, size_t at, size_t *ret_n)
         return -1;
     if (p[0] < 0x80)
         return p[0];
-    n = p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : 0;
+    n = p[0] >= 0xf0 && p[0] < 0xf5   ? 4
+        : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+        : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                                      : 0;
     if (!n || n > left)
         return 0xfffd;
     c = p[0] & (0xffu >> (n + 1));
@@ -312,7 +316,8 @@ static int32_t character(struct str text, size_t at, size_t *ret_n)
             return 0xfffd;
         c = c << 6 | (p[i] & 0x3fu);
     }
-    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000))) || (n == 4 && (c < 0x10000 || c > 0x10ffff)))
+    if ((n == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000)))
+        || (n == 4 && (c < 0x10000 || c > 0x10ffff)))
         return 0xfffd;
     *ret_n = n;
     return (int32_t)c;

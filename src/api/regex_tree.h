@@ -30,9 +30,10 @@ struct regex_node {
     struct regex_node *part; /* the first; the others follow by `next` */
     struct regex_node *next;
     int min, max;
-    bool lazy; /* repeats: the fewest times first */
+    bool lazy;                        /* repeats: the fewest times first */
     const struct regex_range *ranges; /* sorted, apart from each other */
     size_t n;
 };
 
-MUST_CHECK bool regex_parse(struct arena *a, struct str pattern, struct regex_node **ret, struct error *err);
+MUST_CHECK bool regex_parse(struct arena *a, struct str pattern, struct regex_node **ret,
+                            struct error *err);

@@ -113,7 +113,8 @@ static bool objects_only(struct walk *w, const struct json *value)
 }
 
 /* The second of several that are the same is told, and no other. */
-static void check_duplicates(struct walk *w, uint8_t list, const char *const *names, const struct json *value)
+static void check_duplicates(struct walk *w, uint8_t list, const char *const *names,
+                             const struct json *value)
 {
     size_t n = json_len(value), dups = 0, run = 0;
     struct keyed *k, *out;
@@ -125,7 +126,8 @@ static void check_duplicates(struct walk *w, uint8_t list, const char *const *na
     for (size_t i = 0; i < n; i++) {
         const struct json *item = json_item(value, i);
 
-        k[i].text = canonical(w, list == SCHEMA_LIST_MAP ? keys_of(w, names, item) : item, LIMIT_BUF_DEFAULT);
+        k[i].text = canonical(w, list == SCHEMA_LIST_MAP ? keys_of(w, names, item) : item,
+                              LIMIT_BUF_DEFAULT);
         k[i].i = i;
     }
     qsort(k, n, sizeof *k, by_text);
@@ -139,12 +141,14 @@ static void check_duplicates(struct walk *w, uint8_t list, const char *const *na
     for (size_t i = 0; i < dups; i++) {
         size_t before = enter_index(w, out[i].i);
 
-        schema_cause_add(w->causes, w->a, "FieldValueDuplicate", here(w), "Duplicate value: %s", out[i].text);
+        schema_cause_add(w->causes, w->a, "FieldValueDuplicate", here(w), "Duplicate value: %s",
+                         out[i].text);
         leave(w, before);
     }
 }
 
-static void walk_lists(struct walk *w, const struct schema_type *t, const struct schema_field *f, const struct json *v)
+static void walk_lists(struct walk *w, const struct schema_type *t, const struct schema_field *f,
+                       const struct json *v)
 {
     uint8_t list = f ? f->list : t->rules ? t->rules->list : SCHEMA_LIST_ATOMIC;
     const char *const *names = f ? f->list_keys : t->rules ? t->rules->list_keys : NULL;
@@ -155,7 +159,8 @@ static void walk_lists(struct walk *w, const struct schema_type *t, const struct
     if (t->kind == SCHEMA_LIST && json_is(v, JSON_ARRAY)) {
         if (list != SCHEMA_LIST_ATOMIC)
             check_duplicates(w, list, names, v);
-        if (t->item->kind != SCHEMA_OBJECT && t->item->kind != SCHEMA_MAP && t->item->kind != SCHEMA_LIST)
+        if (t->item->kind != SCHEMA_OBJECT && t->item->kind != SCHEMA_MAP
+            && t->item->kind != SCHEMA_LIST)
             return;
         json_each_item(it, v) {
             size_t before = enter_index(w, i++);
@@ -165,11 +170,13 @@ static void walk_lists(struct walk *w, const struct schema_type *t, const struct
         }
     } else if (t->kind == SCHEMA_OBJECT || t->kind == SCHEMA_MAP) {
         json_each_member(m, v) {
-            const struct schema_field *field = t->kind == SCHEMA_OBJECT ? schema_field(t, json_str(&m->key)) : NULL;
+            const struct schema_field *field =
+                t->kind == SCHEMA_OBJECT ? schema_field(t, json_str(&m->key)) : NULL;
             size_t before;
 
             /* metadata of the whole has rules of its own */
-            if ((t->kind == SCHEMA_OBJECT && !field) || (!w->path.n && str_is(json_str(&m->key), "metadata")))
+            if ((t->kind == SCHEMA_OBJECT && !field)
+                || (!w->path.n && str_is(json_str(&m->key), "metadata")))
                 continue;
             before = field ? enter(w, json_str(&m->key)) : enter_key(w, json_str(&m->key));
             walk_lists(w, field ? field->type : t->item, field, &m->value);
@@ -178,8 +185,8 @@ static void walk_lists(struct walk *w, const struct schema_type *t, const struct
     }
 }
 
-void schema_check_lists(const struct schema_type *t, const struct json *old, const struct json *v, struct arena *a,
-                        struct schema_causes *ret)
+void schema_check_lists(const struct schema_type *t, const struct json *old, const struct json *v,
+                        struct arena *a, struct schema_causes *ret)
 {
     struct schema_causes found = {0}, was = {0};
     struct walk w = {.a = a, .causes = &found, .path = {.limit = 64 << 10}};
@@ -229,13 +236,16 @@ static void check_type_meta(struct walk *w, const struct json *v)
         embedded_fault(w, "apiVersion", version, "must not be empty");
     else if (str_cut(json_str(version), '/', &group, &rest) && str_has(rest, '/'))
         embedded_fault(w, "apiVersion", version,
-                       arena_printf(w->a, "unexpected GroupVersion string: " STR_FMT, STR_ARG(json_str(version))));
+                       arena_printf(w->a, "unexpected GroupVersion string: " STR_FMT,
+                                    STR_ARG(json_str(version))));
     if (!kind || !json_is(kind, JSON_STRING))
         embedded_fault(w, "kind", kind, "must be a string");
     else if (!kind->n)
         embedded_fault(w, "kind", kind, "must not be empty");
     else if ((why = name_dns1035_label(str_of(lower(w, json_str(kind))))))
-        embedded_fault(w, "kind", kind, arena_printf(w->a, "may have mixed case, but should otherwise match: %s", why));
+        embedded_fault(
+            w, "kind", kind,
+            arena_printf(w->a, "may have mixed case, but should otherwise match: %s", why));
 }
 
 static void check_meta(struct walk *w, const struct json *meta)
@@ -293,7 +303,8 @@ static void walk_embedded(struct walk *w, const struct schema_type *t, const str
         }
     } else if (t->kind == SCHEMA_OBJECT || t->kind == SCHEMA_MAP) {
         json_each_member(m, v) {
-            const struct schema_field *field = t->kind == SCHEMA_OBJECT ? schema_field(t, json_str(&m->key)) : NULL;
+            const struct schema_field *field =
+                t->kind == SCHEMA_OBJECT ? schema_field(t, json_str(&m->key)) : NULL;
             size_t before;
 
             if (t->kind == SCHEMA_OBJECT && !field)

@@ -21,12 +21,14 @@ void validations_check(struct request *r, const struct json *crd, struct schema_
     if (may_ignore(crd))
         ignored = json_array(&r->arena, NULL);
     json_each_item(it, versions) {
-        const char *path = same ? "spec.validation.openAPIV3Schema"
-                                : arena_printf(&r->arena, "spec.versions[%zu].schema.openAPIV3Schema", i);
+        const char *path =
+            same ? "spec.validation.openAPIV3Schema"
+                 : arena_printf(&r->arena, "spec.versions[%zu].schema.openAPIV3Schema", i);
 
         if (i++ && same)
             break;
-        (void)cel_rules_compile(&r->arena, json_at(it, "schema/openAPIV3Schema"), path, c, ignored ? &ignored : NULL);
+        (void)cel_rules_compile(&r->arena, json_at(it, "schema/openAPIV3Schema"), path, c,
+                                ignored ? &ignored : NULL);
     }
     json_each_item(it, ignored) {
         request_warn(r, STR_FMT, STR_ARG(json_str(it)));
@@ -43,7 +45,8 @@ static const struct cel_rules *rules_of(struct served *k)
     ignored = json_array(&k->arena, NULL);
     json_each_item(it, json_get(k->crd, "versions")) {
         if (str_is(json_str(json_get(it, "name")), k->info->version))
-            k->rules = cel_rules_compile(&k->arena, json_at(it, "schema/openAPIV3Schema"), "", &causes, &ignored);
+            k->rules = cel_rules_compile(&k->arena, json_at(it, "schema/openAPIV3Schema"), "",
+                                         &causes, &ignored);
     }
     k->rules_known = true;
     return k->rules;
@@ -52,8 +55,9 @@ static const struct cel_rules *rules_of(struct served *k)
 /* Faults that leave open what the rules would see. */
 static bool blocked(const struct schema_causes *c)
 {
-    static const char *const blocking[] = {"FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong",
-                                           "FieldValueTooMany", "FieldValueTypeInvalid"};
+    static const char *const blocking[] = {"FieldValueNotSupported", "FieldValueRequired",
+                                           "FieldValueTooLong", "FieldValueTooMany",
+                                           "FieldValueTypeInvalid"};
 
     for (size_t i = 0; i < c->n; i++)
         for (size_t k = 0; k < ARRAY_SIZE(blocking); k++)
@@ -70,7 +74,8 @@ static bool told(const struct schema_causes *c)
     return false;
 }
 
-void validations_enforce(struct request *r, const struct json *old, const struct json *object, struct schema_causes *c)
+void validations_enforce(struct request *r, const struct json *old, const struct json *object,
+                         struct schema_causes *c)
 {
     const struct cel_rules *rules = r->kind->dynamic ? rules_of(r->kind) : NULL;
     const struct json *warnings = json_array(&r->arena, NULL);
@@ -80,7 +85,8 @@ void validations_enforce(struct request *r, const struct json *old, const struct
     if (blocked(c)) {
         if (!told(c))
             schema_cause_add(c, &r->arena, "FieldValueInvalid", "<nil>",
-                             "Invalid value: null: some validation rules were not checked because the object was invalid; "
+                             "Invalid value: null: some validation rules were not checked because "
+                             "the object was invalid; "
                              "correct the existing errors to complete validation");
         return;
     }

@@ -10,4 +10,5 @@
 void validations_check(struct request *r, const struct json *crd, struct schema_causes *c);
 /* An object of a kind that has rules; `old` NULL: it is new. To be called when the schema's own checks are through: what
  * they found decides whether the rules can be looked at. */
-void validations_enforce(struct request *r, const struct json *old, const struct json *object, struct schema_causes *c);
+void validations_enforce(struct request *r, const struct json *old, const struct json *object,
+                         struct schema_causes *c);

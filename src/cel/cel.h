@@ -17,10 +17,26 @@
 
 enum cel_kind {
     CEL_DYN, /* types only */
-    CEL_NULL, CEL_BOOL, CEL_INT, CEL_UINT, CEL_DOUBLE, CEL_STRING, CEL_BYTES,
-    CEL_LIST, CEL_MAP, CEL_OBJECT, /* object: a map with declared fields */
-    CEL_TIMESTAMP, CEL_DURATION, CEL_TYPE, CEL_OPTIONAL,
-    CEL_QUANTITY, CEL_URL, CEL_IP, CEL_CIDR, CEL_FORMAT, CEL_SEMVER,
+    CEL_NULL,
+    CEL_BOOL,
+    CEL_INT,
+    CEL_UINT,
+    CEL_DOUBLE,
+    CEL_STRING,
+    CEL_BYTES,
+    CEL_LIST,
+    CEL_MAP,
+    CEL_OBJECT, /* object: a map with declared fields */
+    CEL_TIMESTAMP,
+    CEL_DURATION,
+    CEL_TYPE,
+    CEL_OPTIONAL,
+    CEL_QUANTITY,
+    CEL_URL,
+    CEL_IP,
+    CEL_CIDR,
+    CEL_FORMAT,
+    CEL_SEMVER,
     CEL_ERROR, /* values only */
 };
 enum cel_list { CEL_LIST_ATOMIC, CEL_LIST_SET, CEL_LIST_MAP };
@@ -37,18 +53,18 @@ struct cel_type {
     const struct cel_type *key;     /* of maps */
     const struct cel_field *fields; /* of objects, sorted by name */
     size_t n_fields;
-    enum cel_list list;             /* equality and + of lists */
-    const char *const *list_keys;   /* NULL-terminated */
-    bool declared;                  /* by a schema, with its sizes */
-    uint64_t max_elements;          /* bytes, items or members at most; for cost */
-    int64_t min_size;               /* serialized bytes at least; for cost */
+    enum cel_list list;           /* equality and + of lists */
+    const char *const *list_keys; /* NULL-terminated */
+    bool declared;                /* by a schema, with its sizes */
+    uint64_t max_elements;        /* bytes, items or members at most; for cost */
+    int64_t min_size;             /* serialized bytes at least; for cost */
 };
 extern const struct cel_type cel_dyn, cel_bool, cel_string;
 
 struct cel_entry;
 struct cel_value {
-    uint8_t kind; /* enum cel_kind */
-    bool lazy;    /* lists and maps: still JSON */
+    uint8_t kind;                /* enum cel_kind */
+    bool lazy;                   /* lists and maps: still JSON */
     const struct cel_type *type; /* lazy lists and maps: as declared, or NULL */
     union {
         bool b;
@@ -92,8 +108,8 @@ struct cel_env {
 /* ERROR_INVALID with the text that cel-go has for it ("ERROR: <input>:1:6: undefined field 'x'\n | self.x\n | ....^");
  * ERROR_UNSUPPORTED when a function is upstream's but not ours. */
 struct cel_program;
-MUST_CHECK bool cel_compile(struct arena *a, const struct cel_env *env, struct str text, const struct cel_program **ret,
-                            struct error *err);
+MUST_CHECK bool cel_compile(struct arena *a, const struct cel_env *env, struct str text,
+                            const struct cel_program **ret, struct error *err);
 const struct cel_type *cel_result(const struct cel_program *p);
 bool cel_uses(const struct cel_program *p, const char *variable);
 
@@ -103,11 +119,12 @@ struct cel_value cel_absent(void); /* a variable that has no value: using it is 
 
 /* values[] as env's vars. The budget is lessened by what was used, also on failure. ERROR_TOO_LARGE: budget or memory is
  * used up; ERROR_INVALID: "no such key: x" and the like. */
-MUST_CHECK bool cel_eval(const struct cel_program *p, const struct cel_value *values, struct arena *a, uint64_t *budget,
-                         struct cel_value *ret, struct error *err);
+MUST_CHECK bool cel_eval(const struct cel_program *p, const struct cel_value *values,
+                         struct arena *a, uint64_t *budget, struct cel_value *ret,
+                         struct error *err);
 /* The same where a bool is wanted. */
-MUST_CHECK bool cel_eval_bool(const struct cel_program *p, const struct cel_value *values, struct arena *a,
-                              uint64_t *budget, bool *ret, struct error *err);
+MUST_CHECK bool cel_eval_bool(const struct cel_program *p, const struct cel_value *values,
+                              struct arena *a, uint64_t *budget, bool *ret, struct error *err);
 
 /* What an evaluation may cost at most, by the sizes that types declare (UINT64_MAX: no bound). */
 uint64_t cel_max_cost(const struct cel_program *p);

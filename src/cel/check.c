@@ -37,8 +37,8 @@ struct binding {
 
 static bool nullable(const struct cel_type *t)
 {
-    return t->kind == CEL_OBJECT || t->kind == CEL_TIMESTAMP || t->kind == CEL_DURATION || t->kind == CEL_NULL
-           || t->kind >= CEL_OPTIONAL;
+    return t->kind == CEL_OBJECT || t->kind == CEL_TIMESTAMP || t->kind == CEL_DURATION
+           || t->kind == CEL_NULL || t->kind >= CEL_OPTIONAL;
 }
 
 static bool fits(const struct cel_type *a, const struct cel_type *b)
@@ -141,7 +141,8 @@ static bool match(const char **sig, const struct cel_type *t, struct binding *b)
     }
 }
 
-static const struct cel_type *result_of(struct checker *c, const char **sig, const struct binding *b)
+static const struct cel_type *result_of(struct checker *c, const char **sig,
+                                        const struct binding *b)
 {
     char k = *(*sig)++;
 
@@ -161,8 +162,8 @@ static const struct cel_type *result_of(struct checker *c, const char **sig, con
     return letter(k);
 }
 
-static bool overload_fits(struct checker *c, const struct cel_overload *o, const struct cel_type *const *args, size_t n,
-                          const struct cel_type **ret)
+static bool overload_fits(struct checker *c, const struct cel_overload *o,
+                          const struct cel_type *const *args, size_t n, const struct cel_type **ret)
 {
     struct binding b = {0};
     const char *sig = o->sig;
@@ -178,8 +179,8 @@ static bool overload_fits(struct checker *c, const struct cel_overload *o, const
 
 /* -- calls ---------------------------------------------------------------------------------------- */
 
-static const struct cel_type *not_found(struct checker *c, struct cel_node *n, const struct cel_type *const *args,
-                                        size_t n_args)
+static const struct cel_type *not_found(struct checker *c, struct cel_node *n,
+                                        const struct cel_type *const *args, size_t n_args)
 {
     AUTO(buf_done) struct buf b = {.limit = 8192};
 
@@ -189,21 +190,24 @@ static const struct cel_type *not_found(struct checker *c, struct cel_node *n, c
     for (size_t i = n->member; i < n_args; i++)
         buf_addf(&b, "%s%s", i > (size_t)n->member ? ", " : "", cel_type_name(c->a, args[i]));
     buf_addc(&b, ')');
-    return WRONG(c, n->at, "found no matching overload for '" STR_FMT "' applied to '%s'", STR_ARG(n->name), b.p);
+    return WRONG(c, n->at, "found no matching overload for '" STR_FMT "' applied to '%s'",
+                 STR_ARG(n->name), b.p);
 }
 
 static const struct cel_type *undeclared(struct checker *c, struct cel_node *n)
 {
     if (cel_function_absent(n->name)) {
         c->unsupported = true;
-        return WRONG(c, n->at, "function '" STR_FMT "' is not supported by this server", STR_ARG(n->name));
+        return WRONG(c, n->at, "function '" STR_FMT "' is not supported by this server",
+                     STR_ARG(n->name));
     }
-    return WRONG(c, n->at, "undeclared reference to '" STR_FMT "' (in container '')", STR_ARG(n->name));
+    return WRONG(c, n->at, "undeclared reference to '" STR_FMT "' (in container '')",
+                 STR_ARG(n->name));
 }
 
 /* Finds the overloads that the types allow; what they return together is the type. */
-static const struct cel_type *resolve(struct checker *c, struct cel_node *n, const struct cel_type *const *args,
-                                      size_t n_args)
+static const struct cel_type *resolve(struct checker *c, struct cel_node *n,
+                                      const struct cel_type *const *args, size_t n_args)
 {
     const struct cel_overload *found[OVERLOADS_MAX], **copy;
     const struct cel_type *type = NULL;
@@ -220,7 +224,8 @@ static const struct cel_type *resolve(struct checker *c, struct cel_node *n, con
             if (o->name[0] != n->name.p[0] || !str_is(n->name, o->name))
                 continue;
             known = true;
-            if (o->member != n->member || n_found == OVERLOADS_MAX || !overload_fits(c, o, args, n_args, &t))
+            if (o->member != n->member || n_found == OVERLOADS_MAX
+                || !overload_fits(c, o, args, n_args, &t))
                 continue;
             found[n_found++] = o;
             if (!type)
@@ -247,13 +252,15 @@ static void check_constants(struct checker *c, struct cel_node *n)
     AUTO(error_clear) struct error err = {0};
     struct cel_value v;
 
-    if ((str_is(n->name, "matches") || str_is(n->name, "find") || str_is(n->name, "findAll")) && n->n_args >= 1) {
+    if ((str_is(n->name, "matches") || str_is(n->name, "find") || str_is(n->name, "findAll"))
+        && n->n_args >= 1) {
         struct cel_node *pattern = n->args[n->member ? 0 : n->n_args - 1];
 
         if (pattern->kind != NODE_LITERAL || pattern->value.kind != CEL_STRING)
             return;
-        if (str_is(n->name, "matches") ? !regex_compile(c->a, pattern->value.s, &n->re, &err)
-                                       : !regex_finder_compile(c->a, pattern->value.s, &n->finder, &err))
+        if (str_is(n->name, "matches")
+                ? !regex_compile(c->a, pattern->value.s, &n->re, &err)
+                : !regex_finder_compile(c->a, pattern->value.s, &n->finder, &err))
             WRONG(c, pattern->at, "invalid matches argument: %s", error_text(&err));
     } else if (!n->member && arg && arg->kind == NODE_LITERAL && arg->value.kind == CEL_STRING) {
         if (str_is(n->name, "duration") && !cel_parse_duration(arg->value.s, &v))
@@ -279,7 +286,8 @@ static bool namespaced(struct checker *c, struct cel_node *n, const struct scope
             return false;
     for (size_t i = 0; i < ARRAY_SIZE(spaces); i++)
         if (str_is(t->name, spaces[i])) {
-            n->name = str_of(arena_printf(c->a, STR_FMT "." STR_FMT, STR_ARG(t->name), STR_ARG(n->name)));
+            n->name =
+                str_of(arena_printf(c->a, STR_FMT "." STR_FMT, STR_ARG(t->name), STR_ARG(n->name)));
             n->member = false;
             n->target = NULL;
             return true;
@@ -287,7 +295,8 @@ static bool namespaced(struct checker *c, struct cel_node *n, const struct scope
     return false;
 }
 
-static const struct cel_type *check_optional_index(struct checker *c, struct cel_node *n, const struct cel_type *of,
+static const struct cel_type *check_optional_index(struct checker *c, struct cel_node *n,
+                                                   const struct cel_type *of,
                                                    const struct cel_type *index)
 {
     const struct cel_type *t = of->kind == CEL_OPTIONAL ? of->elem : of;
@@ -301,7 +310,8 @@ static const struct cel_type *check_optional_index(struct checker *c, struct cel
     return not_found(c, n, (const struct cel_type *const[]){of, index}, 2);
 }
 
-static const struct cel_type *check_call(struct checker *c, struct cel_node *n, const struct scope *s)
+static const struct cel_type *check_call(struct checker *c, struct cel_node *n,
+                                         const struct scope *s)
 {
     const struct cel_type **types;
     const struct cel_type *t;
@@ -325,7 +335,8 @@ static const struct cel_type *check_call(struct checker *c, struct cel_node *n, 
 
 /* -- the rest ------------------------------------------------------------------------------------- */
 
-static const struct cel_type *check_ident(struct checker *c, struct cel_node *n, const struct scope *s)
+static const struct cel_type *check_ident(struct checker *c, struct cel_node *n,
+                                          const struct scope *s)
 {
     static const struct {
         const char *name;
@@ -354,7 +365,8 @@ static const struct cel_type *check_ident(struct checker *c, struct cel_node *n,
             n->value = cel_v_type(types[i].type);
             return &cel_type_type;
         }
-    return WRONG(c, n->at, "undeclared reference to '" STR_FMT "' (in container '')", STR_ARG(n->name));
+    return WRONG(c, n->at, "undeclared reference to '" STR_FMT "' (in container '')",
+                 STR_ARG(n->name));
 }
 
 /* google.protobuf.Timestamp and .Duration are the only qualified names. */
@@ -371,7 +383,8 @@ static bool qualified_type(struct cel_node *n)
     return true;
 }
 
-static const struct cel_type *check_select(struct checker *c, struct cel_node *n, const struct scope *s)
+static const struct cel_type *check_select(struct checker *c, struct cel_node *n,
+                                           const struct scope *s)
 {
     const struct cel_type *of, *t;
     const struct cel_field *f;
@@ -415,7 +428,8 @@ static const struct cel_type *check_select(struct checker *c, struct cel_node *n
     case CEL_FORMAT:
     case CEL_SEMVER:
     case CEL_ERROR:
-        return WRONG(c, n->at, "type '%s' does not support field selection", cel_type_name(c->a, of));
+        return WRONG(c, n->at, "type '%s' does not support field selection",
+                     cel_type_name(c->a, of));
     }
     if (n->test)
         return &cel_bool;
@@ -430,8 +444,8 @@ static const struct cel_type *element(struct checker *c, struct cel_node *n, boo
 
     if (optional && t->kind != CEL_DYN) {
         if (t->kind != CEL_OPTIONAL)
-            return WRONG(c, n->at, "expected type 'optional_type(%s)' but found '%s'", cel_type_name(c->a, t),
-                         cel_type_name(c->a, t));
+            return WRONG(c, n->at, "expected type 'optional_type(%s)' but found '%s'",
+                         cel_type_name(c->a, t), cel_type_name(c->a, t));
         t = t->elem;
     }
     if (!so_far)
@@ -460,12 +474,15 @@ static void keep_constants(struct checker *c, struct cel_node *n)
  * whose size doubles with each map of maps. */
 static const struct cel_type *key_type(const struct cel_type *t)
 {
-    bool simple = t && (t->kind == CEL_STRING || t->kind == CEL_INT || t->kind == CEL_UINT || t->kind == CEL_BOOL);
+    bool simple = t
+                  && (t->kind == CEL_STRING || t->kind == CEL_INT || t->kind == CEL_UINT
+                      || t->kind == CEL_BOOL);
 
     return simple ? t : &cel_dyn;
 }
 
-static const struct cel_type *check_collection(struct checker *c, struct cel_node *n, const struct scope *s)
+static const struct cel_type *check_collection(struct checker *c, struct cel_node *n,
+                                               const struct scope *s)
 {
     const struct cel_type *key = NULL, *value = NULL;
 
@@ -501,8 +518,8 @@ static int new_slot(struct checker *c)
 }
 
 /* What the variables of a macro stand for. */
-static bool ranges(struct checker *c, struct cel_node *n, const struct cel_type *of, const struct cel_type **ret_one,
-                   const struct cel_type **ret_two)
+static bool ranges(struct checker *c, struct cel_node *n, const struct cel_type *of,
+                   const struct cel_type **ret_one, const struct cel_type **ret_two)
 {
     bool two = n->var2.p != NULL;
 
@@ -522,15 +539,17 @@ static bool ranges(struct checker *c, struct cel_node *n, const struct cel_type 
         *ret_two = of->elem;
     } else if (of->kind != CEL_DYN) {
         WRONG(c, n->target->at,
-              "expression of type '%s' cannot be range of a comprehension (must be list, map, or dynamic)",
+              "expression of type '%s' cannot be range of a comprehension (must be list, map, or "
+              "dynamic)",
               cel_type_name(c->a, of));
         return false;
     }
     return true;
 }
 
-static const struct cel_type *macro_type(struct checker *c, struct cel_node *n, const struct cel_type *of,
-                                         const struct cel_type *one, const struct cel_type *body)
+static const struct cel_type *macro_type(struct checker *c, struct cel_node *n,
+                                         const struct cel_type *of, const struct cel_type *one,
+                                         const struct cel_type *body)
 {
     switch (n->macro) {
     case MACRO_ALL:
@@ -545,7 +564,11 @@ static const struct cel_type *macro_type(struct checker *c, struct cel_node *n, 
     case MACRO_TRANSFORM_LIST:
         return cel_list_of(c->a, body);
     case MACRO_TRANSFORM_MAP:
-        return cel_map_of(c->a, of->kind == CEL_MAP ? of->key : of->kind == CEL_LIST ? &cel_int : &cel_dyn, body);
+        return cel_map_of(c->a,
+                          of->kind == CEL_MAP    ? of->key
+                          : of->kind == CEL_LIST ? &cel_int
+                                                 : &cel_dyn,
+                          body);
     case MACRO_TRANSFORM_ENTRY:
         return body->kind == CEL_MAP ? body : &cel_map_dyn;
     case MACRO_OPT_MAP:
@@ -556,7 +579,8 @@ static const struct cel_type *macro_type(struct checker *c, struct cel_node *n, 
     return &cel_dyn;
 }
 
-static const struct cel_type *check_macro(struct checker *c, struct cel_node *n, const struct scope *s)
+static const struct cel_type *check_macro(struct checker *c, struct cel_node *n,
+                                          const struct scope *s)
 {
     const struct cel_type *of = check(c, n->target, s), *one, *two, *body = &cel_dyn;
     struct scope inner[2];

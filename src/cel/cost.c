@@ -174,10 +174,12 @@ static struct cel_size size_of_replace(const struct cost *v)
 /* Functions of libraries; false: not one of them. v[0] is the target where there is one. */
 static bool cost_of_library(struct cel_node *n, const struct cost *v, size_t k, struct cost *ret)
 {
-    static const char *const lists[] = {"isSorted", "sum", "max", "min", "indexOf", "lastIndexOf", NULL};
+    static const char *const lists[] = {"isSorted", "sum",         "max", "min",
+                                        "indexOf",  "lastIndexOf", NULL};
     static const char *const texts[] = {"lowerAscii", "upperAscii", "substring", "trim", NULL};
-    static const char *const parsers[] = {"url",      "isURL",      "cidr",   "isIP",     "isCIDR", "ip",
-                                          "quantity", "isQuantity", "semver", "isSemver", NULL};
+    static const char *const parsers[] = {"url",    "isURL",    "cidr",     "isIP",
+                                          "isCIDR", "ip",       "quantity", "isQuantity",
+                                          "semver", "isSemver", NULL};
     struct cel_node *first = n->member ? n->target : k ? n->args[0] : NULL;
 
     if (named(n, lists) && k) {
@@ -187,7 +189,8 @@ static bool cost_of_library(struct cel_node *n, const struct cost *v, size_t k, 
             ret->max = tenth(v[0].size.max);
             return true;
         }
-        if (first->type->elem && (first->type->elem->kind == CEL_STRING || first->type->elem->kind == CEL_BYTES))
+        if (first->type->elem
+            && (first->type->elem->kind == CEL_STRING || first->type->elem->kind == CEL_BYTES))
             each = plus(each, tenth(size_of_element(first).max));
         ret->max = times(v[0].size.max, each);
         return true;
@@ -230,10 +233,11 @@ static void cost_of_standard(struct cel_node *n, const struct cost *v, size_t k,
 {
     if (is_comparison(n) && k == 2) {
         ret->max = tenth(smaller(v[0].size.max, v[1].size.max));
-    } else if (str_is(n->name, "_+_") && k == 2 && n->type->kind != CEL_INT && n->type->kind != CEL_UINT
-               && n->type->kind != CEL_DOUBLE) {
+    } else if (str_is(n->name, "_+_") && k == 2 && n->type->kind != CEL_INT
+               && n->type->kind != CEL_UINT && n->type->kind != CEL_DOUBLE) {
         ret->size = sum(v[0].size, v[1].size);
-        ret->max = n->type->kind == CEL_STRING || n->type->kind == CEL_BYTES ? tenth(ret->size.max) : 1;
+        ret->max =
+            n->type->kind == CEL_STRING || n->type->kind == CEL_BYTES ? tenth(ret->size.max) : 1;
     } else if (str_is(n->name, "@in") && k == 2) {
         ret->max = n->args[1]->type->kind == CEL_MAP ? 1 : v[1].size.max;
     } else if (str_is(n->name, "matches") && k == 2) {
@@ -280,7 +284,8 @@ static struct cost cost_of_call(struct cel_node *n)
     if (str_is(n->name, "_&&_") || str_is(n->name, "_||_"))
         return (struct cost){args, {1, 1}};
     if (str_is(n->name, "_?_:_"))
-        return (struct cost){plus(v[0].max, larger(v[1].max, v[2].max)), both(v[1].size, v[2].size)};
+        return (struct cost){plus(v[0].max, larger(v[1].max, v[2].max)),
+                             both(v[1].size, v[2].size)};
     ret.size = size_of_type(n->type);
     if (!cost_of_library(n, v, k, &ret))
         cost_of_standard(n, v, k, &ret);

@@ -14,7 +14,8 @@ struct cel_value cel_fail(struct cel_run *r, const char *fmt, ...)
     va_start(ap, fmt);
     buf_vaddf(&b, fmt, ap);
     va_end(ap);
-    return (struct cel_value){.kind = CEL_ERROR, .s = arena_str(r->a, b.p ? buf_str(&b) : STR("error"))};
+    return (struct cel_value){.kind = CEL_ERROR,
+                              .s = arena_str(r->a, b.p ? buf_str(&b) : STR("error"))};
 }
 
 struct cel_value cel_no_overload(struct cel_run *r)
@@ -25,7 +26,8 @@ struct cel_value cel_no_overload(struct cel_run *r)
 
 static struct cel_value stopped(void)
 {
-    return (struct cel_value){.kind = CEL_ERROR, .s = STR("operation cancelled: actual cost limit exceeded")};
+    return (struct cel_value){.kind = CEL_ERROR,
+                              .s = STR("operation cancelled: actual cost limit exceeded")};
 }
 
 void cel_charge(struct cel_run *r, uint64_t cost)
@@ -112,14 +114,16 @@ static bool index_of(const struct cel_value *v, int64_t *ret)
         *ret = v->i;
     else if (v->kind == CEL_UINT && v->u <= INT64_MAX)
         *ret = (int64_t)v->u;
-    else if (v->kind == CEL_DOUBLE && v->d >= -1e15 && v->d <= 1e15 && v->d == (double)(int64_t)v->d)
+    else if (v->kind == CEL_DOUBLE && v->d >= -1e15 && v->d <= 1e15
+             && v->d == (double)(int64_t)v->d)
         *ret = (int64_t)v->d;
     else
         return false;
     return true;
 }
 
-static struct cel_value element_of(struct cel_run *r, struct cel_value of, struct cel_value index, bool optional)
+static struct cel_value element_of(struct cel_run *r, struct cel_value of, struct cel_value index,
+                                   bool optional)
 {
     struct cel_value v = {0};
     int64_t i;
@@ -295,7 +299,8 @@ static struct cel_value any_call(struct cel_run *r, const struct cel_node *n)
 /* -- collections ---------------------------------------------------------------------------------- */
 
 /* The value of an element; *ret_skip: an optional one without a value. */
-static struct cel_value element(struct cel_run *r, const struct cel_node *n, size_t i, bool *ret_skip)
+static struct cel_value element(struct cel_run *r, const struct cel_node *n, size_t i,
+                                bool *ret_skip)
 {
     struct cel_value v = cel_walk(r, n->args[i]);
 
@@ -337,17 +342,20 @@ struct entries {
 
 static bool key_fits(const struct cel_value *v)
 {
-    return v->kind == CEL_STRING || v->kind == CEL_INT || v->kind == CEL_UINT || v->kind == CEL_BOOL;
+    return v->kind == CEL_STRING || v->kind == CEL_INT || v->kind == CEL_UINT
+           || v->kind == CEL_BOOL;
 }
 
 /* An absent error (kind NULL) when it went well. */
-static struct cel_value entries_add(struct cel_run *r, struct entries *m, struct cel_value key, struct cel_value value)
+static struct cel_value entries_add(struct cel_run *r, struct entries *m, struct cel_value key,
+                                    struct cel_value value)
 {
     if (!key_fits(&key))
         return cel_fail(r, "unsupported key type");
     for (size_t i = 0; i < m->n; i++)
         if (cel_equal(r, &m->p[i].key, &key))
-            return key.kind == CEL_STRING ? cel_fail(r, "insert failed: key " STR_FMT " already exists", STR_ARG(key.s))
+            return key.kind == CEL_STRING ? cel_fail(
+                       r, "insert failed: key " STR_FMT " already exists", STR_ARG(key.s))
                                           : cel_fail(r, "insert failed: key already exists");
     cel_charge(r, m->n / 8);
     m->p = cel_grow(r->a, m->p, sizeof *m->p, m->n, &m->cap);
@@ -428,7 +436,8 @@ static void merge(struct cel_run *r, struct loop *l, const struct cel_value *m)
 }
 
 /* What is kept or made of one element. */
-static void collect(struct cel_run *r, const struct cel_node *n, struct loop *l, const struct cel_value *key)
+static void collect(struct cel_run *r, const struct cel_node *n, struct loop *l,
+                    const struct cel_value *key)
 {
     struct cel_value v, failed;
 
@@ -459,7 +468,8 @@ static void collect(struct cel_run *r, const struct cel_node *n, struct loop *l,
     }
 }
 
-static void step(struct cel_run *r, const struct cel_node *n, struct loop *l, const struct cel_value *key)
+static void step(struct cel_run *r, const struct cel_node *n, struct loop *l,
+                 const struct cel_value *key)
 {
     struct cel_value v;
 
@@ -516,7 +526,8 @@ static struct cel_value outcome(const struct cel_node *n, const struct loop *l)
     return l->result;
 }
 
-static struct cel_value optional_map(struct cel_run *r, const struct cel_node *n, const struct cel_value *of)
+static struct cel_value optional_map(struct cel_run *r, const struct cel_node *n,
+                                     const struct cel_value *of)
 {
     struct cel_value v;
 
@@ -590,8 +601,8 @@ struct cel_value cel_walk(struct cel_run *r, const struct cel_node *n)
 
 /* -- programs ------------------------------------------------------------------------------------- */
 
-bool cel_compile(struct arena *a, const struct cel_env *env, struct str text, const struct cel_program **ret,
-                 struct error *err)
+bool cel_compile(struct arena *a, const struct cel_env *env, struct str text,
+                 const struct cel_program **ret, struct error *err)
 {
     struct cel_program *p = ARENA_NEW(a, struct cel_program);
     struct cel_env *own = ARENA_NEW(a, struct cel_env);
@@ -599,7 +610,8 @@ bool cel_compile(struct arena *a, const struct cel_env *env, struct str text, co
     struct cel_node *root;
 
     for (size_t i = 0; i < env->n; i++)
-        vars[i] = (struct cel_variable){arena_strdup(a, str_of(env->vars[i].name)), env->vars[i].type};
+        vars[i] =
+            (struct cel_variable){arena_strdup(a, str_of(env->vars[i].name)), env->vars[i].type};
     *own = (struct cel_env){vars, env->n};
     p->env = own;
     p->text = arena_str(a, text.p ? text : STR(""));
@@ -628,10 +640,13 @@ bool cel_uses(const struct cel_program *p, const char *variable)
     return false;
 }
 
-bool cel_eval(const struct cel_program *p, const struct cel_value *values, struct arena *a, uint64_t *budget,
-              struct cel_value *ret, struct error *err)
+bool cel_eval(const struct cel_program *p, const struct cel_value *values, struct arena *a,
+              uint64_t *budget, struct cel_value *ret, struct error *err)
 {
-    struct cel_run r = {.p = p, .a = a, .budget = *budget < CEL_EXPRESSION_BUDGET ? *budget : CEL_EXPRESSION_BUDGET};
+    struct cel_run r = {.p = p,
+                        .a = a,
+                        .budget =
+                            *budget < CEL_EXPRESSION_BUDGET ? *budget : CEL_EXPRESSION_BUDGET};
     struct cel_value v;
 
     r.frame = ARENA_ARRAY(a, struct cel_value, (size_t)p->slots + 1);
@@ -648,8 +663,8 @@ bool cel_eval(const struct cel_program *p, const struct cel_value *values, struc
     return true;
 }
 
-bool cel_eval_bool(const struct cel_program *p, const struct cel_value *values, struct arena *a, uint64_t *budget,
-                   bool *ret, struct error *err)
+bool cel_eval_bool(const struct cel_program *p, const struct cel_value *values, struct arena *a,
+                   uint64_t *budget, bool *ret, struct error *err)
 {
     struct cel_value v;
 

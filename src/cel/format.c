@@ -132,7 +132,8 @@ static bool real(struct buf *b, const struct cel_value *v, int precision, bool s
     return true;
 }
 
-static bool clause(struct cel_run *r, struct buf *b, char verb, int precision, const struct cel_value *v)
+static bool clause(struct cel_run *r, struct buf *b, char verb, int precision,
+                   const struct cel_value *v)
 {
     switch (verb) {
     case 's':
@@ -190,15 +191,19 @@ struct cel_value cel_format_string(struct cel_run *r, struct str f, const struct
             continue;
         }
         if (!read_precision(f, &i, &precision) || i >= f.n)
-            return cel_fail(r, "could not parse formatting clause: unexpected end of format string");
+            return cel_fail(r,
+                            "could not parse formatting clause: unexpected end of format string");
         if (!strchr("sdfebxXo", f.p[i]))
-            return cel_fail(r, "could not parse formatting clause: unrecognized formatting clause \"%c\"", f.p[i]);
+            return cel_fail(
+                r, "could not parse formatting clause: unrecognized formatting clause \"%c\"",
+                f.p[i]);
         if (next >= cel_len(args))
             return cel_fail(r, "index %zu out of range", next);
         v = cel_item(args, next++);
         if (!clause(r, &b, f.p[i], precision, &v))
-            return cel_fail(r, "error during formatting: no formatting function for %s with clause \"%c\"",
-                            cel_type_word(cel_type_of(&v)), f.p[i]);
+            return cel_fail(
+                r, "error during formatting: no formatting function for %s with clause \"%c\"",
+                cel_type_word(cel_type_of(&v)), f.p[i]);
     }
     if (b.overflow)
         r->stop = true;

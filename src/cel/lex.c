@@ -84,7 +84,8 @@ static void lex_number(struct cel_lexer *p)
                 p->at++;
         }
         if ((peek(p, 0) | 32) == 'e'
-            && (digit(peek(p, 1)) || ((peek(p, 1) == '+' || peek(p, 1) == '-') && digit(peek(p, 2))))) {
+            && (digit(peek(p, 1))
+                || ((peek(p, 1) == '+' || peek(p, 1) == '-') && digit(peek(p, 2))))) {
             real = true;
             p->at += 2;
             while (digit(peek(p, 0)))
@@ -102,8 +103,8 @@ static void lex_number(struct cel_lexer *p)
     p->literal.kind = CEL_UINT;
     p->literal.u = 0;
     for (size_t i = hex ? 2 : 0; i < s.n; i++) {
-        unsigned base = hex ? 16 : 10,
-                 d = digit(s.p[i]) ? (unsigned)(s.p[i] - '0') : (unsigned)((s.p[i] | 32) - 'a' + 10);
+        unsigned base = hex ? 16 : 10, d = digit(s.p[i]) ? (unsigned)(s.p[i] - '0')
+                                                         : (unsigned)((s.p[i] | 32) - 'a' + 10);
 
         if (__builtin_mul_overflow(p->literal.u, base, &p->literal.u)
             || __builtin_add_overflow(p->literal.u, d, &p->literal.u)) {
@@ -299,7 +300,8 @@ void cel_lex(struct cel_lexer *p)
     p->text = str_n(p->in.p + p->start, p->at - p->start);
     if (p->token == T_BAD) {
         if (!p->failed)
-            FAIL(p, p->start, "Syntax error: token recognition error at: '" STR_FMT "'", STR_ARG(p->text));
+            FAIL(p, p->start, "Syntax error: token recognition error at: '" STR_FMT "'",
+                 STR_ARG(p->text));
         p->failed = true;
     }
 }

@@ -3,7 +3,13 @@
 #include "cel/internal.h"
 
 enum token {
-    T_END, T_IDENT, T_INT, T_UINT, T_FLOAT, T_STRING, T_BYTES,
+    T_END,
+    T_IDENT,
+    T_INT,
+    T_UINT,
+    T_FLOAT,
+    T_STRING,
+    T_BYTES,
     T_OP, /* one or two characters, in `text` */
     T_BAD,
 };

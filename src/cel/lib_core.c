@@ -3,8 +3,9 @@
 
 #include <math.h>
 
-#define FN(name)                                                                                                       \
-    static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
+#define FN(name)                                                                                   \
+    static struct cel_value name(struct cel_run *r, const struct cel_node *call,                   \
+                                 const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
 static struct cel_value int_overflow(struct cel_run *r)
@@ -169,7 +170,8 @@ static bool contains(struct cel_run *r, const struct cel_items *l, const struct 
 }
 
 /* Whether the keys of a list of type map are the same in both. */
-static bool same_entry(struct cel_run *r, const struct cel_value *a, const struct cel_value *b, const char *const *keys)
+static bool same_entry(struct cel_run *r, const struct cel_value *a, const struct cel_value *b,
+                       const char *const *keys)
 {
     for (; *keys; keys++) {
         struct cel_value x = cel_of_json(a->lazy ? json_get(a->json, *keys) : NULL, NULL);
@@ -201,7 +203,8 @@ FN(add_lists)
         if (t && t->list == CEL_LIST_SET && contains(r, &l, &x))
             continue;
         if (t && t->list == CEL_LIST_MAP && t->list_keys && cel_is_map(&x))
-            for (k = 0; k < l.n && !(cel_is_map(&l.p[k]) && same_entry(r, &l.p[k], &x, t->list_keys)); k++)
+            for (k = 0;
+                 k < l.n && !(cel_is_map(&l.p[k]) && same_entry(r, &l.p[k], &x, t->list_keys)); k++)
                 cel_charge(r, 1);
         if (k < l.n)
             l.p[k] = x;
@@ -213,7 +216,8 @@ FN(add_lists)
 
 /* -- order, equality, membership ------------------------------------------------------------------ */
 
-static struct cel_value ordered(struct cel_run *r, const struct cel_value *v, bool less, bool same, bool greater)
+static struct cel_value ordered(struct cel_run *r, const struct cel_value *v, bool less, bool same,
+                                bool greater)
 {
     int order = cel_compare(&v[0], &v[1]);
 
@@ -390,7 +394,8 @@ FN(to_double)
         return cel_v_double((double)v[0].u);
     case CEL_STRING:
         if (!cel_parse_double(v[0].s, &d))
-            return cel_fail(r, "strconv.ParseFloat: parsing \"" STR_FMT "\": invalid syntax", STR_ARG(v[0].s));
+            return cel_fail(r, "strconv.ParseFloat: parsing \"" STR_FMT "\": invalid syntax",
+                            STR_ARG(v[0].s));
         return cel_v_double(d);
     default:
         return v[0];
@@ -411,7 +416,8 @@ FN(to_bool)
         if (str_is(v[0].s, no[i]))
             return cel_v_bool(false);
     }
-    return cel_fail(r, "strconv.ParseBool: parsing \"" STR_FMT "\": invalid syntax", STR_ARG(v[0].s));
+    return cel_fail(r, "strconv.ParseBool: parsing \"" STR_FMT "\": invalid syntax",
+                    STR_ARG(v[0].s));
 }
 
 FN(to_string)
@@ -480,13 +486,14 @@ static const struct cel_overload core[] = {
     {"_/_", "dd:d", false, div_doubles},
     {"_%_", "ii:i", false, mod_ints},
     {"_%_", "uu:u", false, mod_uints},
-#define ORDER(name, fn)                                                                                                \
-    {name, "ii:b", false, fn}, {name, "uu:b", false, fn}, {name, "dd:b", false, fn}, {name, "ss:b", false, fn},        \
-        {name, "yy:b", false, fn}, {name, "bb:b", false, fn}, {name, "tt:b", false, fn}, {name, "rr:b", false, fn},    \
-        {name, "iu:b", false, fn}, {name, "id:b", false, fn}, {name, "ui:b", false, fn}, {name, "ud:b", false, fn},    \
-        {name, "di:b", false, fn},                                                                                     \
-    {                                                                                                                  \
-        name, "du:b", false, fn                                                                                        \
+#define ORDER(name, fn)                                                                            \
+    {name, "ii:b", false, fn}, {name, "uu:b", false, fn}, {name, "dd:b", false, fn},               \
+        {name, "ss:b", false, fn}, {name, "yy:b", false, fn}, {name, "bb:b", false, fn},           \
+        {name, "tt:b", false, fn}, {name, "rr:b", false, fn}, {name, "iu:b", false, fn},           \
+        {name, "id:b", false, fn}, {name, "ui:b", false, fn}, {name, "ud:b", false, fn},           \
+        {name, "di:b", false, fn},                                                                 \
+    {                                                                                              \
+        name, "du:b", false, fn                                                                    \
     }
     ORDER("_<_", less),
     ORDER("_<=_", less_equal),
@@ -533,8 +540,8 @@ const struct cel_library cel_lib_core = {core, ARRAY_SIZE(core)};
 
 const struct cel_library *cel_library_at(size_t i)
 {
-    static const struct cel_library *const all[CEL_LIBRARIES] = {&cel_lib_core, &cel_lib_string, &cel_lib_list,
-                                                                 &cel_lib_time, &cel_lib_k8s,    &cel_lib_net};
+    static const struct cel_library *const all[CEL_LIBRARIES] = {
+        &cel_lib_core, &cel_lib_string, &cel_lib_list, &cel_lib_time, &cel_lib_k8s, &cel_lib_net};
 
     return all[i];
 }

@@ -3,8 +3,9 @@
 #include "base/ident.h"
 #include "cel/internal.h"
 
-#define FN(name)                                                                                                       \
-    static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
+#define FN(name)                                                                                   \
+    static struct cel_value name(struct cel_run *r, const struct cel_node *call,                   \
+                                 const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
 /* -- quantities ----------------------------------------------------------------------------------- */
@@ -52,7 +53,8 @@ FN(quantity_as_integer)
     int64_t i;
 
     UNUSED;
-    return quantity_exact(*v[0].quantity, &i) ? cel_v_int(i) : cel_fail(r, "cannot convert value to integer");
+    return quantity_exact(*v[0].quantity, &i) ? cel_v_int(i)
+                                              : cel_fail(r, "cannot convert value to integer");
 }
 
 FN(quantity_as_float)
@@ -209,8 +211,9 @@ FN(url)
     UNUSED;
     cel_charge_text(r, v[0].s.n);
     if (why)
-        return cel_fail(r, "URL parse error during conversion from string: parse \"" STR_FMT "\": %s", STR_ARG(v[0].s),
-                        why);
+        return cel_fail(r,
+                        "URL parse error during conversion from string: parse \"" STR_FMT "\": %s",
+                        STR_ARG(v[0].s), why);
     ret.kind = CEL_URL;
     return ret;
 }
@@ -451,7 +454,8 @@ FN(named)
 FN(format_itself)
 {
     UNUSED;
-    return (struct cel_value){.kind = CEL_FORMAT, .opaque = format_named(str_skip(call->name, strlen("format.")))};
+    return (struct cel_value){.kind = CEL_FORMAT,
+                              .opaque = format_named(str_skip(call->name, strlen("format.")))};
 }
 
 FN(validate)
@@ -512,7 +516,8 @@ static bool semver_parse(struct str s, bool normalize, struct semver *ret)
     if ((has_build && !identifiers_ok(build, false)) || (has_pre && !identifiers_ok(pre, true)))
         return false;
     while (str_next(&rest, '.', &part)) {
-        if (k == 3 || (!normalize && part.n > 1 && part.p[0] == '0') || !parse_u64(part, UINT64_MAX, &ret->n[k], &err))
+        if (k == 3 || (!normalize && part.n > 1 && part.p[0] == '0')
+            || !parse_u64(part, UINT64_MAX, &ret->n[k], &err))
             return false;
         k++;
     }
@@ -577,7 +582,9 @@ FN(semver_part)
     const struct semver *s = v[0].opaque;
 
     UNUSED;
-    return cel_v_int((int64_t)s->n[str_is(call->name, "major") ? 0 : str_is(call->name, "minor") ? 1 : 2]);
+    return cel_v_int((int64_t)s->n[str_is(call->name, "major")   ? 0
+                                   : str_is(call->name, "minor") ? 1
+                                                                 : 2]);
 }
 
 FN(semver_compare)
@@ -607,9 +614,9 @@ bool cel_equal_opaque(const struct cel_value *a, const struct cel_value *b)
     return a->opaque == b->opaque;
 }
 
-#define FORMAT(name)                                                                                                   \
-    {                                                                                                                  \
-        "format." name, ":F", false, format_itself                                                                     \
+#define FORMAT(name)                                                                               \
+    {                                                                                              \
+        "format." name, ":F", false, format_itself                                                 \
     }
 static const struct cel_overload own[] = {
     {"quantity", "s:q", false, quantity},

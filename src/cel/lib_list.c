@@ -1,8 +1,9 @@
 /* cel/lib_list - lists, sets and optional values. */
 #include "cel/internal.h"
 
-#define FN(name)                                                                                                       \
-    static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
+#define FN(name)                                                                                   \
+    static struct cel_value name(struct cel_run *r, const struct cel_node *call,                   \
+                                 const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
 /* Kubernetes' own: isSorted, sum, min, max, indexOf, lastIndexOf. */
@@ -23,7 +24,8 @@ FN(is_sorted)
     return cel_v_bool(true);
 }
 
-static struct cel_value best(struct cel_run *r, const struct cel_value *list, int wanted, const char *name)
+static struct cel_value best(struct cel_run *r, const struct cel_value *list, int wanted,
+                             const char *name)
 {
     struct cel_value ret;
 
@@ -80,7 +82,9 @@ FN(sum_of)
     for (size_t i = 0; i < cel_len(&v[0]); i++) {
         struct cel_value x = cel_item(&v[0], i);
 
-        if (i == 0 && (x.kind == CEL_INT || x.kind == CEL_DOUBLE || x.kind == CEL_UINT || x.kind == CEL_DURATION))
+        if (i == 0
+            && (x.kind == CEL_INT || x.kind == CEL_DOUBLE || x.kind == CEL_UINT
+                || x.kind == CEL_DURATION))
             sum = (struct cel_value){.kind = x.kind};
         if (sum.kind != x.kind)
             return cel_no_overload(r);
@@ -242,7 +246,8 @@ FN(list_end)
     size_t len = cel_len(&v[0]);
 
     UNUSED;
-    return len ? cel_v_some(r, cel_item(&v[0], str_is(call->name, "first") ? 0 : len - 1)) : cel_v_none();
+    return len ? cel_v_some(r, cel_item(&v[0], str_is(call->name, "first") ? 0 : len - 1))
+               : cel_v_none();
 }
 
 /* The values of those that have one. */
@@ -263,15 +268,16 @@ FN(unwrap)
     return cel_v_list(l.p, l.n);
 }
 
-#define NUMBERS(name, fn)                                                                                              \
-    {name, "[i:i", true, fn}, {name, "[u:u", true, fn}, {name, "[d:d", true, fn},                                      \
-    {                                                                                                                  \
-        name, "[r:r", true, fn                                                                                         \
+#define NUMBERS(name, fn)                                                                          \
+    {name, "[i:i", true, fn}, {name, "[u:u", true, fn}, {name, "[d:d", true, fn},                  \
+    {                                                                                              \
+        name, "[r:r", true, fn                                                                     \
     }
-#define ORDERED(name, fn)                                                                                              \
-    NUMBERS(name, fn), {name, "[s:s", true, fn}, {name, "[b:b", true, fn}, {name, "[y:y", true, fn},                   \
-    {                                                                                                                  \
-        name, "[t:t", true, fn                                                                                         \
+#define ORDERED(name, fn)                                                                          \
+    NUMBERS(name, fn), {name, "[s:s", true, fn}, {name, "[b:b", true, fn},                         \
+        {name, "[y:y", true, fn},                                                                  \
+    {                                                                                              \
+        name, "[t:t", true, fn                                                                     \
     }
 static const struct cel_overload lists[] = {
     {"isSorted", "[i:b", true, is_sorted},

@@ -3,8 +3,9 @@
 
 #include <arpa/inet.h>
 
-#define FN(name)                                                                                                       \
-    static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
+#define FN(name)                                                                                   \
+    static struct cel_value name(struct cel_run *r, const struct cel_node *call,                   \
+                                 const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
 struct address {
@@ -35,7 +36,8 @@ static const char *ip_parse(struct str s, struct address *ret)
         return "unable to parse IP";
     ret->n = 16;
     ret->bits = 128;
-    return memcmp(ret->b, mapped, sizeof mapped) == 0 ? "IPv4-mapped IPv6 address is not allowed" : NULL;
+    return memcmp(ret->b, mapped, sizeof mapped) == 0 ? "IPv4-mapped IPv6 address is not allowed"
+                                                      : NULL;
 }
 
 static const char *cidr_parse(struct str s, struct address *ret)
@@ -113,8 +115,9 @@ FN(ip)
     cel_charge_text(r, v[0].s.n);
     why = ip_parse(v[0].s, &x);
     if (why)
-        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[0].s),
-                        why);
+        return cel_fail(r,
+                        "IP Address \"" STR_FMT "\" parse error during conversion from string: %s",
+                        STR_ARG(v[0].s), why);
     return made(r, CEL_IP, &x);
 }
 
@@ -136,8 +139,9 @@ FN(is_canonical)
     cel_charge_text(r, 2 * v[0].s.n);
     why = ip_parse(v[0].s, &x);
     if (why)
-        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[0].s),
-                        why);
+        return cel_fail(r,
+                        "IP Address \"" STR_FMT "\" parse error during conversion from string: %s",
+                        STR_ARG(v[0].s), why);
     return cel_v_bool(str_eq(ip_text(r->a, &x), v[0].s));
 }
 
@@ -161,7 +165,8 @@ static bool is(const struct address *x, struct str what)
 {
     bool v4 = x->n == 4;
     bool loopback = v4 ? x->b[0] == 127 : all_zero(x, 15) && x->b[15] == 1;
-    bool link_local = v4 ? x->b[0] == 169 && x->b[1] == 254 : x->b[0] == 0xfe && (x->b[1] & 0xc0) == 0x80;
+    bool link_local =
+        v4 ? x->b[0] == 169 && x->b[1] == 254 : x->b[0] == 0xfe && (x->b[1] & 0xc0) == 0x80;
     bool multicast = v4 ? (x->b[0] & 0xf0) == 0xe0 : x->b[0] == 0xff;
 
     if (str_is(what, "isUnspecified"))
@@ -169,7 +174,8 @@ static bool is(const struct address *x, struct str what)
     if (str_is(what, "isLoopback"))
         return loopback;
     if (str_is(what, "isLinkLocalMulticast"))
-        return v4 ? x->b[0] == 224 && x->b[1] == 0 && x->b[2] == 0 : x->b[0] == 0xff && (x->b[1] & 0x0f) == 2;
+        return v4 ? x->b[0] == 224 && x->b[1] == 0 && x->b[2] == 0
+                  : x->b[0] == 0xff && (x->b[1] & 0x0f) == 2;
     if (str_is(what, "isLinkLocalUnicast"))
         return link_local;
     return !all_zero(x, x->n) && !loopback && !link_local && !multicast
@@ -197,9 +203,10 @@ FN(cidr)
     cel_charge_text(r, v[0].s.n);
     why = cidr_parse(v[0].s, &x);
     if (why)
-        return cel_fail(
-            r, "network address parse error during conversion from string: netip.ParsePrefix(\"" STR_FMT "\"): %s",
-            STR_ARG(v[0].s), why);
+        return cel_fail(r,
+                        "network address parse error during conversion from string: "
+                        "netip.ParsePrefix(\"" STR_FMT "\"): %s",
+                        STR_ARG(v[0].s), why);
     return made(r, CEL_CIDR, &x);
 }
 
@@ -248,8 +255,9 @@ FN(contains_ip)
         x = &parsed;
     }
     if (why)
-        return cel_fail(r, "IP Address \"" STR_FMT "\" parse error during conversion from string: %s", STR_ARG(v[1].s),
-                        why);
+        return cel_fail(r,
+                        "IP Address \"" STR_FMT "\" parse error during conversion from string: %s",
+                        STR_ARG(v[1].s), why);
     return cel_v_bool(within(v[0].opaque, x));
 }
 
@@ -266,9 +274,10 @@ FN(contains_cidr)
         x = &parsed;
     }
     if (why)
-        return cel_fail(
-            r, "network address parse error during conversion from string: netip.ParsePrefix(\"" STR_FMT "\"): %s",
-            STR_ARG(v[1].s), why);
+        return cel_fail(r,
+                        "network address parse error during conversion from string: "
+                        "netip.ParsePrefix(\"" STR_FMT "\"): %s",
+                        STR_ARG(v[1].s), why);
     return cel_v_bool(x->bits >= net->bits && within(net, x));
 }
 

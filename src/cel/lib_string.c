@@ -3,8 +3,9 @@
  * Places in strings are counted in characters, not bytes. */
 #include "cel/internal.h"
 
-#define FN(name)                                                                                                       \
-    static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
+#define FN(name)                                                                                   \
+    static struct cel_value name(struct cel_run *r, const struct cel_node *call,                   \
+                                 const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
 /* The byte of the k-th character; false behind the end (k == number of characters is the end itself). */
@@ -103,7 +104,8 @@ FN(matches)
     return ret;
 }
 
-static struct cel_value all_found(struct cel_run *r, const struct regex_finder *re, struct str s, int64_t limit)
+static struct cel_value all_found(struct cel_run *r, const struct regex_finder *re, struct str s,
+                                  int64_t limit)
 {
     struct arena scratch = {0};
     struct cel_items l = {0};
@@ -139,8 +141,9 @@ FN(find)
     else if (all)
         ret = all_found(r, re, v[0].s, n > 2 ? v[2].i : -1);
     else
-        ret = cel_v_str(regex_find(re, v[0].s, 0, &scratch, &start, &end) ? str_n(v[0].s.p + start, end - start)
-                                                                          : STR(""));
+        ret = cel_v_str(regex_find(re, v[0].s, 0, &scratch, &start, &end)
+                            ? str_n(v[0].s.p + start, end - start)
+                            : STR(""));
     arena_done(&scratch);
     return ret;
 }
@@ -288,7 +291,8 @@ FN(substring)
     if (v[1].i < 0 || !byte_at(v[0].s, v[1].i, &from))
         return cel_fail(r, "index out of range: %lld", (long long)v[1].i);
     if (n > 2 && v[1].i > v[2].i)
-        return cel_fail(r, "invalid substring range. start: %lld, end: %lld", (long long)v[1].i, (long long)v[2].i);
+        return cel_fail(r, "invalid substring range. start: %lld, end: %lld", (long long)v[1].i,
+                        (long long)v[2].i);
     if (n > 2 && (v[2].i < 0 || !byte_at(v[0].s, v[2].i, &to)))
         return cel_fail(r, "index out of range: %lld", (long long)v[2].i);
     return cel_v_str(str_n(v[0].s.p + from, to - from));
@@ -297,10 +301,11 @@ FN(substring)
 /* White space as Unicode has it. */
 static size_t blank_at(struct str s, size_t i)
 {
-    static const char *const spaces[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80", "\xe2\x80\x81",
-                                         "\xe2\x80\x82", "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85", "\xe2\x80\x86",
-                                         "\xe2\x80\x87", "\xe2\x80\x88", "\xe2\x80\x89", "\xe2\x80\x8a", "\xe2\x80\xa8",
-                                         "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+    static const char *const spaces[] = {
+        "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80", "\xe2\x80\x81",
+        "\xe2\x80\x82", "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85", "\xe2\x80\x86",
+        "\xe2\x80\x87", "\xe2\x80\x88", "\xe2\x80\x89", "\xe2\x80\x8a", "\xe2\x80\xa8",
+        "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
 
     if (s.p[i] == ' ' || (s.p[i] >= '\t' && s.p[i] <= '\r'))
         return 1;

@@ -4,8 +4,9 @@
  * mistakes are kept, the rare ones are told as "mismatched input". */
 #include "cel/lex.h"
 
-#define EXPECTED                                                                                                       \
-    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+#define EXPECTED                                                                                   \
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, "       \
+    "STRING, BYTES, IDENTIFIER}"
 
 #define TREE_DEPTH_MAX (4 * LIMIT_CEL_DEPTH) /* a + b + c … is as deep as it is long */
 
@@ -36,7 +37,8 @@ static struct cel_node *unexpected(struct cel_lexer *p, const char *wanted)
 
     if (p->failed)
         return NULL;
-    return FAIL(p, p->start, "Syntax error: mismatched input '" STR_FMT "' expecting %s", STR_ARG(shown), wanted);
+    return FAIL(p, p->start, "Syntax error: mismatched input '" STR_FMT "' expecting %s",
+                STR_ARG(shown), wanted);
 }
 
 /* -- trees ---------------------------------------------------------------------------------------- */
@@ -70,8 +72,8 @@ static struct cel_node *checked(struct cel_lexer *p, struct cel_node *n)
     return n;
 }
 
-static struct cel_node *call(struct cel_lexer *p, size_t at, struct str name, struct cel_node *a, struct cel_node *b,
-                             struct cel_node *c)
+static struct cel_node *call(struct cel_lexer *p, size_t at, struct str name, struct cel_node *a,
+                             struct cel_node *b, struct cel_node *c)
 {
     struct cel_node *n = new_node(p, NODE_CALL, at);
 
@@ -112,7 +114,8 @@ static void nodes_add(struct cel_lexer *p, struct nodes *l, struct cel_node *n, 
 }
 
 /* Items up to `close`, which is taken; a comma may stand before it where `trailing`. */
-static bool items(struct cel_lexer *p, const char *close, bool pairs, bool marks, bool trailing, struct nodes *ret)
+static bool items(struct cel_lexer *p, const char *close, bool pairs, bool marks, bool trailing,
+                  struct nodes *ret)
 {
     while (!is(p, close) || ret->n == 0) {
         bool optional;
@@ -186,8 +189,8 @@ static bool simple_name(struct cel_lexer *p, struct cel_node *n, struct str *ret
 }
 
 /* target.name(args): a macro, or NULL when it is none (or failed). */
-static struct cel_node *macro(struct cel_lexer *p, size_t at, struct cel_node *target, struct str name,
-                              struct nodes *args)
+static struct cel_node *macro(struct cel_lexer *p, size_t at, struct cel_node *target,
+                              struct str name, struct nodes *args)
 {
     for (size_t i = 0; i < ARRAY_SIZE(macros); i++) {
         struct cel_node *n;
@@ -199,7 +202,8 @@ static struct cel_node *macro(struct cel_lexer *p, size_t at, struct cel_node *t
         n->macro = macros[i].macro;
         n->name = name;
         n->target = target;
-        if (!simple_name(p, args->p[0], &n->var) || (macros[i].two && !simple_name(p, args->p[1], &n->var2)))
+        if (!simple_name(p, args->p[0], &n->var)
+            || (macros[i].two && !simple_name(p, args->p[1], &n->var2)))
             return NULL;
         if (macros[i].two && str_eq(n->var, n->var2))
             return FAIL(p, args->p[1]->at, "duplicate variable name: " STR_FMT, STR_ARG(n->var));
@@ -241,9 +245,9 @@ static struct cel_node *int_literal(struct cel_lexer *p, bool negative)
 
 static bool reserved(struct str s)
 {
-    static const char *const words[] = {"as",        "break",  "const",  "continue", "else", "for",
-                                        "function",  "if",     "import", "let",      "loop", "package",
-                                        "namespace", "return", "var",    "void",     "while"};
+    static const char *const words[] = {
+        "as",  "break", "const",   "continue",  "else",   "for", "function", "if",   "import",
+        "let", "loop",  "package", "namespace", "return", "var", "void",     "while"};
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (str_is(s, words[i]))
@@ -376,11 +380,13 @@ static struct cel_node *member(struct cel_lexer *p)
             struct str name = p->text;
             struct cel_node *s;
 
-            if (p->token != T_IDENT || str_is(name, "in") || str_is(name, "true") || str_is(name, "false")
-                || str_is(name, "null"))
-                return p->token == T_IDENT ? FAIL(
-                           p, p->start, "Syntax error: no viable alternative at input '." STR_FMT "'", STR_ARG(name))
-                                           : unexpected(p, "IDENTIFIER");
+            if (p->token != T_IDENT || str_is(name, "in") || str_is(name, "true")
+                || str_is(name, "false") || str_is(name, "null"))
+                return p->token == T_IDENT
+                           ? FAIL(p, p->start,
+                                  "Syntax error: no viable alternative at input '." STR_FMT "'",
+                                  STR_ARG(name))
+                           : unexpected(p, "IDENTIFIER");
             cel_lex(p);
             if (!optional && is(p, "(")) {
                 n = member_call(p, n, name);
@@ -449,17 +455,18 @@ static const struct {
     int level; /* 0 binds least */
     struct str name;
 } binaries[] = {
-    {"||", 0, STR_INIT("_||_")}, {"&&", 1, STR_INIT("_&&_")}, {"<", 2, STR_INIT("_<_")},   {"<=", 2, STR_INIT("_<=_")},
-    {">", 2, STR_INIT("_>_")},   {">=", 2, STR_INIT("_>=_")}, {"==", 2, STR_INIT("_==_")}, {"!=", 2, STR_INIT("_!=_")},
-    {"in", 2, STR_INIT("@in")},  {"+", 3, STR_INIT("_+_")},   {"-", 3, STR_INIT("_-_")},   {"*", 4, STR_INIT("_*_")},
+    {"||", 0, STR_INIT("_||_")}, {"&&", 1, STR_INIT("_&&_")}, {"<", 2, STR_INIT("_<_")},
+    {"<=", 2, STR_INIT("_<=_")}, {">", 2, STR_INIT("_>_")},   {">=", 2, STR_INIT("_>=_")},
+    {"==", 2, STR_INIT("_==_")}, {"!=", 2, STR_INIT("_!=_")}, {"in", 2, STR_INIT("@in")},
+    {"+", 3, STR_INIT("_+_")},   {"-", 3, STR_INIT("_-_")},   {"*", 4, STR_INIT("_*_")},
     {"/", 4, STR_INIT("_/_")},   {"%", 4, STR_INIT("_%_")},
 };
 
 static struct cel_node *binary(struct cel_lexer *p, int level);
 
 /* a || b || c …: balanced, so that a long chain is no deep tree. */
-static struct cel_node *balanced(struct cel_lexer *p, struct cel_node **terms, const size_t *ops, struct str name,
-                                 size_t n)
+static struct cel_node *balanced(struct cel_lexer *p, struct cel_node **terms, const size_t *ops,
+                                 struct str name, size_t n)
 {
     size_t mid = n / 2;
     struct cel_node *left, *right;
@@ -548,12 +555,14 @@ bool cel_parse(struct arena *a, struct str text, struct cel_node **ret, struct e
     bool ok;
 
     if (text.n > LIMIT_CEL_TEXT)
-        return error_set(err, ERROR_INVALID, "expression code point size exceeds limit: size: %zu, limit %u", text.n,
+        return error_set(err, ERROR_INVALID,
+                         "expression code point size exceeds limit: size: %zu, limit %u", text.n,
                          LIMIT_CEL_TEXT);
     cel_lex(&p);
     n = expression(&p);
     if (n && !p.failed && p.token != T_END)
-        FAIL(&p, p.start, "Syntax error: extraneous input '" STR_FMT "' expecting <EOF>", STR_ARG(p.text));
+        FAIL(&p, p.start, "Syntax error: extraneous input '" STR_FMT "' expecting <EOF>",
+             STR_ARG(p.text));
     ok = n && !p.failed;
     if (ok)
         *ret = n;

@@ -18,7 +18,8 @@ struct place {
     const char *path;
     uint64_t cardinality; /* how often it can be in one object */
     bool unbounded;
-    const char *uncorrelated; /* the list within which old and new values cannot be told to belong together, or NULL */
+    /* the list within which old and new values cannot be told to belong together, or NULL */
+    const char *uncorrelated;
 };
 
 static void fault(struct compiler *c, const char *reason, const char *path, const char *message)
@@ -67,7 +68,10 @@ static const char *shown(struct compiler *c, const struct json *rule)
         else
             go_string(&b, json_str(v));
     }
-    buf_addf(&b, ",\"OptionalOldSelf\":%s}", !optional ? "null" : json_bool(optional) ? "true" : "false");
+    buf_addf(&b, ",\"OptionalOldSelf\":%s}",
+             !optional             ? "null"
+             : json_bool(optional) ? "true"
+                                   : "false");
     return arena_strdup(c->a, buf_str(&b));
 }
 
@@ -125,7 +129,8 @@ static bool path_step(struct str *rest, struct arena *a, struct str *ret, const 
 }
 
 /* The path as messages have it ("spec.map[key]"), or NULL with the reason. */
-static const char *field_path(struct compiler *c, struct str path, const struct json *schema, const char **ret_why)
+static const char *field_path(struct compiler *c, struct str path, const struct json *schema,
+                              const char **ret_why)
 {
     AUTO(buf_done) struct buf b = {.limit = 8192};
 
@@ -157,17 +162,19 @@ static bool has_break(const char *s)
     return s && strchr(s, '\n');
 }
 
-static void check_words(struct compiler *c, const struct json *rule, const char *path, size_t i, struct rule *r)
+static void check_words(struct compiler *c, const struct json *rule, const char *path, size_t i,
+                        struct rule *r)
 {
-    static const char *const reasons[] = {"FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid",
-                                          "FieldValueRequired"};
+    static const char *const reasons[] = {"FieldValueDuplicate", "FieldValueForbidden",
+                                          "FieldValueInvalid", "FieldValueRequired"};
     struct str message = json_str(json_get(rule, "message")),
                expression = json_str(json_get(rule, "messageExpression"));
     struct str reason = json_str(json_get(rule, "reason"));
     bool known = !json_get(rule, "reason");
 
     if (!r->rule)
-        fault(c, "FieldValueRequired", below(c, path, i, "rule"), "Required value: rule is not specified");
+        fault(c, "FieldValueRequired", below(c, path, i, "rule"),
+              "Required value: rule is not specified");
     else if (message.n && !r->message)
         invalid(c, below(c, path, i, "message"), message, "message must be non-empty if specified");
     else if (has_break(r->message))
@@ -186,13 +193,14 @@ static void check_words(struct compiler *c, const struct json *rule, const char 
     if (!known)
         fault(c, "FieldValueNotSupported", below(c, path, i, "reason"),
               arena_printf(c->a,
-                           "Unsupported value: \"" STR_FMT "\": supported values: \"FieldValueDuplicate\", "
+                           "Unsupported value: \"" STR_FMT
+                           "\": supported values: \"FieldValueDuplicate\", "
                            "\"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"",
                            STR_ARG(reason)));
 }
 
-static void check_field_path(struct compiler *c, const struct json *rule, const struct json *schema, const char *path,
-                             size_t i, struct rule *r)
+static void check_field_path(struct compiler *c, const struct json *rule, const struct json *schema,
+                             const char *path, size_t i, struct rule *r)
 {
     struct str given = json_str(json_get(rule, "fieldPath")), trimmed = str_trim(given);
     const char *why = "";
@@ -212,10 +220,12 @@ static const char *factor_text(struct compiler *c, const char *what, uint64_t co
 {
     double factor = (double)cost / (double)max;
 
-    return arena_printf(c->a,
-                        "Forbidden: %s exceeds budget by factor of %s (try simplifying the rule, or adding maxItems, "
-                        "maxProperties, and maxLength where arrays, maps, and strings are declared)",
-                        what, factor > 100 ? "more than 100x" : arena_printf(c->a, "%.1fx", factor));
+    return arena_printf(
+        c->a,
+        "Forbidden: %s exceeds budget by factor of %s (try simplifying the rule, or adding "
+        "maxItems, "
+        "maxProperties, and maxLength where arrays, maps, and strings are declared)",
+        what, factor > 100 ? "more than 100x" : arena_printf(c->a, "%.1fx", factor));
 }
 
 static void count_cost(struct compiler *c, const char *path, const char *what, uint64_t cost)
@@ -245,8 +255,9 @@ static uint64_t in_all(const struct place *p, const struct cel_type *t, uint64_t
 }
 
 /* True when it is compiled; a function that is not here is a note instead of a fault where that is asked for. */
-static bool compiled(struct compiler *c, const struct cel_env *env, const char *expression, const char *prefix,
-                     const struct json *rule, const char *path, const struct cel_program **ret, const char **ret_error)
+static bool compiled(struct compiler *c, const struct cel_env *env, const char *expression,
+                     const char *prefix, const struct json *rule, const char *path,
+                     const struct cel_program **ret, const char **ret_error)
 {
     AUTO(error_clear) struct error err = {0};
 
@@ -254,8 +265,9 @@ static bool compiled(struct compiler *c, const struct cel_env *env, const char *
         return true;
     *ret = NULL;
     if (err.kind == ERROR_UNSUPPORTED && c->ignored) {
-        *c->ignored = json_append(c->a, *c->ignored,
-                                  json_new_f(c->a, "%s: this rule is not enforced: %s", path, error_text(&err)));
+        *c->ignored = json_append(
+            c->a, *c->ignored,
+            json_new_f(c->a, "%s: this rule is not enforced: %s", path, error_text(&err)));
         return false;
     }
     *ret_error = arena_strdup(c->a, str_of(error_text(&err)));
@@ -270,20 +282,21 @@ static void compile_message(struct compiler *c, const struct cel_env *env, const
     const char *path = below(c, p->path, i, "messageExpression"), *error = NULL;
 
     if (!r->message_text
-        || !compiled(c, env, r->message_text, "messageExpression compilation failed: ", rule, path, &r->message_program,
-                     &error))
+        || !compiled(c, env, r->message_text, "messageExpression compilation failed: ", rule, path,
+                     &r->message_program, &error))
         return;
     if (cel_result(r->message_program)->kind != CEL_STRING) {
         fault(c, "FieldValueInvalid", path,
-              arena_printf(c->a, "Invalid value: %s: messageExpression must evaluate to a string", shown(c, rule)));
+              arena_printf(c->a, "Invalid value: %s: messageExpression must evaluate to a string",
+                           shown(c, rule)));
         r->message_program = NULL;
         return;
     }
     count_cost(c, path, "estimated messageExpression cost", cel_max_cost(r->message_program));
 }
 
-static void compile_rule(struct compiler *c, const struct json *rule, const struct cel_rules *at, const struct place *p,
-                         size_t i, struct rule *r)
+static void compile_rule(struct compiler *c, const struct json *rule, const struct cel_rules *at,
+                         const struct place *p, size_t i, struct rule *r)
 {
     const char *path = below(c, p->path, i, "rule");
     struct cel_variable vars[2] = {{"self", at->type}, {"oldSelf", at->type}};
@@ -291,29 +304,34 @@ static void compile_rule(struct compiler *c, const struct json *rule, const stru
 
     if (r->optional_old)
         vars[1].type = cel_optional_of(c->a, at->type);
-    if (!r->rule || !compiled(c, &env, r->rule, "compilation failed: ", rule, path, &r->program, &r->error))
+    if (!r->rule
+        || !compiled(c, &env, r->rule, "compilation failed: ", rule, path, &r->program, &r->error))
         return;
     if (cel_result(r->program)->kind != CEL_BOOL) {
         r->error = "cel expression must evaluate to a bool";
         r->program = NULL;
-        fault(c, "FieldValueInvalid", path, arena_printf(c->a, "Invalid value: %s: %s", shown(c, rule), r->error));
+        fault(c, "FieldValueInvalid", path,
+              arena_printf(c->a, "Invalid value: %s: %s", shown(c, rule), r->error));
         return;
     }
     count_cost(c, path, "estimated rule cost", in_all(p, at->type, cel_max_cost(r->program)));
     compile_message(c, &env, rule, p, i, r);
-    r->uses_old = cel_uses(r->program, "oldSelf") || (r->message_program && cel_uses(r->message_program, "oldSelf"));
+    r->uses_old = cel_uses(r->program, "oldSelf")
+                  || (r->message_program && cel_uses(r->message_program, "oldSelf"));
     if (r->uses_old && p->uncorrelated)
         invalid(c, path, str_of(r->rule),
-                arena_printf(c->a, "oldSelf cannot be used on the uncorrelatable portion of the schema within %s",
-                             p->uncorrelated));
+                arena_printf(
+                    c->a,
+                    "oldSelf cannot be used on the uncorrelatable portion of the schema within %s",
+                    p->uncorrelated));
     if (!r->uses_old && json_get(rule, "optionalOldSelf"))
         fault(c, "FieldValueInvalid", below(c, p->path, i, "optionalOldSelf"),
               arena_printf(c->a, "Invalid value: %s: may not be set if oldSelf is not used in rule",
                            r->optional_old ? "true" : "false"));
 }
 
-static void compile_rules(struct compiler *c, const struct json *schema, const struct json *list, const struct place *p,
-                          struct cel_rules *at)
+static void compile_rules(struct compiler *c, const struct json *schema, const struct json *list,
+                          const struct place *p, struct cel_rules *at)
 {
     size_t i = 0;
 
@@ -323,10 +341,11 @@ static void compile_rules(struct compiler *c, const struct json *schema, const s
         fault(c, "FieldValueInvalid", arena_printf(c->a, "%s.x-kubernetes-validations", p->path),
               arena_printf(
                   c->a,
-                  "Internal error: rule declared on schema that does not support validation rules type: '" STR_FMT
-                  "' x-kubernetes-preserve-unknown-fields: '%s'",
+                  "Internal error: rule declared on schema that does not support validation rules "
+                  "type: '" STR_FMT "' x-kubernetes-preserve-unknown-fields: '%s'",
                   STR_ARG(json_str(json_get(schema, "type"))),
-                  json_bool(json_get(schema, "x-kubernetes-preserve-unknown-fields")) ? "true" : "false"));
+                  json_bool(json_get(schema, "x-kubernetes-preserve-unknown-fields")) ? "true"
+                                                                                      : "false"));
         return;
     }
     at->rules = ARENA_ARRAY(c->a, struct rule, json_len(list));
@@ -348,8 +367,8 @@ static void compile_rules(struct compiler *c, const struct json *schema, const s
 
 /* -- schemas -------------------------------------------------------------------------------------- */
 
-static struct cel_rules *walk(struct compiler *c, const struct json *schema, const struct cel_type *type,
-                              const struct place *p, bool root);
+static struct cel_rules *walk(struct compiler *c, const struct json *schema,
+                              const struct cel_type *type, const struct place *p, bool root);
 
 static struct place multiplied(const struct place *p, const struct json *schema, const char *limit)
 {
@@ -370,8 +389,9 @@ static int by_name(const void *x, const void *y)
     return strcmp(a->name, b->name);
 }
 
-static void walk_properties(struct compiler *c, const struct json *schema, const struct cel_type *type,
-                            const struct place *p, struct cel_rules *at)
+static void walk_properties(struct compiler *c, const struct json *schema,
+                            const struct cel_type *type, const struct place *p,
+                            struct cel_rules *at)
 {
     const struct json *properties = json_get(schema, "properties");
 
@@ -385,10 +405,13 @@ static void walk_properties(struct compiler *c, const struct json *schema, const
         for (size_t i = 0; type && i < type->n_fields && !t; i++)
             if (str_is(json_str(&m->key), type->fields[i].key))
                 t = type->fields[i].type;
-        inner.path = arena_printf(c->a, "%s.properties[" STR_FMT "]", p->path, STR_ARG(json_str(&m->key)));
-        r = walk(c, &m->value, t ? t : cel_type_of_schema(c->a, &m->value, embedded), &inner, embedded);
+        inner.path =
+            arena_printf(c->a, "%s.properties[" STR_FMT "]", p->path, STR_ARG(json_str(&m->key)));
+        r = walk(c, &m->value, t ? t : cel_type_of_schema(c->a, &m->value, embedded), &inner,
+                 embedded);
         if (r)
-            at->fields[at->n_fields++] = (struct rules_field){arena_strdup(c->a, json_str(&m->key)), r};
+            at->fields[at->n_fields++] =
+                (struct rules_field){arena_strdup(c->a, json_str(&m->key)), r};
     }
     if (at->n_fields)
         qsort(at->fields, at->n_fields, sizeof *at->fields, by_name);
@@ -406,7 +429,8 @@ static void walk_items(struct compiler *c, const struct json *schema, const stru
     inner.path = arena_printf(c->a, "%s.items", p->path);
     if (!str_is(json_str(json_get(schema, "x-kubernetes-list-type")), "map") && !inner.uncorrelated)
         inner.uncorrelated = p->path;
-    at->items = walk(c, items, type ? type->elem : cel_type_of_schema(c->a, items, embedded), &inner, embedded);
+    at->items = walk(c, items, type ? type->elem : cel_type_of_schema(c->a, items, embedded),
+                     &inner, embedded);
 }
 
 static void walk_values(struct compiler *c, const struct json *schema, const struct cel_type *type,
@@ -419,7 +443,8 @@ static void walk_values(struct compiler *c, const struct json *schema, const str
     if (!json_is(values, JSON_OBJECT))
         return;
     inner.path = arena_printf(c->a, "%s.additionalProperties", p->path);
-    at->values = walk(c, values, type ? type->elem : cel_type_of_schema(c->a, values, embedded), &inner, embedded);
+    at->values = walk(c, values, type ? type->elem : cel_type_of_schema(c->a, values, embedded),
+                      &inner, embedded);
 }
 
 /* Rules within anyOf, oneOf and not would hold or not with their branch: structural schemas have none. */
@@ -430,8 +455,8 @@ static void forbid_within(struct compiler *c, const struct json *schema, const c
               "Forbidden: must be empty to be structural");
 }
 
-static void walk_branches(struct compiler *c, const struct json *schema, const struct cel_type *type,
-                          const struct place *p, struct cel_rules *at)
+static void walk_branches(struct compiler *c, const struct json *schema,
+                          const struct cel_type *type, const struct place *p, struct cel_rules *at)
 {
     static const char *const words[] = {"allOf", "anyOf", "oneOf"};
 
@@ -458,8 +483,8 @@ static void walk_branches(struct compiler *c, const struct json *schema, const s
     forbid_within(c, json_get(schema, "not"), arena_printf(c->a, "%s.not", p->path));
 }
 
-static struct cel_rules *walk(struct compiler *c, const struct json *schema, const struct cel_type *type,
-                              const struct place *p, bool root)
+static struct cel_rules *walk(struct compiler *c, const struct json *schema,
+                              const struct cel_type *type, const struct place *p, bool root)
 {
     struct cel_rules *at = ARENA_NEW(c->a, struct cel_rules);
     struct str list = json_str(json_get(schema, "x-kubernetes-list-type"));
@@ -475,8 +500,8 @@ static struct cel_rules *walk(struct compiler *c, const struct json *schema, con
     if (str_is(list, "map") && type)
         at->list_keys = type->list_keys;
     if (json_get(schema, "default") && c->faults->n == before)
-        cel_rules_enforce_at(at, json_get(schema, "default"), arena_printf(c->a, "%s.default", p->path), c->a,
-                             c->faults);
+        cel_rules_enforce_at(at, json_get(schema, "default"),
+                             arena_printf(c->a, "%s.default", p->path), c->a, c->faults);
     return at->n_rules || at->n_fields || at->n_all_of || at->items || at->values ? at : NULL;
 }
 
@@ -485,7 +510,8 @@ static bool any_rules(const struct json *v)
 {
     if (json_is(v, JSON_OBJECT)) {
         json_each_member(m, v) {
-            if (str_is(json_str(&m->key), "x-kubernetes-validations") ? json_len(&m->value) > 0 : any_rules(&m->value))
+            if (str_is(json_str(&m->key), "x-kubernetes-validations") ? json_len(&m->value) > 0
+                                                                      : any_rules(&m->value))
                 return true;
         }
     }
@@ -496,8 +522,9 @@ static bool any_rules(const struct json *v)
     return false;
 }
 
-const struct cel_rules *cel_rules_compile(struct arena *a, const struct json *schema, const char *path,
-                                          struct schema_causes *faults, const struct json **ignored)
+const struct cel_rules *cel_rules_compile(struct arena *a, const struct json *schema,
+                                          const char *path, struct schema_causes *faults,
+                                          const struct json **ignored)
 {
     struct compiler c = {.a = a, .faults = faults, .ignored = ignored};
     struct place root = {.path = path, .cardinality = 1};
@@ -510,11 +537,14 @@ const struct cel_rules *cel_rules_compile(struct arena *a, const struct json *sc
         for (size_t i = 0; i < ARRAY_SIZE(c.dearest); i++)
             if (c.dearest[i].path)
                 fault(&c, "FieldValueForbidden", c.dearest[i].path,
-                      "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 "
+                      "Forbidden: contributed to estimated rule cost total exceeding cost limit "
+                      "for entire OpenAPIv3 "
                       "schema");
         fault(&c, "FieldValueForbidden", path,
-              factor_text(&c, "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema", c.total,
-                          CEL_CRD_COST_MAX));
+              factor_text(
+                  &c,
+                  "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema",
+                  c.total, CEL_CRD_COST_MAX));
     }
     return ret;
 }

@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena a = {0};
     struct str rest = str_n((const char *)data, size), part[3] = {{0}};
-    const struct json *v[3] = {NULL, NULL, NULL}, *ignored = json_array(&a, NULL), *warnings = json_array(&a, NULL);
+    const struct json *v[3] = {NULL, NULL, NULL}, *ignored = json_array(&a, NULL),
+                      *warnings = json_array(&a, NULL);
     struct schema_causes faults = {0}, causes = {0};
     const struct cel_rules *rules;
 

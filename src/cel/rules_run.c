@@ -50,10 +50,12 @@ static void say(struct enforcer *e, const struct rule *r, const char *detail, co
     const char *field = where(e), *reason = r->reason ? r->reason : "FieldValueInvalid", *message;
 
     if (r->field_path && *r->field_path)
-        field = e->path.n ? arena_printf(e->a, "%s%s%s", e->path.p, *r->field_path == '[' ? "" : ".", r->field_path)
+        field = e->path.n ? arena_printf(e->a, "%s%s%s", e->path.p,
+                                         *r->field_path == '[' ? "" : ".", r->field_path)
                           : r->field_path;
-    message = strcmp(reason, "FieldValueDuplicate") == 0 ? "Duplicate value"
-                                                         : arena_printf(e->a, "%s: %s", words_of(reason), detail);
+    message = strcmp(reason, "FieldValueDuplicate") == 0
+                  ? "Duplicate value"
+                  : arena_printf(e->a, "%s: %s", words_of(reason), detail);
     if (r->uses_old || !unchanged(p))
         schema_cause_add(e->causes, e->a, reason, field, "%s", message);
     else if (e->warnings)
@@ -73,7 +75,8 @@ static const char *rule_words(const struct rule *r)
 
 static void out_of_budget(struct enforcer *e)
 {
-    trouble(e, "validation failed due to running out of cost budget, no further validation rules will be run");
+    trouble(e, "validation failed due to running out of cost budget, no further validation rules "
+               "will be run");
     e->over = true;
 }
 
@@ -88,7 +91,8 @@ static bool spend(struct enforcer *e)
 }
 
 /* NULL: the message that is written is to be used. */
-static const char *computed_message(struct enforcer *e, const struct rule *r, const struct cel_value *values)
+static const char *computed_message(struct enforcer *e, const struct rule *r,
+                                    const struct cel_value *values)
 {
     AUTO(error_clear) struct error err = {0};
     struct cel_value v;
@@ -107,7 +111,8 @@ static const char *computed_message(struct enforcer *e, const struct rule *r, co
     return arena_strdup(e->a, s);
 }
 
-static void failed(struct enforcer *e, const struct rule *r, const struct cel_value *values, const struct pair *p)
+static void failed(struct enforcer *e, const struct rule *r, const struct cel_value *values,
+                   const struct pair *p)
 {
     const char *detail = computed_message(e, r, values);
 
@@ -125,24 +130,24 @@ static void evaluation_error(struct enforcer *e, const struct rule *r, const str
             out_of_budget(e);
             return;
         }
-        trouble(
-            e, arena_printf(e->a,
-                            "'%s': no further validation rules will be run due to call cost exceeds limit for rule: %s",
-                            error_text(err), rule_words(r)));
+        trouble(e, arena_printf(e->a,
+                                "'%s': no further validation rules will be run due to call cost "
+                                "exceeds limit for rule: %s",
+                                error_text(err), rule_words(r)));
         e->over = true;
     } else if (str_starts(str_of(error_text(err)), STR("no such overload"))) {
-        trouble(e,
-                arena_printf(e->a,
-                             "'%s': call arguments did not match a supported operator, function or macro signature for "
-                             "rule: %s",
-                             error_text(err), rule_words(r)));
+        trouble(e, arena_printf(e->a,
+                                "'%s': call arguments did not match a supported operator, function "
+                                "or macro signature for "
+                                "rule: %s",
+                                error_text(err), rule_words(r)));
     } else {
         trouble(e, arena_printf(e->a, "%s evaluating rule: %s", error_text(err), rule_words(r)));
     }
 }
 
-static void enforce(struct enforcer *e, const struct cel_rules *at, const struct rule *r, const struct pair *p,
-                    const struct json *old)
+static void enforce(struct enforcer *e, const struct cel_rules *at, const struct rule *r,
+                    const struct pair *p, const struct json *old)
 {
     AUTO(error_clear) struct error err = {0};
     struct cel_value values[2], was;
@@ -156,7 +161,9 @@ static void enforce(struct enforcer *e, const struct cel_rules *at, const struct
         return;
     values[0] = cel_of_json(p->now, at->type);
     was = old ? cel_of_json(old, at->type) : cel_absent();
-    values[1] = !r->optional_old ? was : old ? (struct cel_value){.kind = CEL_OPTIONAL, .some = &was} : cel_v_none();
+    values[1] = !r->optional_old ? was
+                : old            ? (struct cel_value){.kind = CEL_OPTIONAL, .some = &was}
+                                 : cel_v_none();
     if (!cel_eval_bool(r->program, values, &e->scratch, &e->budget, &ok, &err))
         evaluation_error(e, r, &err);
     else if (!ok)
@@ -166,7 +173,8 @@ static void enforce(struct enforcer *e, const struct cel_rules *at, const struct
 
 /* -- the walk ------------------------------------------------------------------------------------- */
 
-static void walk(struct enforcer *e, const struct cel_rules *at, const struct json *old, const struct pair *p);
+static void walk(struct enforcer *e, const struct cel_rules *at, const struct json *old,
+                 const struct pair *p);
 
 static void leave(struct enforcer *e, size_t before)
 {
@@ -188,8 +196,8 @@ static bool same_keys(const struct json *a, const struct json *b, const char *co
 }
 
 /* The item with the same keys: mostly at the same place. */
-static const struct json *was_at(struct enforcer *e, const struct json *list, size_t place, const struct json *item,
-                                 const char *const *keys)
+static const struct json *was_at(struct enforcer *e, const struct json *list, size_t place,
+                                 const struct json *item, const char *const *keys)
 {
     const struct json *here = json_item(list, place);
 
@@ -204,7 +212,8 @@ static const struct json *was_at(struct enforcer *e, const struct json *list, si
     return NULL;
 }
 
-static void walk_list(struct enforcer *e, const struct cel_rules *at, const struct json *old, const struct pair *p)
+static void walk_list(struct enforcer *e, const struct cel_rules *at, const struct json *old,
+                      const struct pair *p)
 {
     size_t i = 0;
 
@@ -221,8 +230,9 @@ static void walk_list(struct enforcer *e, const struct cel_rules *at, const stru
     }
 }
 
-static void walk_member(struct enforcer *e, const struct cel_rules *rules, const struct json_member *m,
-                        const struct json *old, const struct pair *p, bool named)
+static void walk_member(struct enforcer *e, const struct cel_rules *rules,
+                        const struct json_member *m, const struct json *old, const struct pair *p,
+                        bool named)
 {
     const struct json *was = json_get_str(old, json_str(&m->key));
     struct pair inner = {&m->value, was, was != NULL && p->related, p};
@@ -254,7 +264,8 @@ static const struct cel_rules *field_rules(const struct cel_rules *at, struct st
     return NULL;
 }
 
-static void walk_object(struct enforcer *e, const struct cel_rules *at, const struct json *old, const struct pair *p)
+static void walk_object(struct enforcer *e, const struct cel_rules *at, const struct json *old,
+                        const struct pair *p)
 {
     const struct cel_rules *field;
 
@@ -269,7 +280,8 @@ static void walk_object(struct enforcer *e, const struct cel_rules *at, const st
     }
 }
 
-static void walk(struct enforcer *e, const struct cel_rules *at, const struct json *old, const struct pair *p)
+static void walk(struct enforcer *e, const struct cel_rules *at, const struct json *old,
+                 const struct pair *p)
 {
     if (json_is(p->now, JSON_NULL) || e->over)
         return;
@@ -285,8 +297,9 @@ static void walk(struct enforcer *e, const struct cel_rules *at, const struct js
         walk_object(e, at, old, p);
 }
 
-void cel_rules_validate(const struct cel_rules *rules, const struct json *object, const struct json *old,
-                        struct arena *a, struct schema_causes *causes, const struct json **warnings)
+void cel_rules_validate(const struct cel_rules *rules, const struct json *object,
+                        const struct json *old, struct arena *a, struct schema_causes *causes,
+                        const struct json **warnings)
 {
     struct enforcer e = {.a = a,
                          .causes = causes,
@@ -302,10 +315,11 @@ void cel_rules_validate(const struct cel_rules *rules, const struct json *object
     arena_done(&e.scratch);
 }
 
-void cel_rules_enforce_at(const struct cel_rules *rules, const struct json *value, const char *path, struct arena *a,
-                          struct schema_causes *causes)
+void cel_rules_enforce_at(const struct cel_rules *rules, const struct json *value, const char *path,
+                          struct arena *a, struct schema_causes *causes)
 {
-    struct enforcer e = {.a = a, .causes = causes, .path = {.limit = PATH_MAX_BYTES}, .budget = CEL_REQUEST_BUDGET};
+    struct enforcer e = {
+        .a = a, .causes = causes, .path = {.limit = PATH_MAX_BYTES}, .budget = CEL_REQUEST_BUDGET};
     struct pair root = {value, NULL, false, NULL};
 
     buf_adds(&e.path, path);

@@ -7,7 +7,7 @@
 struct rule {
     const char *rule, *message, *message_text, *field_path; /* NULL: none */
     const char *reason;                                     /* NULL: FieldValueInvalid */
-    const char *error;                                      /* why there is no program, or NULL: not enforced */
+    const char *error; /* why there is no program, or NULL: not enforced */
     bool optional_old, uses_old;
     const struct cel_program *program, *message_program;
 };
@@ -16,8 +16,8 @@ struct rules_field {
     const struct cel_rules *rules;
 };
 /* A value that stands in a schema, against the rules of its place. */
-void cel_rules_enforce_at(const struct cel_rules *rules, const struct json *value, const char *path, struct arena *a,
-                          struct schema_causes *causes);
+void cel_rules_enforce_at(const struct cel_rules *rules, const struct json *value, const char *path,
+                          struct arena *a, struct schema_causes *causes);
 
 struct cel_rules {
     const struct cel_type *type;

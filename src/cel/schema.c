@@ -7,9 +7,10 @@
 
 static bool reserved(struct str s)
 {
-    static const char *const words[] = {"true",     "false",   "null",      "in",       "as",  "break",  "const",
-                                        "continue", "else",    "for",       "function", "if",  "import", "let",
-                                        "loop",     "package", "namespace", "return",   "var", "void",   "while"};
+    static const char *const words[] = {
+        "true",     "false",   "null",      "in",       "as",  "break",  "const",
+        "continue", "else",    "for",       "function", "if",  "import", "let",
+        "loop",     "package", "namespace", "return",   "var", "void",   "while"};
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (str_is(s, words[i]))
@@ -46,7 +47,8 @@ const char *cel_escape(struct arena *a, struct str name)
     return b.overflow ? NULL : arena_strdup(a, buf_str(&b));
 }
 
-static struct cel_type *declared(struct arena *a, enum cel_kind kind, uint64_t max, int64_t min_size)
+static struct cel_type *declared(struct arena *a, enum cel_kind kind, uint64_t max,
+                                 int64_t min_size)
 {
     struct cel_type *t = ARENA_NEW(a, struct cel_type);
 
@@ -122,22 +124,27 @@ static const struct cel_type *list_type(struct arena *a, const struct json *s)
     struct cel_type *t;
     uint64_t n;
 
-    elem = items ? cel_type_of_schema(a, items, json_bool(json_get(items, "x-kubernetes-embedded-resource"))) : NULL;
+    elem = items ? cel_type_of_schema(a, items,
+                                      json_bool(json_get(items, "x-kubernetes-embedded-resource")))
+                 : NULL;
     if (!elem)
         return NULL;
     if (!limit(s, "maxItems", &n))
         n = (uint64_t)((REQUEST_MAX - 2) / (elem->min_size + 1));
     t = declared(a, CEL_LIST, n, 2);
     t->elem = elem;
-    t->list = str_is(list, "set") ? CEL_LIST_SET : str_is(list, "map") ? CEL_LIST_MAP : CEL_LIST_ATOMIC;
+    t->list = str_is(list, "set")   ? CEL_LIST_SET
+              : str_is(list, "map") ? CEL_LIST_MAP
+                                    : CEL_LIST_ATOMIC;
     t->list_keys = t->list == CEL_LIST_MAP ? keys_of(a, s) : NULL;
     return t;
 }
 
-static const struct cel_type *map_type(struct arena *a, const struct json *s, const struct json *values)
+static const struct cel_type *map_type(struct arena *a, const struct json *s,
+                                       const struct json *values)
 {
-    const struct cel_type *elem =
-        cel_type_of_schema(a, values, json_bool(json_get(values, "x-kubernetes-embedded-resource")));
+    const struct cel_type *elem = cel_type_of_schema(
+        a, values, json_bool(json_get(values, "x-kubernetes-embedded-resource")));
     struct cel_type *t;
     uint64_t n;
 
@@ -178,7 +185,8 @@ static const struct cel_type *meta_type(struct arena *a)
     struct cel_type *t = declared(a, CEL_OBJECT, 0, 2);
     struct cel_field *f = ARENA_ARRAY(a, struct cel_field, 2);
 
-    f[0] = (struct cel_field){"generateName", "generateName", declared(a, CEL_STRING, REQUEST_MAX - 2, 2)};
+    f[0] = (struct cel_field){"generateName", "generateName",
+                              declared(a, CEL_STRING, REQUEST_MAX - 2, 2)};
     f[1] = (struct cel_field){"name", "name", f[0].type};
     t->fields = f;
     t->n_fields = 2;

@@ -10,15 +10,17 @@
 #define SECOND INT64_C(1000000000)
 #define SEC_MIN INT64_C(-62135596800) /* 0001-01-01 */
 #define SEC_MAX INT64_C(253402300799) /* 9999-12-31 */
-#define FN(name)                                                                                                       \
-    static struct cel_value name(struct cel_run *r, const struct cel_node *call, const struct cel_value *v, size_t n)
+#define FN(name)                                                                                   \
+    static struct cel_value name(struct cel_run *r, const struct cel_node *call,                   \
+                                 const struct cel_value *v, size_t n)
 #define UNUSED ((void)r, (void)call, (void)v, (void)n)
 
 /* -- the calendar --------------------------------------------------------------------------------- */
 
 struct civil {
     int64_t year;
-    int month, day, weekday, yearday, hour, minute, second; /* month 1…, weekday 0 is Sunday, yearday 0… */
+    int month, day, weekday, yearday, hour, minute,
+        second; /* month 1…, weekday 0 is Sunday, yearday 0… */
 };
 
 static int64_t days_of(int64_t y, int m, int d)
@@ -114,12 +116,13 @@ bool cel_parse_timestamp(struct str s, bool date_only, struct cel_value *ret)
     int32_t ns = 0;
     int64_t at;
 
-    if (!digits(&s, 4, &y) || !expect(&s, '-') || !digits(&s, 2, &mo) || !expect(&s, '-') || !digits(&s, 2, &d)
-        || mo < 1 || mo > 12 || d < 1 || d > month_days(y, mo))
+    if (!digits(&s, 4, &y) || !expect(&s, '-') || !digits(&s, 2, &mo) || !expect(&s, '-')
+        || !digits(&s, 2, &d) || mo < 1 || mo > 12 || d < 1 || d > month_days(y, mo))
         return false;
     if (!(date_only && s.n == 0)) {
-        if ((!expect(&s, 'T') && !expect(&s, 't')) || !digits(&s, 2, &h) || !expect(&s, ':') || !digits(&s, 2, &mi)
-            || !expect(&s, ':') || !digits(&s, 2, &sec) || h > 23 || mi > 59 || sec > 59)
+        if ((!expect(&s, 'T') && !expect(&s, 't')) || !digits(&s, 2, &h) || !expect(&s, ':')
+            || !digits(&s, 2, &mi) || !expect(&s, ':') || !digits(&s, 2, &sec) || h > 23 || mi > 59
+            || sec > 59)
             return false;
         if (expect(&s, '.')) {
             int32_t unit = 100000000;
@@ -154,8 +157,8 @@ struct str cel_timestamp_text(struct arena *a, const struct cel_value *v)
         while (n && fraction[n - 1] == '0')
             fraction[--n] = '\0';
     }
-    return str_of(arena_printf(a, "%04lld-%02d-%02dT%02d:%02d:%02d%sZ", (long long)c.year, c.month, c.day, c.hour,
-                               c.minute, c.second, fraction));
+    return str_of(arena_printf(a, "%04lld-%02d-%02dT%02d:%02d:%02d%sZ", (long long)c.year, c.month,
+                               c.day, c.hour, c.minute, c.second, fraction));
 }
 
 /* One number with a unit: "1.5h". */
@@ -190,7 +193,8 @@ static bool duration_part(struct str *s, uint64_t *total)
             continue;
         *s = str_skip(*s, len);
         return !__builtin_mul_overflow(whole, units[i].ns, &ns)
-               && !__builtin_add_overflow(ns, (uint64_t)((double)part * ((double)units[i].ns / (double)scale)), &ns)
+               && !__builtin_add_overflow(
+                   ns, (uint64_t)((double)part * ((double)units[i].ns / (double)scale)), &ns)
                && !__builtin_add_overflow(*total, ns, total);
     }
     return false;
@@ -211,7 +215,8 @@ bool cel_parse_duration(struct str s, struct cel_value *ret)
                 return false;
     if (total > (uint64_t)INT64_MAX)
         return false;
-    *ret = (struct cel_value){.kind = CEL_DURATION, .i = negative ? -(int64_t)total : (int64_t)total};
+    *ret =
+        (struct cel_value){.kind = CEL_DURATION, .i = negative ? -(int64_t)total : (int64_t)total};
     return true;
 }
 
@@ -222,12 +227,13 @@ struct str cel_duration_text(struct arena *a, const struct cel_value *v)
     size_t n;
 
     if (ns % (uint64_t)SECOND) {
-        n = (size_t)snprintf(fraction, sizeof fraction, ".%09llu", (unsigned long long)(ns % (uint64_t)SECOND));
+        n = (size_t)snprintf(fraction, sizeof fraction, ".%09llu",
+                             (unsigned long long)(ns % (uint64_t)SECOND));
         while (n && fraction[n - 1] == '0')
             fraction[--n] = '\0';
     }
-    return str_of(
-        arena_printf(a, "%s%llu%ss", v->i < 0 ? "-" : "", (unsigned long long)(ns / (uint64_t)SECOND), fraction));
+    return str_of(arena_printf(a, "%s%llu%ss", v->i < 0 ? "-" : "",
+                               (unsigned long long)(ns / (uint64_t)SECOND), fraction));
 }
 
 struct str cel_double_text(struct arena *a, double d)
@@ -253,14 +259,17 @@ struct str cel_double_text(struct arena *a, double d)
     digits_of[n] = '\0';
     exponent = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
     if (exponent < -4 || exponent >= 6)
-        return str_of(arena_printf(a, "%s%c%s%se%c%02d", d < 0 ? "-" : "", digits_of[0], n > 1 ? "." : "",
-                                   digits_of + 1, exponent < 0 ? '-' : '+', abs(exponent)));
+        return str_of(arena_printf(a, "%s%c%s%se%c%02d", d < 0 ? "-" : "", digits_of[0],
+                                   n > 1 ? "." : "", digits_of + 1, exponent < 0 ? '-' : '+',
+                                   abs(exponent)));
     if (exponent < 0)
-        return str_of(arena_printf(a, "%s0.%.*s%s", d < 0 ? "-" : "", -exponent - 1, "000", digits_of));
-    if ((int)n <= exponent + 1)
         return str_of(
-            arena_printf(a, "%s%s%.*s", d < 0 ? "-" : "", digits_of, exponent + 1 - (int)n, "0000000000000000000000"));
-    return str_of(arena_printf(a, "%s%.*s.%s", d < 0 ? "-" : "", exponent + 1, digits_of, digits_of + exponent + 1));
+            arena_printf(a, "%s0.%.*s%s", d < 0 ? "-" : "", -exponent - 1, "000", digits_of));
+    if ((int)n <= exponent + 1)
+        return str_of(arena_printf(a, "%s%s%.*s", d < 0 ? "-" : "", digits_of,
+                                   exponent + 1 - (int)n, "0000000000000000000000"));
+    return str_of(arena_printf(a, "%s%.*s.%s", d < 0 ? "-" : "", exponent + 1, digits_of,
+                               digits_of + exponent + 1));
 }
 
 bool cel_parse_double(struct str s, double *ret)
@@ -288,8 +297,9 @@ FN(to_timestamp)
     UNUSED;
     if (v[0].kind == CEL_STRING) {
         if (!cel_parse_timestamp(v[0].s, false, &t))
-            return cel_fail(r, "parsing time \"" STR_FMT "\" as \"2006-01-02T15:04:05Z07:00\": cannot parse",
-                            STR_ARG(v[0].s));
+            return cel_fail(
+                r, "parsing time \"" STR_FMT "\" as \"2006-01-02T15:04:05Z07:00\": cannot parse",
+                STR_ARG(v[0].s));
         return t;
     }
     if (v[0].kind != CEL_INT)
@@ -331,7 +341,8 @@ static struct cel_value moved(struct cel_run *r, const struct cel_value *t, int6
         ret.time.sec++;
     }
     ret.time.ns = (int32_t)ns;
-    return ret.time.sec < SEC_MIN || ret.time.sec > SEC_MAX ? cel_fail(r, "timestamp overflow") : ret;
+    return ret.time.sec < SEC_MIN || ret.time.sec > SEC_MAX ? cel_fail(r, "timestamp overflow")
+                                                            : ret;
 }
 
 FN(add_times)
@@ -355,7 +366,8 @@ FN(sub_times)
     if (v[0].kind == CEL_TIMESTAMP && v[1].kind == CEL_DURATION)
         return moved(r, &v[0], v[1].i, -1);
     if (v[0].kind == CEL_DURATION)
-        return __builtin_sub_overflow(v[0].i, v[1].i, &ret.i) ? cel_fail(r, "duration overflow") : ret;
+        return __builtin_sub_overflow(v[0].i, v[1].i, &ret.i) ? cel_fail(r, "duration overflow")
+                                                              : ret;
     if (__builtin_mul_overflow(v[0].time.sec - v[1].time.sec, SECOND, &ns)
         || __builtin_add_overflow(ns, (int64_t)v[0].time.ns - v[1].time.ns, &ret.i))
         return cel_fail(r, "timestamp overflow");
@@ -386,7 +398,8 @@ static bool zone(struct str s, int *ret)
         sign = rest.p[0] == '-' ? -1 : 1;
         rest = str_skip(rest, 1);
     }
-    if (!digits(&rest, 2, &h) || !expect(&rest, ':') || !digits(&rest, 2, &m) || rest.n || h > 23 || m > 59)
+    if (!digits(&rest, 2, &h) || !expect(&rest, ':') || !digits(&rest, 2, &m) || rest.n || h > 23
+        || m > 59)
         return false;
     *ret = sign * (h * 3600 + m * 60);
     return true;
@@ -434,10 +447,10 @@ FN(part_of_duration)
     return cel_v_int(v[0].i / 1000000 % 1000);
 }
 
-#define PART(name)                                                                                                     \
-    {name, "t:i", true, part_of_time},                                                                                 \
-    {                                                                                                                  \
-        name, "ts:i", true, part_of_time                                                                               \
+#define PART(name)                                                                                 \
+    {name, "t:i", true, part_of_time},                                                             \
+    {                                                                                              \
+        name, "ts:i", true, part_of_time                                                           \
     }
 static const struct cel_overload times[] = {
     {"timestamp", "t:t", false, to_timestamp},

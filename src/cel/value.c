@@ -3,12 +3,14 @@
 
 #include <math.h>
 
-const struct cel_type cel_dyn = {.kind = CEL_DYN}, cel_null = {.kind = CEL_NULL}, cel_bool = {.kind = CEL_BOOL},
-                      cel_int = {.kind = CEL_INT}, cel_uint = {.kind = CEL_UINT}, cel_double = {.kind = CEL_DOUBLE},
+const struct cel_type cel_dyn = {.kind = CEL_DYN}, cel_null = {.kind = CEL_NULL},
+                      cel_bool = {.kind = CEL_BOOL}, cel_int = {.kind = CEL_INT},
+                      cel_uint = {.kind = CEL_UINT}, cel_double = {.kind = CEL_DOUBLE},
                       cel_string = {.kind = CEL_STRING}, cel_bytes = {.kind = CEL_BYTES},
-                      cel_timestamp = {.kind = CEL_TIMESTAMP}, cel_duration = {.kind = CEL_DURATION},
-                      cel_type_type = {.kind = CEL_TYPE}, cel_quantity = {.kind = CEL_QUANTITY},
-                      cel_url = {.kind = CEL_URL}, cel_ip = {.kind = CEL_IP}, cel_cidr = {.kind = CEL_CIDR},
+                      cel_timestamp = {.kind = CEL_TIMESTAMP},
+                      cel_duration = {.kind = CEL_DURATION}, cel_type_type = {.kind = CEL_TYPE},
+                      cel_quantity = {.kind = CEL_QUANTITY}, cel_url = {.kind = CEL_URL},
+                      cel_ip = {.kind = CEL_IP}, cel_cidr = {.kind = CEL_CIDR},
                       cel_format = {.kind = CEL_FORMAT}, cel_semver = {.kind = CEL_SEMVER},
                       cel_list_dyn = {.kind = CEL_LIST, .elem = &cel_dyn},
                       cel_map_dyn = {.kind = CEL_MAP, .key = &cel_dyn, .elem = &cel_dyn},
@@ -26,7 +28,8 @@ const struct cel_type *cel_list_of(struct arena *a, const struct cel_type *elem)
     return t;
 }
 
-const struct cel_type *cel_map_of(struct arena *a, const struct cel_type *key, const struct cel_type *elem)
+const struct cel_type *cel_map_of(struct arena *a, const struct cel_type *key,
+                                  const struct cel_type *elem)
 {
     struct cel_type *t = ARENA_NEW(a, struct cel_type);
 
@@ -192,13 +195,16 @@ struct cel_value cel_of_json(const struct json *v, const struct cel_type *type)
     case JSON_STRING:
         return of_string(v, type);
     case JSON_ARRAY:
-        return (struct cel_value){
-            .kind = CEL_LIST, .lazy = true, .type = type && type->kind == CEL_LIST ? type : NULL, .json = v};
-    case JSON_OBJECT:
-        return (struct cel_value){.kind = type && type->kind == CEL_OBJECT ? CEL_OBJECT : CEL_MAP,
+        return (struct cel_value){.kind = CEL_LIST,
                                   .lazy = true,
-                                  .type = type && (type->kind == CEL_OBJECT || type->kind == CEL_MAP) ? type : NULL,
+                                  .type = type && type->kind == CEL_LIST ? type : NULL,
                                   .json = v};
+    case JSON_OBJECT:
+        return (struct cel_value){
+            .kind = type && type->kind == CEL_OBJECT ? CEL_OBJECT : CEL_MAP,
+            .lazy = true,
+            .type = type && (type->kind == CEL_OBJECT || type->kind == CEL_MAP) ? type : NULL,
+            .json = v};
     }
     return cel_v_null();
 }
@@ -252,7 +258,8 @@ static const struct cel_field *field_by_key(const struct cel_type *t, struct str
     return NULL;
 }
 
-void cel_member(const struct cel_value *map, size_t i, struct cel_value *ret_key, struct cel_value *ret_value)
+void cel_member(const struct cel_value *map, size_t i, struct cel_value *ret_key,
+                struct cel_value *ret_value)
 {
     const struct json_member *m;
     const struct cel_type *t = NULL;
@@ -281,7 +288,8 @@ bool cel_lookup_name(const struct cel_value *map, struct str name, struct cel_va
 
     if (!map->lazy) {
         for (size_t i = 0; i < map->map.n; i++)
-            if (map->map.entries[i].key.kind == CEL_STRING && str_eq(map->map.entries[i].key.s, name)) {
+            if (map->map.entries[i].key.kind == CEL_STRING
+                && str_eq(map->map.entries[i].key.s, name)) {
                 *ret = map->map.entries[i].value;
                 return true;
             }
@@ -304,7 +312,8 @@ bool cel_lookup_name(const struct cel_value *map, struct str name, struct cel_va
     return true;
 }
 
-bool cel_lookup(struct cel_run *r, const struct cel_value *map, const struct cel_value *key, struct cel_value *ret)
+bool cel_lookup(struct cel_run *r, const struct cel_value *map, const struct cel_value *key,
+                struct cel_value *ret)
 {
     if (key->kind == CEL_STRING)
         return cel_lookup_name(map, key->s, ret);
@@ -394,7 +403,8 @@ int cel_compare(const struct cel_value *a, const struct cel_value *b)
     if (a->kind == CEL_DURATION)
         return order_i(a->i, b->i);
     if (a->kind == CEL_TIMESTAMP)
-        return a->time.sec != b->time.sec ? order_i(a->time.sec, b->time.sec) : order_i(a->time.ns, b->time.ns);
+        return a->time.sec != b->time.sec ? order_i(a->time.sec, b->time.sec)
+                                          : order_i(a->time.ns, b->time.ns);
     return 2;
 }
 
@@ -404,7 +414,8 @@ static bool same_type(const struct cel_type *a, const struct cel_type *b)
 }
 
 /* The member of that name: mostly at the same place, else it is looked for, which has its price. */
-static const struct json *member_like(struct cel_run *r, const struct json *object, size_t i, struct str key)
+static const struct json *member_like(struct cel_run *r, const struct json *object, size_t i,
+                                      struct str key)
 {
     const struct json_member *m = json_members(object);
 
@@ -424,11 +435,14 @@ static bool equal_maps(struct cel_run *r, const struct cel_value *a, const struc
         cel_member(a, i, &key, &value);
         if (b->lazy && key.kind == CEL_STRING) {
             const struct json *v = member_like(r, b->json, i, key.s);
-            const struct cel_field *f = b->type && b->type->kind == CEL_OBJECT ? field_by_key(b->type, key.s) : NULL;
+            const struct cel_field *f =
+                b->type && b->type->kind == CEL_OBJECT ? field_by_key(b->type, key.s) : NULL;
 
             if (!v)
                 return false;
-            other = cel_of_json(v, f ? f->type : b->type && b->type->kind == CEL_MAP ? b->type->elem : NULL);
+            other = cel_of_json(v, f                                     ? f->type
+                                   : b->type && b->type->kind == CEL_MAP ? b->type->elem
+                                                                         : NULL);
         } else if (!cel_lookup(r, b, &key, &other)) {
             return false;
         }
@@ -439,7 +453,8 @@ static bool equal_maps(struct cel_run *r, const struct cel_value *a, const struc
 }
 
 /* Whether an item is the one that the keys of a list of type map name. */
-static bool same_keys(struct cel_run *r, const struct cel_value *a, const struct cel_value *b, const char *const *keys)
+static bool same_keys(struct cel_run *r, const struct cel_value *a, const struct cel_value *b,
+                      const char *const *keys)
 {
     for (; *keys; keys++) {
         struct cel_value x, y;

@@ -39,7 +39,8 @@ static bool open_dir(const struct instance *i, int *ret_fd, struct error *err)
     bool made = mkdir(dir, 0700) == 0;
 
     if (!made && errno != EEXIST)
-        return error_errno(err, errno, "--audit-log-path %s: directory %s", i->o.audit_log_path, dir);
+        return error_errno(err, errno, "--audit-log-path %s: directory %s", i->o.audit_log_path,
+                           dir);
     if (!file_open_dir(AT_FDCWD, dir, &fd, err))
         return error_wrap(err, "--audit-log-path %s", i->o.audit_log_path);
     if (made && fchown(fd, uid, uid) < 0)
@@ -48,9 +49,11 @@ static bool open_dir(const struct instance *i, int *ret_fd, struct error *err)
         return error_errno(err, errno, "--audit-log-path %s", i->o.audit_log_path);
     if (st.st_uid != uid)
         return error_set(err, ERROR_CONFLICT,
-                         "--audit-log-path %s: %s belongs to uid %u, but uid %u writes and rotates the log in it: name a file in a "
+                         "--audit-log-path %s: %s belongs to uid %u, but uid %u writes and rotates "
+                         "the log in it: name a file in a "
                          "directory that is not there yet, or give one to that uid (chown %u %s)",
-                         i->o.audit_log_path, dir, (unsigned)st.st_uid, (unsigned)uid, (unsigned)uid, dir);
+                         i->o.audit_log_path, dir, (unsigned)st.st_uid, (unsigned)uid,
+                         (unsigned)uid, dir);
     *ret_fd = TAKE_FD(fd);
     return true;
 }
@@ -63,14 +66,20 @@ bool audit_prepare(struct instance *i, int *ret_dirfd, struct error *err)
     if (!o->audit_policy_file && !o->audit_log_path)
         return true;
     if (!o->audit_policy_file)
-        return error_set(err, ERROR_BAD_REQUEST, "--audit-log-path needs --audit-policy-file: without rules nothing is noted");
+        return error_set(
+            err, ERROR_BAD_REQUEST,
+            "--audit-log-path needs --audit-policy-file: without rules nothing is noted");
     if (!o->audit_log_path)
-        return error_set(err, ERROR_BAD_REQUEST, "--audit-policy-file needs --audit-log-path FILE (or - for standard output)");
+        return error_set(
+            err, ERROR_BAD_REQUEST,
+            "--audit-policy-file needs --audit-log-path FILE (or - for standard output)");
     if (!read_policy(i, err))
         return false;
     if (!strcmp(o->audit_log_path, "-"))
         return true;
     if (o->audit_log_path[strlen(o->audit_log_path) - 1] == '/' || o->audit_log_path[0] != '/')
-        return error_set(err, ERROR_BAD_REQUEST, "--audit-log-path %s: an absolute path of a file is wanted", o->audit_log_path);
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "--audit-log-path %s: an absolute path of a file is wanted",
+                         o->audit_log_path);
     return open_dir(i, ret_dirfd, err);
 }

@@ -29,7 +29,8 @@ static void read_it(const uint8_t *p, size_t n, bool *ret_ok)
 
 static size_t make_whole(uint8_t *to, size_t cap)
 {
-    AUTO(archive_done) struct archive a = {.revision = 7, .time_s = 1700000000, .schema = 2, .program = "fuzz"};
+    AUTO(archive_done)
+    struct archive a = {.revision = 7, .time_s = 1700000000, .schema = 2, .program = "fuzz"};
     AUTO(error_clear) struct error err = {0};
     int db = memory_of("not a database", 14), out = memory_of("", 0);
     ssize_t n;

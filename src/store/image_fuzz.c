@@ -38,10 +38,14 @@ static void make_whole(void)
     for (int i = 0; s && i < 12; i++) {
         AUTO(arena_done) struct arena a = {0};
         AUTO_FREE char *key = xasprintf("/registry/core/pods/d/%02d", i);
-        const struct json *v = json_object(&a, "metadata", json_object(&a, "uid", json_new_z(&a, "u"), NULL), "text",
-                                           json_new_f(&a, "%0*d", 40 + i * 90, i), NULL);
+        const struct json *v =
+            json_object(&a, "metadata", json_object(&a, "uid", json_new_z(&a, "u"), NULL), "text",
+                        json_new_f(&a, "%0*d", 40 + i * 90, i), NULL);
 
-        if (!store_put(s, &(struct store_write){.key = str_of(key), .value = v, .done = written, .user = &done}, &err))
+        if (!store_put(s,
+                       &(struct store_write){
+                           .key = str_of(key), .value = v, .done = written, .user = &done},
+                       &err))
             abort();
     }
     while (done < 12)
