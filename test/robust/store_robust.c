@@ -44,7 +44,7 @@ static struct bench_dir dir;
 static struct disk_image *base;
 static struct {
     uint64_t points, fired, operations, acknowledged, refused, failed, events, lists, reads,
-        restarts;
+        restarts, bugs;
 } count;
 
 static unsigned draw(struct run *r, unsigned n)
@@ -648,6 +648,7 @@ static void every_seeded_bug_is_found(void **state)
         seams.bug = BUG_NONE;
         if (!found)
             fail_msg("%s: not found", bug_names[b]);
+        count.bugs++;
         print_message("           %s: found at run %d: %s\n", bug_names[b], i, why.p);
     }
 }
@@ -659,12 +660,13 @@ static void totals(void **state)
     (void)state;
     print_message("           %llu points, %llu faults injected, %llu restarts; %llu operations of "
                   "the disk, %llu power cuts that dropped %llu"
-                  " blocks; %llu writes acknowledged, 0 lost; %llu failed, %llu refused; %llu "
+                  " blocks; %llu writes acknowledged, 0 lost; %llu of %d seeded bugs found; %llu failed, %llu refused; %llu "
                   "gets, %llu lists, %llu events checked\n",
                   (unsigned long long)count.points, (unsigned long long)d.faults,
                   (unsigned long long)count.restarts, (unsigned long long)d.operations,
                   (unsigned long long)d.cuts, (unsigned long long)d.dropped,
-                  (unsigned long long)count.acknowledged, (unsigned long long)count.failed,
+                  (unsigned long long)count.acknowledged, (unsigned long long)count.bugs,
+                  BUGS - BUG_NONE - 1, (unsigned long long)count.failed,
                   (unsigned long long)count.refused, (unsigned long long)count.reads,
                   (unsigned long long)count.lists, (unsigned long long)count.events);
     assert_true(count.points > (uint64_t)share(10000) && d.faults > (uint64_t)share(10000));
