@@ -336,7 +336,7 @@ const struct json *partial_object(const struct json *object, bool v1beta1, struc
 {
     return json_object(a, "kind", json_new_z(a, "PartialObjectMetadata"), "apiVersion",
                        json_new_z(a, v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1"),
-                       "metadata", json_get(object, "metadata"), NULL);
+                       "metadata", order_metadata(a, json_get(object, "metadata")), NULL);
 }
 
 void answer_value(struct request *r, int code, const struct json *object)

@@ -172,8 +172,8 @@ static const struct json *last_state(struct request *r, const struct json *pod)
     if (!json_at(pod, "metadata/deletionTimestamp") && generation)
         pod = json_with_at(a, pod, "metadata/generation", json_new_i64(a, generation + 1));
     pod = json_with_at(a, pod, "metadata/deletionGracePeriodSeconds", json_new_i64(a, 0));
-    pod = json_with_at(a, pod, "metadata/deletionTimestamp",
-                       json_new_z(a, now_text(r->s, false, a)));
+    pod =
+        json_with_at(a, pod, "metadata/deletionTimestamp", json_new_z(a, now_text(r->s, false, a)));
     return object_order(a, r->kind->info, pod);
 }
 
@@ -246,13 +246,15 @@ static const struct json *bulk_answer(const struct bulk *b)
     struct request *r = b->r;
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
+    const struct json *v;
 
-    return json_object(
-        a, "kind", json_new_z(a, k->list_kind), "apiVersion",
-        json_new_z(a, group_version(k->group, r->version, a)), "metadata",
-        json_object(a, "continue", r->kind->dynamic ? json_new_z(a, "") : NULL, "resourceVersion",
-                    json_new_f(a, "%lld", (long long)b->list.revision), NULL),
-        "items", json_array_n(a, b->items, b->n), NULL);
+    v = json_object(a, "kind", json_new_z(a, k->list_kind), "apiVersion",
+                    json_new_z(a, group_version(k->group, r->version, a)), "metadata",
+                    json_object(a, "continue", r->kind->dynamic ? json_new_z(a, "") : NULL,
+                                "resourceVersion",
+                                json_new_f(a, "%lld", (long long)b->list.revision), NULL),
+                    "items", json_array_n(a, b->items, b->n), NULL);
+    return kind_custom(k) ? order_sorted(a, v) : v;
 }
 
 static void bulk_done(struct bulk *b)

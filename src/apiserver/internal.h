@@ -178,6 +178,8 @@ void catalog_add(struct apiserver *s, struct served *take_kind);
 void catalog_remove(struct apiserver *s, struct served *kind);
 /* All versions of all kinds, as documents want them; owned array. */
 size_t catalog_versions(struct apiserver *s, const struct kind_info ***ret);
+/* One that the API server itself can ask for: of a definition it may be one that is not served. */
+const char *kind_some_version(const struct kind_info *k);
 bool served_has_version(const struct served *k, struct str version);
 bool served_has_verb(const struct served *k, const char *verb);
 struct str kind_prefix(const struct kind_info *k, struct str ns,
@@ -244,6 +246,8 @@ void tokens_request(struct request *r); /* tokens.c */
 void reviews_create(struct request *r); /* reviews.c */
 const struct json *user_info(struct arena *a, const struct identity *who);
 /* An object through its scale subresource, and with what a Scale says. */
+/* Does anybody own the number of replicas of an object? */
+bool scale_owned(struct request *r, const struct json *object);
 const struct json *scale_shown(struct request *r, const struct json *object);
 const struct json *scale_taken(struct request *r, const struct json *object,
                                const struct json *scale);
@@ -286,9 +290,12 @@ void commit(struct request *r, struct str key, const struct json *value, int64_t
             int code);
 const struct json *object_order(struct arena *a, const struct kind_info *k,
                                 const struct json *object);
-/* The members of a core type's value, and below them, in Kubernetes' order; v itself for other types. */
+/* The members of a core type's value, and below them, in Kubernetes' order, maps sorted; v itself for other types. */
 const struct json *order_members(struct arena *a, const struct schema_type *t,
                                  const struct json *v);
+const struct json *order_sorted(struct arena *a, const struct json *v); /* by name, at every depth */
+const struct json *order_metadata(struct arena *a, const struct json *meta); /* of any kind, as Kubernetes has it */
+bool kind_custom(const struct kind_info *k); /* a custom resource, KubeVirt's own among them */
 const char *now_text(struct apiserver *s, bool micro, struct arena *a);
 bool kind_has_generation(const struct kind_info *k, bool dynamic);
 /* fields.c: metadata.managedFields of a write by create, update or patch; old NULL on create. */

@@ -93,10 +93,10 @@ static bool read_continue(struct request *r, struct str token, struct str prefix
                                    ? "invalid character '%c' looking for beginning of value"
                                    : "invalid character '\\u%04x' looking for beginning of value",
                                first);
-        answer_status(r, 400, "BadRequest",
-                      arena_printf(&r->arena,
-                                   "invalid continue token: continue key is not valid: %s", why),
-                      NULL);
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(&r->arena, "invalid continue token: continue key is not valid: %s", why),
+            NULL);
         return false;
     }
     start = json_str_at(v, "start");
@@ -227,15 +227,14 @@ static const struct json *list_meta(struct request *r, const struct store_list *
 {
     struct arena *a = &r->arena;
     const char *token = NULL;
-    const struct json *revision = json_new_f(a, "%lld", (long long)l->revision),
-                      *remaining = NULL;
+    const struct json *revision = json_new_f(a, "%lld", (long long)l->revision), *remaining = NULL;
 
     if (l->next_key && l->n)
         token = continue_token(r, l->revision, prefix, store_object_key(l->p[l->n - 1]), true);
     if (token && !filtered && l->remaining > 0)
         remaining = json_new_i64(a, l->remaining);
     /* Lists of custom resources always say whether there is more. */
-    if (r->kind->dynamic && r->accept.form == FORM_OBJECT)
+    if (kind_custom(r->kind->info) && r->accept.form == FORM_OBJECT)
         return json_object(a, "continue", json_new_z(a, token ? token : ""), "remainingItemCount",
                            remaining, "resourceVersion", revision, NULL);
     return json_object(a, "resourceVersion", revision, "continue", json_new_z(a, token),
@@ -248,7 +247,8 @@ static void answer_tree(struct request *r, const struct json *meta, const struct
     const struct kind_info *k = r->kind->info;
     struct arena *a = &r->arena;
     const struct json **items = ARENA_ARRAY(a, const struct json *, l->n + 1);
-    bool bare = !(k->flags & KIND_CRD) && !r->kind->dynamic;
+    bool bare = !kind_custom(k);
+    const struct json *v;
 
     for (size_t i = 0; i < l->n; i++) {
         items[i] = present(r, store_object_json(l->p[i], a));
@@ -271,10 +271,10 @@ static void answer_tree(struct request *r, const struct json *meta, const struct
                         "metadata", meta, "items", json_array_n(a, items, l->n), NULL));
         return;
     }
-    answer_json(r, 200,
-                json_object(a, "kind", json_new_z(a, k->list_kind), "apiVersion",
-                            json_new_z(a, group_version(k->group, r->version, a)), "metadata", meta,
-                            "items", json_array_n(a, items, l->n), NULL));
+    v = json_object(a, "kind", json_new_z(a, k->list_kind), "apiVersion",
+                    json_new_z(a, group_version(k->group, r->version, a)), "metadata", meta,
+                    "items", json_array_n(a, items, l->n), NULL);
+    answer_json(r, 200, bare || r->is_local ? v : order_sorted(a, v));
 }
 
 enum { AUDITED_ITEMS = 500 };

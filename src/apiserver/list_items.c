@@ -26,7 +26,7 @@ struct list_items {
     struct arena arena, item;
     struct served *kind; /* a reference */
     const char *version;
-    struct str head, include;
+    struct str head, tail, include;
     struct str stored, shown; /* the beginning of an item as it is stored and as it is shown */
     struct accept accept;
     bool trees, bare, begun, pretty;
@@ -52,15 +52,20 @@ static const struct json *shown_tree(struct list_items *l, struct store_object *
     __builtin_unreachable();
 }
 
-/* Text straight from the store: nothing is parsed. */
-static void write_text(const struct list_items *l, const struct store_object *o, struct buf *out)
+/* Text straight from the store: nothing is parsed, unless it begins in another way than what is stored now does. */
+static void write_text(struct list_items *l, struct store_object *o, struct buf *out)
 {
     size_t at = out->n, old = l->stored.n, new = l->shown.n;
 
     store_object_text(o, out);
-    if (out->overflow || !str_starts(str_skip(buf_str(out), at), l->stored)
-        || str_eq(l->stored, l->shown))
+    if (out->overflow || str_eq(l->stored, l->shown))
         return;
+    if (!str_starts(str_skip(buf_str(out), at), l->stored)) {
+        out->n = at;
+        json_write(out, shown_tree(l, o));
+        arena_clear(&l->item);
+        return;
+    }
     if (new > old && !buf_reserve(out, new - old)) {
         out->overflow = true;
         return;
@@ -113,7 +118,9 @@ static bool write_items(struct list_items *l, struct buf *out, size_t limit)
         l->list.p[l->at++] = NULL;
     }
     l->begun = true;
-    buf_adds(out, !l->pretty ? "]}\n" : l->list.n ? "\n  ]\n}" : "]\n}");
+    if (l->pretty && l->list.n)
+        buf_adds(out, "\n  ");
+    buf_addstr(out, l->tail);
     return false;
 }
 
@@ -184,43 +191,51 @@ void lists_close(struct apiserver *s)
     }
 }
 
-/* The same, as an empty list is written out, up to its bracket. */
-static struct str pretty_head(struct request *r, struct buf *head)
-{
-    AUTO(buf_done) struct buf b = {0};
-    AUTO(error_clear) struct error err = {0};
-    const struct json *v = NULL;
-
-    buf_adds(head, "]}");
-    if (!json_parse(buf_str(head), &r->arena, &v, &err))
-        v = json_object(&r->arena, NULL); /* cannot be: it is ours */
-    json_write_pretty(&b, v, 2);
-    return arena_str(&r->arena,
-                     str_take(buf_str(&b), b.n > 3 ? b.n - 3 : 0)); /* "]", a line's end, "}" */
-}
-
-/* The beginning of the answer, up to its items. */
-static struct str list_head(struct request *r, const struct json *meta)
+/* What stands around the items. Behind those of custom resources come kind and metadata: their lists are sorted, too. */
+static void list_frame(struct request *r, const struct json *meta, struct list_items *l)
 {
     const struct kind_info *k = r->kind->info;
-    AUTO(buf_done) struct buf b = {0};
+    AUTO(buf_done) struct buf b = {0}, pretty = {0};
+    AUTO(error_clear) struct error err = {0};
     const char *meta_version = r->accept.v1beta1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1";
     bool table = r->accept.form == FORM_TABLE, partial = r->accept.form == FORM_PARTIAL;
+    bool sorted = kind_custom(k) && !table && !partial;
+    const char *api =
+        table || partial ? meta_version : group_version(k->group, r->version, &r->arena);
+    struct str text, mark = STR("\"items\":[");
+    const struct json *v = NULL;
+    size_t at;
 
-    buf_addf(&b, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":",
-             table     ? "Table"
-             : partial ? "PartialObjectMetadataList"
-                       : k->list_kind,
-             table || partial ? meta_version : group_version(k->group, r->version, &r->arena));
+    if (sorted)
+        buf_addf(&b, "{\"apiVersion\":\"%s\",\"items\":[],\"kind\":\"%s\",\"metadata\":", api,
+                 k->list_kind);
+    else
+        buf_addf(&b, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":",
+                 table     ? "Table"
+                 : partial ? "PartialObjectMetadataList"
+                           : k->list_kind,
+                 api);
     json_write(&b, meta);
     if (table) {
         buf_adds(&b, ",\"columnDefinitions\":");
         json_write(&b, table_columns(k, &r->arena));
     }
-    buf_adds(&b, table ? ",\"rows\":[" : ",\"items\":[");
-    if (r->pretty)
-        return pretty_head(r, &b);
-    return arena_str(&r->arena, buf_str(&b));
+    buf_adds(&b, sorted ? "}" : table ? ",\"rows\":[]}" : ",\"items\":[]}");
+    if (r->pretty) {
+        if (!json_parse(buf_str(&b), &r->arena, &v, &err))
+            v = json_object(&r->arena, NULL); /* cannot be: it is ours */
+        json_write_pretty(&pretty, v, 2);
+        mark = STR("\"items\": [");
+    } else {
+        buf_addc(&b, '\n');
+    }
+    text = arena_str(&r->arena, buf_str(r->pretty ? &pretty : &b));
+    if (sorted)
+        at = str_find(text, mark, &at) ? at + mark.n : text.n;
+    else
+        at = text.n > 3 ? text.n - 3 : 0; /* "]}" and a line's end, or these in another order */
+    l->head = str_take(text, at);
+    l->tail = str_skip(text, at);
 }
 
 static struct list_items *list_items_new(struct request *r, const struct json *meta,
@@ -229,7 +244,7 @@ static struct list_items *list_items_new(struct request *r, const struct json *m
     const struct kind_info *k = r->kind->info;
     struct list_items *l = NEW(struct list_items);
     struct arena *a = &r->arena;
-    bool custom = (k->flags & KIND_CRD) || r->kind->dynamic;
+    bool custom = kind_custom(k);
 
     l->base = (struct body_source){.make = make, .free = list_free};
     l->s = r->s;
@@ -237,17 +252,23 @@ static struct list_items *list_items_new(struct request *r, const struct json *m
     l->version = r->version;
     l->accept = r->accept;
     l->include = query_get(r, "includeObject");
-    l->head = list_head(r, meta);
+    list_frame(r, meta, l);
     l->bare = !custom;
     l->pretty = r->pretty;
     l->trees = r->pretty || r->accept.form != FORM_OBJECT || kind_is(k, "events.k8s.io", "events")
                || k->since || k->siblings;
-    l->stored = str_of(arena_printf(
-        a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
-        group_version(k->group, k->storage_version ? k->storage_version : k->version, a)));
-    l->shown = custom ? str_of(arena_printf(a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
-                                            group_version(k->group, r->version, a)))
-                      : STR("{");
+    if (custom) {
+        l->stored = str_of(arena_printf(
+            a, "{\"apiVersion\":\"%s\",",
+            group_version(k->group, k->storage_version ? k->storage_version : k->version, a)));
+        l->shown = str_of(
+            arena_printf(a, "{\"apiVersion\":\"%s\",", group_version(k->group, r->version, a)));
+    } else {
+        l->stored = str_of(arena_printf(
+            a, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",", k->kind,
+            group_version(k->group, k->storage_version ? k->storage_version : k->version, a)));
+        l->shown = STR("{");
+    }
     l->list = TAKE(*take_list);
     list_add_tail(&r->s->lists, &l->node);
     if (!loop_timer_active(&r->s->lists_timer))

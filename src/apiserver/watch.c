@@ -340,6 +340,8 @@ void watch_bookmark(struct watcher *w, bool initial_end)
     v = json_object(&a, "kind", json_new_z(&a, r->kind->info->kind), "apiVersion",
                     json_new_z(&a, group_version(r->kind->info->group, r->version, &a)), "metadata",
                     meta, NULL);
+    if (kind_custom(r->kind->info))
+        v = order_sorted(&a, v);
     if (r->accept.form == FORM_PARTIAL)
         v = partial_object(v, r->accept.v1beta1, &a);
     if (r->accept.form == FORM_TABLE)

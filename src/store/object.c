@@ -343,17 +343,22 @@ static void write_hole(struct buf *b, bool *first, uint32_t *ret_hole)
     *ret_hole = (uint32_t)b->n - 1;
 }
 
+/* A new object has no resourceVersion yet: it comes behind the uid, or before it where the members are sorted by name. */
 static void write_metadata(struct buf *b, const struct json *metadata, uint32_t *ret_hole)
 {
     const struct json *uid = json_get(metadata, "uid");
     const struct json *rv = json_get(metadata, "resourceVersion");
-    bool first = true, written = false;
+    bool first = true, written = false, sorted = uid && uid == &metadata->members[metadata->n - 1].value;
 
     buf_addc(b, '{');
     json_each_member(m, metadata) {
         struct str key = json_str(&m->key);
         bool is_rv = str_eq(key, STR("resourceVersion"));
 
+        if (sorted && !rv && &m->value == uid) {
+            write_hole(b, &first, ret_hole);
+            written = true;
+        }
         if (!is_rv) {
             write_key(b, &first, key);
             json_write(b, &m->value);
