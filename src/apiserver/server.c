@@ -334,6 +334,26 @@ static void warn_deprecated(struct request *r)
                          k->group, r->version);
 }
 
+static void not_found_page(struct request *r)
+{
+    answer_text(r, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
+}
+
+/* Groups in code say that they have no such resource; of others, and of those that definitions make, there is no page. */
+static void answer_no_kind(struct request *r, struct str group, struct str version)
+{
+    for (size_t i = 0; i < r->s->kinds.n; i++) {
+        const struct served *k = r->s->kinds.p[i];
+
+        if (str_is(group, k->info->group) && served_has_version(k, version)
+            && !kind_custom(k->info)) {
+            answer_unknown_resource(r);
+            return;
+        }
+    }
+    not_found_page(r);
+}
+
 static void resource_request(struct request *r, struct str group, struct str version,
                              struct str rest)
 {
@@ -356,8 +376,11 @@ static void resource_request(struct request *r, struct str group, struct str ver
     if (r->accept.protobuf && r->accept.form != FORM_PARTIAL
         && (!r->kind || !kind_speaks_protobuf(r->kind)))
         accept_parse(exchange_header(r->x, "accept"), false, &r->accept);
-    if (!r->kind || extra.p
-        || (kind_namespaced(r->kind->info) ? (r->name.p && !r->ns.p) : r->ns.p != NULL)) {
+    if (!r->kind) {
+        answer_no_kind(r, group, version);
+        return;
+    }
+    if (extra.p || (kind_namespaced(r->kind->info) ? (r->name.p && !r->ns.p) : r->ns.p != NULL)) {
         answer_unknown_resource(r);
         return;
     }
@@ -367,11 +390,6 @@ static void resource_request(struct request *r, struct str group, struct str ver
     }
     warn_deprecated(r);
     rest_handle(r);
-}
-
-static void not_found_page(struct request *r)
-{
-    answer_text(r, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
 }
 
 /* The verb of what is no resource: the method in lower case. */
