@@ -40,6 +40,13 @@ const struct json *fields_updated(struct request *r, const struct json *old,
     struct managed_request m = managed_of(r);
     const struct json *owned;
 
+    /* A change of scale takes the number of replicas from whom owned it, and does not say when; what nobody owned stays so. */
+    if (str_is(r->subresource, "scale")) {
+        if (!scale_owned(r, old))
+            return json_with_at(&r->arena, next, "metadata/managedFields",
+                                json_at(old, "metadata/managedFields"));
+        m.now = "";
+    }
     owned = managed_update(&r->arena, k->type, owned_part(r, old ? present(r, old) : NULL),
                            owned_part(r, next), &m);
     return json_with_at(&r->arena, next, "metadata/managedFields",

@@ -36,6 +36,23 @@ static struct scale_paths paths_of(struct request *r)
     return p;
 }
 
+bool scale_owned(struct request *r, const struct json *object)
+{
+    struct arena *a = &r->arena;
+    struct scale_paths p = paths_of(r);
+    const char *gv = group_version(r->kind->info->group, r->version, a);
+    struct str rest = str_of(p.spec), name;
+    const char *path = NULL;
+
+    while (str_next(&rest, '/', &name))
+        path = arena_printf(a, "%s%sf:" STR_FMT, path ? path : "", path ? "/" : "", STR_ARG(name));
+    json_each_item(it, json_at(object, "metadata/managedFields")) {
+        if (str_is(json_str_at(it, "apiVersion"), gv) && json_at(json_get(it, "fieldsV1"), path))
+            return true;
+    }
+    return false;
+}
+
 static const struct json *scale_of(struct request *r, const struct json *v,
                                    const struct scale_paths *p)
 {
