@@ -50,6 +50,11 @@ void catalog_done(struct apiserver *s)
     vec_done(&s->kinds);
 }
 
+const char *kind_some_version(const struct kind_info *k)
+{
+    return k->versions && k->versions[0] ? k->versions[0] : k->version;
+}
+
 bool served_has_version(const struct served *k, struct str version)
 {
     for (size_t i = 0; k->info->versions && k->info->versions[i]; i++)

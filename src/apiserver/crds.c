@@ -412,7 +412,7 @@ static bool emptied(struct crds *c, struct served *k)
             struct client_request q = {
                 .verb = CLIENT_DELETE,
                 .group = k->info->group,
-                .version = k->info->versions[0] ? k->info->versions[0] : k->info->version,
+                .version = kind_some_version(k->info),
                 .plural = k->info->plural,
                 .ns = meta_namespace(o),
                 .name = meta_name(o),

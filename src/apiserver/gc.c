@@ -257,7 +257,7 @@ static struct client_request request_for(struct gc *g, struct str key, struct ar
     k = catalog_find(g->s, part[0], STR_NONE, part[1]);
     return (struct client_request){
         .group = arena_strdup(a, part[0]),
-        .version = k ? (k->info->versions ? k->info->versions[0] : k->info->version) : "v1",
+        .version = k ? kind_some_version(k->info) : "v1",
         .plural = arena_strdup(a, part[1]),
         .ns = str_is(part[2], "-") ? STR_NONE : arena_str(a, part[2]),
         .name = arena_str(a, part[3]),

@@ -137,6 +137,12 @@ static struct request *local_request(struct local_client *c, const char *group, 
             r->user_agent = after;
     }
     r->kind = catalog_find(c->s, str_of(group), str_of(version), str_of(plural));
+    if (!r->kind) {
+        /* Objects of a definition of which no version is served have to go with it, or with their namespace. */
+        struct served *k = catalog_find(c->s, str_of(group), STR_NONE, str_of(plural));
+
+        r->kind = k && !strcmp(kind_some_version(k->info), version) ? k : NULL;
+    }
     if (r->kind) {
         served_ref(r->kind);
         if (!kind_namespaced(r->kind->info))

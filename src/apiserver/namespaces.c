@@ -118,7 +118,7 @@ static void clear_kind(struct nsctl *n, const struct kind_info *k, struct str ns
             struct client_request q = {
                 .verb = CLIENT_DELETE,
                 .group = k->group,
-                .version = k->versions ? k->versions[0] : k->version,
+                .version = kind_some_version(k),
                 .plural = k->plural,
                 .ns = ns,
             };
