@@ -158,6 +158,89 @@ def versions(s):
     assert [i['spec'] for i in items] == [{'size': 3, 'unit': 'mm'}], items
 
 
+def order(s):
+    """Objects read as upstream's do: members sorted, metadata alone as Kubernetes has it; definitions as its structs."""
+    spec = {'type': 'object', 'x-kubernetes-preserve-unknown-fields': True}
+    s.install(definition('books', 'Book', None, versions=[version('v1', spec, storage=True), version('v2', spec)]))
+    book = {'kind': 'Book', 'spec': {'z': 1, 'a': [{'y': 1, 'b': {'d': 1, 'c': 2}}]}, 'apiVersion': 'ex.io/v1',
+            'metadata': {'name': 'one', 'labels': {'z': '1', 'a': '2'},
+                         'ownerReferences': [{'uid': 'u', 'name': 'n', 'kind': 'K', 'apiVersion': 'v1'}]}}
+    assert s.call('POST', path('books') + '?dryRun=All', book)[0] == 201
+    assert s.call('POST', path('books'), book)[0] == 201
+    for p in (path('books', 'one'), path('books', 'one', 'v2'), path('books'), path('books', version='v2'), path('books') + '?labelSelector=a',
+              path('books') + '?watch=1&timeoutSeconds=1&resourceVersion=0', path('books', version='v2') + '?pretty=true', path('books') + '?pretty=1'):
+        text = s.raw('GET', p)[2]
+        value = json.loads(text)
+        value = value.get('object', value)
+        compact = json.dumps(json.loads(text).get('object', json.loads(text)), separators=(',', ':'))
+        assert compact == json.dumps(value, sort_keys=True, separators=(',', ':')), (p, text)
+        item = value.get('items', [value])[0]
+        want = 'ex.io/v2' if 'v2' in p else 'ex.io/v1'
+        assert item['apiVersion'] == value['apiVersion'] == want and item['metadata']['resourceVersion'].isdigit(), (p, text)
+    for kind, of in (('Table', lambda v: v['rows'][0]['object']), ('PartialObjectMetadataList', lambda v: v['items'][0])):
+        value = of(s.call('GET', path('books'), headers={'Accept': f'application/json;as={kind};v=v1;g=meta.k8s.io'})[1])
+        assert list(value) == ['kind', 'apiVersion', 'metadata'], value
+        assert list(value['metadata']) == ['name', 'namespace', 'uid', 'resourceVersion', 'generation', 'creationTimestamp', 'labels',
+                                           'ownerReferences', 'managedFields'], value
+        assert list(value['metadata']['managedFields'][0]) == ['manager', 'operation', 'apiVersion', 'time', 'fieldsType', 'fieldsV1'], value
+        assert list(value['metadata']['ownerReferences'][0]) == ['apiVersion', 'kind', 'name', 'uid'], value
+    crd = s.call('GET', f'{CRDS}/books.ex.io')[1]
+    assert list(crd) == ['kind', 'apiVersion', 'metadata', 'spec', 'status'] and list(crd['spec'])[:4] == ['group', 'names', 'scope', 'versions'], crd
+    text = s.raw('DELETE', path('books'))[2]
+    assert text.startswith(b'{"apiVersion":"ex.io/v1","items":[{"apiVersion":"ex.io/v1","kind":"Book","metadata":{'), text
+
+
+def absent(s):
+    """What is no group, and no resource of one that definitions make, is no page; a group of the server's own has no such resource."""
+    s.install(definition('cups', 'Cup', {'type': 'object'}, group='cups.io'))
+    for p, page in ((path('plates', group='cups.io'), True), (path('cups', group='cups.io', version='v7'), True), (path('x', group='no.io'), True),
+                    ('/apis/coordination.k8s.io/v1/x', False), ('/api/v1/x', False), ('/apis/coordination.k8s.io/v7/x', True)):
+        status, headers, text = s.raw('GET', p)
+        assert status == 404 and (text == b'404 page not found\n') == page, (p, text)
+        assert headers.get('X-Content-Type-Options') == ('nosniff' if page else None), (p, dict(headers))
+    s.call('DELETE', f'{CRDS}/cups.cups.io')
+    s.wait('/apis/cups.io', lambda st, _: st == 404)
+    s.wait(path('cups', group='cups.io'), lambda st, v: st == 404 and v == b'404 page not found\n')
+
+
+def unserved(s):
+    """Objects of a definition of which no version is served go with it, and with their namespace."""
+    s.call('POST', '/api/v1/namespaces', {'apiVersion': 'v1', 'kind': 'Namespace', 'metadata': {'name': 'dark'}})
+    for plural, kind in (('moons', 'Moon'), ('stars', 'Star')):
+        s.install(definition(plural, kind, {'type': 'object'}))
+        for ns in ('default', 'dark'):
+            assert s.call('POST', f'/apis/ex.io/v1/namespaces/{ns}/{plural}', obj(kind, 'a', {}))[0] == 201
+        status, value, _ = s.call('PATCH', f'{CRDS}/{plural}.ex.io', [{'op': 'replace', 'path': '/spec/versions/0/served', 'value': False}],
+                                  'application/json-patch+json')
+        assert status == 200, value
+        s.wait(path(plural), lambda st, _: st == 404)
+    s.call('DELETE', '/api/v1/namespaces/dark')
+    s.wait('/api/v1/namespaces/dark', lambda st, _: st == 404)
+    s.call('DELETE', f'{CRDS}/moons.ex.io')
+    s.wait(f'{CRDS}/moons.ex.io', lambda st, _: st == 404)
+    status, value, _ = s.call('PATCH', f'{CRDS}/stars.ex.io', [{'op': 'replace', 'path': '/spec/versions/0/served', 'value': True}],
+                              'application/json-patch+json')
+    assert status == 200, value
+    s.wait(path('stars'), lambda st, v: st == 200 and len(v['items']) == 1)
+    assert s.call('GET', '/apis/ex.io/v1/stars')[1]['items'][0]['metadata']['namespace'] == 'default'
+
+
+def scale(s):
+    """A change of the number of replicas has an owner if somebody owned it before."""
+    spec = {'type': 'object', 'properties': {'replicas': {'type': 'integer'}, 'size': {'type': 'integer'}}}
+    s.install(definition('herds', 'Herd', None, versions=[version('v1', spec, storage=True, subresources={
+        'scale': {'specReplicasPath': '.spec.replicas', 'statusReplicasPath': '.status.replicas'}})]))
+    for name, spec in (('a', {'size': 1}), ('b', {'replicas': 1})):
+        assert s.call('POST', path('herds'), obj('Herd', name, spec))[0] == 201
+        status, value, _ = s.call('PATCH', path('herds', f'{name}/scale'), {'spec': {'replicas': 3}}, MERGE, {'User-Agent': 'scaler/1'})
+        assert status == 200 and value['spec'] == {'replicas': 3}, value
+    fields = [s.call('GET', path('herds', name))[1]['metadata']['managedFields'] for name in 'ab']
+    assert [m['manager'] for m in fields[0]] == ['crds'], fields[0]
+    scaled = [m for m in fields[1] if m['manager'] == 'scaler']
+    assert scaled == [{'apiVersion': 'ex.io/v1', 'fieldsType': 'FieldsV1', 'fieldsV1': {'f:spec': {'f:replicas': {}}}, 'manager': 'scaler',
+                       'operation': 'Update', 'subresource': 'scale'}], fields[1]
+
+
 def defaults(s):
     """A default that comes later is read at once, and null is what the schema makes of it."""
     spec = {'type': 'object', 'properties': {'a': {'type': 'string'}, 'n': {'type': 'string', 'nullable': True},
@@ -409,7 +492,7 @@ def main():
     failed = ran = 0
     with tempfile.TemporaryDirectory() as folder:
         s = Server(binary, folder)
-        for test in (life, names, versions, defaults, ratchet, watches, documents, multus, gitops, kubevirt, large, hostile):
+        for test in (life, names, versions, order, absent, unserved, scale, defaults, ratchet, watches, documents, multus, gitops, kubevirt, large, hostile):
             if only and test.__name__ not in only:
                 continue
             ran += 1
