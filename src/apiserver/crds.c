@@ -13,6 +13,7 @@
 #include "base/log.h"
 
 #define FINALIZER "customresourcecleanup.apiextensions.k8s.io"
+#define BEGIN_NS MILLIS(500) /* who watches sees that a definition is going before its objects go */
 #define PREFIX "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 
 struct crds {
@@ -490,7 +491,7 @@ static void see(struct crds *c, const struct json *o, int64_t revision, struct a
 
         write_status(c, o, json_get(condition_set(a, o, &going, now), "status"), a);
         map_set(&c->dying, name, NEW(char));
-        loop_timer_start(c->s->loop, &c->timer, 0, due);
+        loop_timer_start(c->s->loop, &c->timer, BEGIN_NS, due);
     }
 }
 

@@ -248,7 +248,7 @@ BEFORE = {
     '09-1': lambda s: maps(s, *(configmap('del-' + c) for c in 'abcd'), configmap('fin', finalizers=['example.com/hold'])),
     '09-26': lambda s: s.write('POST', NS + '/pods', pod('p2', nodeName='nonode')),
     '10-2': lambda s: time.sleep(0.5),
-    '10-27': lambda s: time.sleep(1),
+    '10-27': lambda s: time.sleep(2),
     '11-5': lambda s: s.write('POST', NS + '/pods', pod('b1', schedulerName='none')),
     '11-11': budget_of_11,
     '11-13': lambda s: budget(s, 1, 0),
