@@ -297,6 +297,29 @@ static void who_waits_too_long_is_refused(void **state)
     assert_int_equal(counter("rejected_requests_total", "time-out"), refused);
 }
 
+/* Of the seat, which lies in the exchange's memory, nothing is touched afterwards. */
+static void watches_end_with_their_clients(void **state)
+{
+    int fds[20], other;
+
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        fds[i] = ask("watcher", i % 2 ? "/api/v1/configmaps?watch=1"
+                                      : "/api/v1/configmaps?watch=1&timeoutSeconds=1");
+    for (int i = 0; i < 20; i++)
+        turn_until(fds[i]);
+    for (int i = 1; i < 20; i += 2)
+        close(fds[i]);
+    for (int i = 0; i < 150; i++)
+        loop_turn(w.loop, MILLIS(10));
+    other = ask("watcher", "/version");
+    turn_until(other);
+    assert_int_equal(status_of(other), 200);
+    close(other);
+    for (int i = 0; i < 20; i += 2)
+        close(fds[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +327,7 @@ int main(void)
                                         world_teardown),
         cmocka_unit_test_setup_teardown(who_is_nobody_stops_nobody_else, setup, world_teardown),
         cmocka_unit_test_setup_teardown(watches_are_counted_by_user, setup, world_teardown),
+        cmocka_unit_test_setup_teardown(watches_end_with_their_clients, setup, world_teardown),
         cmocka_unit_test_setup_teardown(a_flood_of_bad_tokens_waits_behind_everybody, setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(who_waits_too_long_is_refused, setup_fake_time,

@@ -79,7 +79,6 @@ static void watcher_free(struct watcher *w)
     store_list_done(&w->initial);
     w->r->kind->watchers--;
     request_finished(w->r, w->ended ? 200 : 0);
-    w->r->x = NULL;
     request_free(w->r);
     free(w);
 }
@@ -559,8 +558,10 @@ void rest_watch(struct request *r)
     w = watcher_new(r, sel);
     w->bookmarks = query_true(r, "allowWatchBookmarks");
     w->x = r->x;
-    r->x->user = w;
-    r->x->closed = watch_closed;
+    w->x->user = w;
+    w->x->closed = watch_closed;
+    r->x = NULL; /* the watcher alone knows when it is gone, and with it the seat in its arena */
+    r->seat = NULL;
     if (r->verb == VERB_WATCH && r->n_warnings)
         r->n_warnings = 0;
     exchange_set_header(w->x, "Cache-Control", STR("no-cache, private"));
