@@ -203,20 +203,6 @@ bool db_failed(struct sqlite3 *c, int rc, const char *what, struct error *err); 
 uint32_t db_sum(const struct object_spec *o); /* of a row: all that must not change unnoticed */
 int64_t db_clock_ns(void); /* CLOCK_MONOTONIC: for measuring only */
 
-struct backup {
-    struct list node;
-    int dirfd; /* owned */
-    char *name, *part; /* owned */
-    bool made; /* part is ours to remove */
-    struct sqlite3 *to;
-    struct sqlite3_backup *b;
-    struct error err;
-    void (*done)(void *user, const struct error *err);
-    void *user;
-};
-bool backup_step(struct db *d, struct backup *b); /* false: finished, b->err tells how */
-void backup_free(struct backup *b);
-
 /* mark.c: "state.lock" says how far writes were acknowledged */
 
 MUST_CHECK bool mark_before_open(int dirfd, int lock_fd, int64_t *ret_mark, struct error *err); /* 0: it says nothing */
@@ -302,7 +288,7 @@ struct store {
     /* both, under the lock */
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    struct list queue, finished, backups, backups_done;
+    struct list queue, finished;
     bool stop;
     atomic_llong last_fsync_ns;
     atomic_ullong commits, failed_commits;

@@ -97,8 +97,6 @@ struct store *store_open(const struct store_config *c, struct error *err)
     list_init(&s->cold);
     list_init(&s->queue);
     list_init(&s->finished);
-    list_init(&s->backups);
-    list_init(&s->backups_done);
     if (open_files(s, c->dirfd, err)) {
         s->revision = s->oldest = s->next_revision = s->db.durable;
         if (ttl_start(s, err) && thread_start(s, err))
@@ -407,80 +405,32 @@ static void answer(struct batch *b)
     free(b);
 }
 
-static void take_finished(struct store *s, struct list *ret_batches, struct list *ret_backups)
+static void take_finished(struct store *s, struct list *ret)
 {
-    list_init(ret_batches);
-    list_init(ret_backups);
+    list_init(ret);
     pthread_mutex_lock(&s->lock);
     list_each_safe(n, &s->finished) {
         list_remove(n);
-        list_add_tail(ret_batches, n);
-    }
-    list_each_safe(n, &s->backups_done) {
-        list_remove(n);
-        list_add_tail(ret_backups, n);
+        list_add_tail(ret, n);
     }
     pthread_mutex_unlock(&s->lock);
 }
 
 void store_finish(struct store *s)
 {
-    struct list batches, backups;
+    struct list batches;
 
-    take_finished(s, &batches, &backups);
+    take_finished(s, &batches);
     /* All of it becomes visible first, so that no callback sees half a batch. */
     list_each(n, &batches) apply(s, list_entry(n, struct batch, node));
     list_each_safe(n, &batches) {
         list_remove(n);
         answer(list_entry(n, struct batch, node));
     }
-    list_each_safe(n, &backups) {
-        struct backup *b = list_entry(n, struct backup, node);
-
-        list_remove(n);
-        if (b->done)
-            b->done(b->user, b->err.kind ? &b->err : NULL);
-        backup_free(b);
-    }
     if (!s->closing) {
         watch_dispatch(s);
         history_prune(s);
     }
-}
-
-/* A copy must never take the place of the files that it is copied from. */
-static bool check_backup_name(const struct store *s, int dirfd, const char *name, struct error *err)
-{
-    struct stat there, here;
-
-    if (!*name || strchr(name, '/') || strlen(name) > 200 || name[0] == '.')
-        return error_set(err, ERROR_INVALID, "backup '%s': must be a plain file name", name);
-    if (fstat(dirfd, &there) != 0 || fstat(s->dirfd, &here) != 0)
-        return error_errno(err, errno, "backup directory");
-    if (there.st_dev == here.st_dev && there.st_ino == here.st_ino && str_starts(str_of(name), STR("state.")))
-        return error_set(err, ERROR_INVALID, "backup '%s': names in the data directory that start with 'state.' are the"
-                         " live database's own", name);
-    return true;
-}
-
-void store_backup(struct store *s, int dirfd, const char *name, void (*done)(void *user, const struct error *err),
-                  void *user)
-{
-    struct backup *b = NEW(struct backup);
-
-    b->done = done;
-    b->user = user;
-    b->name = xstrdup(name);
-    b->part = xasprintf("%s.part", name);
-    b->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
-    if (b->dirfd < 0)
-        error_errno(&b->err, errno, "backup directory");
-    else
-        (void)check_backup_name(s, dirfd, name, &b->err);
-    pthread_mutex_lock(&s->lock);
-    list_add_tail(&s->backups, &b->node);
-    pthread_cond_signal(&s->cond);
-    pthread_mutex_unlock(&s->lock);
 }
 
 void store_stats(const struct store *s, struct store_stats *ret)

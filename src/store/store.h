@@ -106,10 +106,6 @@ int64_t store_watch_revision(const struct store_watch *w);
 /* Counted from now; setting it again moves it, writing the object does not. Without the object: ERROR_NOT_FOUND. */
 MUST_CHECK bool store_ttl_set(struct store *s, struct str key, int64_t ttl_ns, struct error *err); /* the object goes away by itself then */
 
-/* Copies the live database to a file in dirfd (SQLite online backup) on the store thread; writes go on meanwhile. The
- * name is taken only by a whole, flushed copy. err is NULL on success. */
-void store_backup(struct store *s, int dirfd, const char *name, void (*done)(void *user, const struct error *err), void *user);
-
 struct store_stats {
     uint64_t writes, commits, failed_commits, bytes_in_memory, objects, watchers, history;
     int64_t last_fsync_ns;

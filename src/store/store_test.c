@@ -644,48 +644,6 @@ static void one_process_at_a_time(void **state)
     assert_non_null(strstr(err.msg, "another process"));
 }
 
-struct copied {
-    bool come;
-    enum error_kind kind;
-};
-
-static void backup_done(void *user, const struct error *err)
-{
-    struct copied *c = user;
-
-    c->come = true;
-    c->kind = err ? err->kind : ERROR_NONE;
-}
-
-static void backups_can_be_opened(void **state)
-{
-    struct fixture *f = *state;
-    AUTO(error_clear) struct error err = {0};
-    struct bench_dir other;
-    struct copied copied = {0}, bad = {0}, own = {0};
-    struct answer answer[200];
-    struct store *s;
-    char key[32];
-
-    for (int i = 0; i < 200; i++) {
-        snprintf(key, sizeof key, "/r/%03d", i);
-        assert_true(start_put(f->s, key, "v", 3000, 0, &answer[i], &err));
-    }
-    dir_make(&other);
-    store_backup(f->s, other.fd, "../state.db", backup_done, &bad);
-    store_backup(f->s, f->dir.fd, "state.db", backup_done, &own);
-    store_backup(f->s, other.fd, "state.db", backup_done, &copied);
-    await(f->l, &copied.come);
-    assert_int_equal(copied.kind, ERROR_NONE);
-    assert_true(bad.come && bad.kind == ERROR_INVALID);
-    assert_true(own.come && own.kind == ERROR_INVALID);
-    await(f->l, &answer[199].come);
-    s = open_store(f->l, other.fd);
-    check_text(store_get(s, STR("/r/000")), "v");
-    store_close(s);
-    dir_remove(&other);
-}
-
 static void write_at(struct fixture *f, off_t at, const char *bytes, size_t n)
 {
     int fd = openat(f->dir.fd, "state.db", O_RDWR | O_CLOEXEC);
@@ -823,7 +781,6 @@ int main(void)
         T_FAKE(history_ends_after_its_time),
         T_FAKE(objects_with_a_time_to_live_go),
         T(one_process_at_a_time),
-        T(backups_can_be_opened),
         T(damage_is_named),
         T(an_alien_database_is_refused),
         T(closing_flushes_and_answers),

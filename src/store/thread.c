@@ -181,17 +181,6 @@ static void probe(struct store *s)
     free(b);
 }
 
-static void copy(struct store *s, struct backup *b)
-{
-    if (backup_step(&s->db, b))
-        return;
-    pthread_mutex_lock(&s->lock);
-    list_remove(&b->node);
-    list_add_tail(&s->backups_done, &b->node);
-    pthread_mutex_unlock(&s->lock);
-    post_wake(s);
-}
-
 /* False at the end. */
 static bool wait_for_work(struct store *s)
 {
@@ -203,7 +192,7 @@ static bool wait_for_work(struct store *s)
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&s->lock);
-    while (list_empty(&s->queue) && list_empty(&s->backups) && !s->stop) {
+    while (list_empty(&s->queue) && !s->stop) {
         bool busy = s->db.wal_pages >= CHECKPOINT_IDLE || s->failed.kind != ERROR_NONE || atomic_load(&s->low);
 
         if (!busy)
@@ -211,7 +200,7 @@ static bool wait_for_work(struct store *s)
         else if (pthread_cond_timedwait(&s->cond, &s->lock, &until) == ETIMEDOUT)
             break;
     }
-    go_on = !s->stop || !list_empty(&s->queue) || !list_empty(&s->backups);
+    go_on = !s->stop || !list_empty(&s->queue);
     pthread_mutex_unlock(&s->lock);
     return go_on;
 }
@@ -228,13 +217,10 @@ static void refill(struct store *s)
 bool thread_turn(struct store *s)
 {
     struct batch *batch = NULL;
-    struct backup *backup = NULL;
 
     pthread_mutex_lock(&s->lock);
     if (!list_empty(&s->queue))
         batch = take_batch(s);
-    if (!list_empty(&s->backups))
-        backup = list_entry(s->backups.next, struct backup, node);
     pthread_mutex_unlock(&s->lock);
     if (batch) {
         flush(s, batch);
@@ -242,9 +228,7 @@ bool thread_turn(struct store *s)
         checkpoint(s, atomic_load(&s->low) ? CHECKPOINT_LOW : CHECKPOINT_BUSY);
         refill(s);
     }
-    if (backup)
-        copy(s, backup);
-    return batch || backup;
+    return batch != NULL;
 }
 
 void thread_idle(struct store *s)
