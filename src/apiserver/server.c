@@ -536,12 +536,11 @@ void apiserver_handle(struct exchange *x, void *data)
         return;
     audit_impersonated(r);
     if (x->wants_upgrade && str_starts(exchange_header(x, "upgrade"), STR("SPDY"))) {
-        answer_status(
-            r, 501, "NotImplemented",
-            "SPDY is not served: use a client that upgrades to WebSocket (kubectl 1.31 or newer, "
-            "or "
-            "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true and KUBECTL_PORT_FORWARD_WEBSOCKETS=true)",
-            NULL);
+        answer_status(r, 501, "NotImplemented",
+                      "SPDY is not served, nor are exec, attach, cp and port-forward of pods, "
+                      "which run virtual machines: use virtctl console, ssh or port-forward (they "
+                      "upgrade to WebSocket)",
+                      NULL);
         return;
     }
     fairness_admit(r, route);

@@ -71,6 +71,9 @@ static int usage(FILE *to)
             "  --cni-dir DIR         CNI plugins (/usr/lib/cni)\n"
             "  --launcher FILE       vireo-launcher (beside this program)\n"
             "  --log-json, --debug   how and how much is logged\n"
+            "\noptions of serve alone: the audit log\n"
+            "  --audit-policy-file FILE, --audit-log-path FILE|-   what is noted, and where\n"
+            "  --audit-log-maxsize MiB, --audit-log-maxbackup N, --audit-log-maxage DAYS   rotation\n"
             "\noptions of backup FILE|DIR and restore FILE\n"
             "  --data-dir DIR        as above\n"
             "  --overwrite           backup: replace a file of that name\n"
@@ -92,7 +95,7 @@ int main(int argc, char **argv)
         return version_verb(argc, argv);
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
-            return verbs[i].fn(argc - 1, argv + 1);
+            return argc > 2 && strcmp(argv[2], "--help") == 0 ? usage(stdout) : verbs[i].fn(argc - 1, argv + 1);
     fprintf(stderr, "vireo: unknown verb '%s' (see vireo --help)\n", argv[1]);
     return 2;
 }

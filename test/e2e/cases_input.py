@@ -128,6 +128,8 @@ def a_port_in_use_a_directory_in_use_and_a_wrong_flag_are_one_line_each(t):
         argv[argv.index("--listen") + 1] = "127.0.0.1:%d" % harness.free_port()
         one_line(run(argv, 20), re.escape(s.dir), "in use", code=1)
         one_line(run([argv[0], "serve", "--nonsense"], 20), "--nonsense", "--help", code=2)
+        shown = run([argv[0], "serve", "--help"], 20)
+        check(shown.returncode == 0 and "--audit-policy-file" in shown.text, "vireo serve --help names its options")
         one_line(run([argv[0], "sevre"], 20), "sevre", "--help", code=2)
         one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "nowhere"], 20), "nowhere")
         one_line(run([argv[0], "serve", "--data-dir", folder, "--listen", "127.0.0.1:%d" % harness.free_port(), "--pod-cidr", "10.300.0.0/16"], 20),
