@@ -235,6 +235,7 @@ struct bulk {
     struct selection *sel;
     const struct json **items;
     size_t n, at, left, tries;
+    int64_t limit;          /* no more than so many go; 0: all */
     bool stepping, waiting; /* in the loop; for admission of the object at `at` */
     bool counting;
     struct str key;
@@ -337,7 +338,7 @@ static void bulk_admitted(struct request *r, const struct json *none)
 static void bulk_step(struct bulk *b)
 {
     b->stepping = true;
-    while (b->r && b->at < b->list.n) {
+    while (b->r && b->at < b->list.n && (!b->limit || (int64_t)b->n < b->limit)) {
         struct request *r = b->r;
         struct store_object *o;
 
@@ -369,9 +370,17 @@ void rest_delete_all(struct request *r)
     const struct kind_info *k = r->kind->info;
     AUTO(error_clear) struct error err = {0};
     struct delete_options options;
+    struct str limit = query_get(r, "limit");
     struct selection *sel;
     struct bulk *b;
+    int64_t most = 0;
 
+    if (!str_empty(limit) && !parse_i64(limit, 0, INT64_MAX, &most, &err)) {
+        answer_status(
+            r, 400, "BadRequest",
+            arena_printf(&r->arena, "limit: Invalid value: \"" STR_FMT "\"", STR_ARG(limit)), NULL);
+        return;
+    }
     if (!delete_options_read(r, &options))
         return;
     sel = selection_new(r);
@@ -385,6 +394,7 @@ void rest_delete_all(struct request *r)
         return;
     }
     b->r = r;
+    b->limit = most;
     b->options = options;
     b->sel = sel;
     b->counting = true;

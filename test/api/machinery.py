@@ -157,6 +157,17 @@ def fields_that_a_patch_says_twice_are_told(api):
 
 
 @case
+def deletecollection_keeps_to_its_limit(api):
+    for i in range(4):
+        api.post(MAPS, cm(f'dl-{i}', labels={'dl': 'y'}))
+    gone = api.delete(MAPS + '?labelSelector=dl&limit=3')
+    eq(names(gone), ['dl-0', 'dl-1', 'dl-2'])
+    eq(names(api.get(MAPS + '?labelSelector=dl')), ['dl-3'])
+    api.delete(MAPS + '?labelSelector=dl&limit=x', want=400)
+    eq(names(api.delete(MAPS + '?labelSelector=dl&limit=0')), ['dl-3'])
+
+
+@case
 def pods_nodes_secrets_and_namespaces_are_selected_by_their_fields(api):
     api.post(NS + '/pods', pod('fs-1', nodeName='n1', restartPolicy='Never'))
     api.post(NS + '/pods', pod('fs-2'))
