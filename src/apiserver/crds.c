@@ -491,7 +491,8 @@ static void see(struct crds *c, const struct json *o, int64_t revision, struct a
 
         write_status(c, o, json_get(condition_set(a, o, &going, now), "status"), a);
         map_set(&c->dying, name, NEW(char));
-        loop_timer_start(c->s->loop, &c->timer, BEGIN_NS, due);
+        if (c->dying.n == 1) /* else it runs: those before must not wait for those behind */
+            loop_timer_start(c->s->loop, &c->timer, BEGIN_NS, due);
     }
 }
 
