@@ -1,5 +1,7 @@
 #include "base/alloc.h"
 
+#include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -57,4 +59,27 @@ void *xmemdup(const void *p, size_t n)
     if (n > 0)
         memcpy(copy, p, n);
     return copy;
+}
+
+bool heap_give_back(size_t slack)
+{
+    struct mallinfo2 info = mallinfo2();
+    unsigned long long resident = 0, in_use = info.uordblks + info.hblkhd;
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return false;
+    n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    if (sscanf(text, "%*u %llu", &resident) != 1)
+        return false;
+    resident *= (unsigned long long)sysconf(_SC_PAGESIZE);
+    if (info.fordblks < slack || resident < in_use + slack)
+        return false;
+    return malloc_trim(0) == 1;
 }

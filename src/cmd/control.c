@@ -31,6 +31,8 @@
 
 #define FIRST_OBJECTS   "first-objects" /* a check of /readyz, there since they could not be made */
 #define BOOTSTRAP_AGAIN SECONDS(5)
+#define TRIM_EVERY SECONDS(20)
+#define HEAP_SLACK (16u << 20)
 #define DRAIN_NS SECONDS(3) /* consoles and slow readers are cut off then; the supervisor kills after 10 s */
 
 struct control {
@@ -50,7 +52,7 @@ struct control {
     struct platform *platform;
     struct admission_rules rules;
     struct loop_signal term;
-    struct loop_timer bootstrap;
+    struct loop_timer bootstrap, trim;
     bool stopping, bootstrap_failed;
     char *kubevirt_key; /* the KubeVirt object that is honoured */
 };
@@ -320,6 +322,15 @@ static bool open_api(struct control *c, struct error *err)
     return true;
 }
 
+/* A flood of writes leaves tens of MiB free that the allocator would keep for good. */
+static void give_back(struct loop_timer *t)
+{
+    struct control *c = container_of(t, struct control, trim);
+
+    heap_give_back(HEAP_SLACK);
+    loop_timer_start(c->loop, &c->trim, TRIM_EVERY, give_back);
+}
+
 static void drained(void *data)
 {
     loop_quit(((struct control *)data)->loop);
@@ -341,6 +352,7 @@ static void control_done(struct control *c)
 {
     loop_signal_stop(&c->term);
     loop_timer_stop(&c->bootstrap);
+    loop_timer_stop(&c->trim);
     http_server_free(c->http);
     controllers_free(c->controllers);
     platform_free(c->platform);
@@ -377,6 +389,7 @@ int control_main(void)
         return 1;
     }
     apiserver_bootstrap(c.api, on_bootstrapped, &c);
+    loop_timer_start(c.loop, &c.trim, TRIM_EVERY, give_back);
     loop_run(c.loop);
     control_done(&c);
     return 0;
