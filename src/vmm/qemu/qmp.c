@@ -146,6 +146,8 @@ static enum line_is sort_line(struct qmp *q, char *line, size_t n, int64_t id, s
     if (!json_parse(str_n(line, n), a, &v, &err))
         return LINE_OTHER;
     if (json_get(v, "event")) {
+        if (!json_is(json_get(v, "event"), JSON_STRING))
+            return LINE_OTHER;
         keep_event(q, str_n(line, n));
         return LINE_EVENT;
     }
