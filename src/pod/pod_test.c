@@ -25,6 +25,16 @@ static bool pod_deleted(struct fixture *f) { return strstr(fake_log(f->client), 
 
 static bool pod_forgotten(struct fixture *f) { return f->runtime->pods.n == 0; }
 
+static bool has_said(struct fixture *f, const char *uid, const char *text)
+{
+    AUTO(buf_done) struct buf b = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_FREE char *path = xasprintf("pods/%s/compute.log", uid);
+
+    buf_init(&b, 1u << 20);
+    return file_read(f->dirfd, path, &b, &err) && b.p && strstr(b.p, text);
+}
+
 static void test_adopt_and_delete(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -55,8 +65,9 @@ static void test_adopt_and_delete(void **state)
     path = xasprintf("pods/%s", uid);
     netns = xasprintf("run/netns/%s", uid);
     assert_true(file_exists(f->dirfd, path));
-    for (int i = 0; i < 20; i++)
-        loop_turn(f->loop, MILLIS(10)); /* the shell sets its trap */
+    for (int i = 0; i < 1000 && !has_said(f, uid, "hello"); i++)
+        loop_turn(f->loop, MILLIS(10));
+    assert_true(has_said(f, uid, "hello")); /* so its trap is set */
     fake_delete(f->client, "pods", "default/p");
     turn_until(f, pod_deleted, "the final delete");
     pod = get_pod(f, "p", &a);
