@@ -331,6 +331,13 @@ static void give_back(struct loop_timer *t)
     loop_timer_start(c->loop, &c->trim, TRIM_EVERY, give_back);
 }
 
+/* The start has read everything once: what that took is not needed again. */
+static void give_back_start(struct loop_timer *t)
+{
+    heap_give_back(0);
+    give_back(t);
+}
+
 static void drained(void *data)
 {
     loop_quit(((struct control *)data)->loop);
@@ -389,7 +396,7 @@ int control_main(void)
         return 1;
     }
     apiserver_bootstrap(c.api, on_bootstrapped, &c);
-    loop_timer_start(c.loop, &c.trim, TRIM_EVERY, give_back);
+    loop_timer_start(c.loop, &c.trim, SECONDS(3), give_back_start);
     loop_run(c.loop);
     control_done(&c);
     return 0;
