@@ -184,10 +184,10 @@ static void sweep(struct fairness *f)
 
 static struct flow *flow_named(struct fairness *f, enum class_id class, struct str name)
 {
-    char key[300];
+    /* The whole name: cut ones of long service accounts would share a flow. */
+    AUTO_FREE char *key = xasprintf("%d " STR_FMT, class, STR_ARG(name));
     struct flow *w;
 
-    snprintf(key, sizeof key, "%d " STR_FMT, class, STR_ARG(name));
     w = map_get(&f->flows, str_of(key));
     if (w)
         return w;
