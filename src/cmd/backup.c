@@ -33,15 +33,19 @@ struct verdict { /* what the child says */
     char msg[1024];
 };
 
-static void child(uid_t uid, int fd,
+static void child(uid_t uid, pid_t parent, int fd,
                   bool (*fn)(void *user, struct store_image *ret, struct error *err), void *user)
 {
     struct verdict v = {0};
     struct error err = {0};
 
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
-        || setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+    /* The signal last: a change of the uid forgets it (prctl(2)). */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0
+        || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0
+        || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         error_errno(&err, errno, "dropping privileges");
+    else if (getppid() != parent)
+        _exit(1);
     else
         v.ok = fn(user, &v.image, &err);
     v.kind = err.kind;
@@ -49,19 +53,22 @@ static void child(uid_t uid, int fd,
     _exit(write(fd, &v, sizeof v) == (ssize_t)sizeof v ? 0 : 1);
 }
 
-bool backup_as(uid_t uid, bool (*fn)(void *user, struct store_image *ret, struct error *err),
-               void *user, struct store_image *ret, struct error *err)
+bool backup_as(uid_t uid, int lock_fd,
+               bool (*fn)(void *user, struct store_image *ret, struct error *err), void *user,
+               struct store_image *ret, struct error *err)
 {
     struct verdict v;
     int fds[2], status;
     ssize_t n;
-    pid_t pid;
+    pid_t pid, parent = getpid();
 
     if (pipe2(fds, O_CLOEXEC) < 0)
         return error_errno(err, errno, "pipe");
     pid = fork();
-    if (pid == 0)
-        child(uid, fds[1], fn, user);
+    if (pid == 0) {
+        fd_close(&lock_fd);
+        child(uid, parent, fds[1], fn, user);
+    }
     close(fds[1]);
     if (pid < 0) {
         close(fds[0]);
@@ -260,7 +267,7 @@ static bool back_up(const struct options *o, struct error *err)
     if (!backup_scratch(place.dirfd, &scratch, err))
         return false;
     taking = (struct taking){control, scratch};
-    if (!backup_as(st.st_uid, take_image, &taking, &image, err))
+    if (!backup_as(st.st_uid, -1, take_image, &taking, &image, err))
         return error_wrap(err, "%s/control", o->dir);
     a.revision = image.revision;
     a.schema = image.schema;

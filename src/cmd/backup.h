@@ -11,8 +11,9 @@ int restore_main(int argc, char **argv);
  * ERROR_NOT_FOUND: nothing is staged. */
 MUST_CHECK bool restore_apply(int dirfd, char **ret_aside, struct error *err);
 
-/* Runs fn in a process that has this uid and nothing else: what reads a database is not root. */
-MUST_CHECK bool backup_as(uid_t uid,
+/* Runs fn in a process that has this uid and nothing else: what reads a database is not root. It ends with the caller,
+ * and does not hold lock_fd (-1: none): a lock must not outlive a caller that is killed. */
+MUST_CHECK bool backup_as(uid_t uid, int lock_fd,
                           bool (*fn)(void *user, struct store_image *ret, struct error *err),
                           void *user, struct store_image *ret, struct error *err);
 /* A file without a name: in dirfd's file system, else in memory. */

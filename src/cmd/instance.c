@@ -334,6 +334,17 @@ static bool make_tree(struct instance *i, struct error *err)
     return true;
 }
 
+/* A process that was killed holds the lock until its last child, perhaps one that has only just been forked, is gone, too. */
+static bool lock_patiently(int fd)
+{
+    for (int i = 0; i < 20; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        usleep(50000);
+    }
+    return false;
+}
+
 bool instance_open(const struct instance_options *o, struct instance *ret, struct error *err)
 {
     AUTO(instance_done) struct instance i = {.dirfd = -1, .lock_fd = -1};
@@ -362,7 +373,7 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     i.lock_fd = openat(i.dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (i.lock_fd < 0)
         return error_errno(err, errno, "%s/lock", i.o.dir);
-    if (flock(i.lock_fd, LOCK_EX | LOCK_NB) < 0)
+    if (!lock_patiently(i.lock_fd))
         return error_set(err, ERROR_CONFLICT,
                          "%s is in use by another `vireo serve`: stop that one, or choose another --data-dir", i.o.dir);
     /* `vireo stop` asks who holds the lock. */

@@ -122,6 +122,7 @@ struct staging {
     int part, pki; /* DIR/restore.part and below */
     int database;  /* scratch: as it is in the backup */
     int control;   /* DIR/control */
+    int lock;      /* DIR/lock, held when no server runs */
     int to;        /* restore.part/state.db */
     int64_t revision;
     const struct archive *archive;
@@ -208,7 +209,7 @@ static bool stage(struct staging *s, const struct archive *a, uid_t uid, char as
     s->to = openat(s->part, "state.db", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->to < 0)
         return error_errno(err, errno, "restore.part/state.db");
-    if (!backup_as(uid, raise_image, s, ret, err))
+    if (!backup_as(uid, s->lock, raise_image, s, ret, err))
         return error_wrap(err, "%s", s->o->file);
     gmtime_r(&now, &t);
     strftime(aside, 64, "replaced-%Y%m%dT%H%M%SZ", &t);
@@ -371,7 +372,7 @@ static bool check_only(struct staging *s, struct error *err)
     if (!backup_scratch(AT_FDCWD, &s->database, err) || !read_backup(s, &a, err))
         return false;
     /* Any uid that owns nothing; nobody's. */
-    if (!backup_as(65534, check_image, s, &image, err))
+    if (!backup_as(65534, -1, check_image, s, &image, err))
         return error_wrap(err, "%s", s->o->file);
     tell(s->o, &a, &image, "whole");
     return true;
@@ -387,7 +388,7 @@ static bool finish_other(int dirfd, const char *dir, bool live, struct error *er
 }
 
 static bool prepare(struct staging *s, uid_t *ret_uid, char dir[PATH_MAX], bool *ret_live,
-                    int *ret_lock, struct error *err)
+                    struct error *err)
 {
     char name[9];
 
@@ -397,10 +398,10 @@ static bool prepare(struct staging *s, uid_t *ret_uid, char dir[PATH_MAX], bool 
         return error_errno(err, errno, "--data-dir %s", s->o->dir);
     instance_name_of(dir, name);
     *ret_uid = instance_uid_base(name);
-    *ret_lock = openat(s->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (*ret_lock < 0)
+    s->lock = openat(s->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (s->lock < 0)
         return error_errno(err, errno, "%s/lock", dir);
-    *ret_live = flock(*ret_lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    *ret_live = flock(s->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     (void)unlinkat(s->dirfd, "restore.failed", 0);
     if (file_exists(s->dirfd, "restore") && !finish_other(s->dirfd, dir, *ret_live, err))
         return error_wrap(err, "%s/restore, an earlier restore that was not finished", dir);
@@ -417,7 +418,6 @@ static bool prepare(struct staging *s, uid_t *ret_uid, char dir[PATH_MAX], bool 
 static bool restore(struct staging *s, struct error *err)
 {
     AUTO(archive_done) struct archive a = {0};
-    AUTO_CLOSE int lock = -1;
     AUTO_FREE char *moved = NULL;
     AUTO(error_clear) struct error ignored = {0};
     struct store_image image;
@@ -430,7 +430,7 @@ static bool restore(struct staging *s, struct error *err)
                          "only root can write the data directory: sudo vireo restore");
     if (s->o->check_only)
         return check_only(s, err);
-    if (!prepare(s, &uid, dir, &live, &lock, err))
+    if (!prepare(s, &uid, dir, &live, err))
         return false;
     if (!read_backup(s, &a, err) || !stage(s, &a, uid, aside, &image, err)) {
         if (!file_remove_tree(s->dirfd, "restore.part", &ignored))
@@ -455,8 +455,14 @@ int restore_main(int argc, char **argv)
 {
     AUTO(error_clear) struct error err = {0};
     struct options o;
-    struct staging s = {
-        .o = &o, .dirfd = -1, .part = -1, .pki = -1, .database = -1, .control = -1, .to = -1};
+    struct staging s = {.o = &o,
+                        .dirfd = -1,
+                        .part = -1,
+                        .pki = -1,
+                        .database = -1,
+                        .control = -1,
+                        .lock = -1,
+                        .to = -1};
 
     log_setup("restore", LOG_WARNING, false);
     if (!parse(argc, argv, &o, &err)) {
