@@ -47,6 +47,15 @@ int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, st
 /* printableStatus, first match wins (reference §2.2). vmi NULL: there is none. */
 const char *kv_printable_status(const struct json *vm, const struct json *vmi, bool create_expected);
 
+/* Which VMM runs a machine. The user's wish: "auto" or the name of a VMM, on the VM, its template or the VMI. */
+#define KV_ANNOTATION_HYPERVISOR "vireo.io/hypervisor"
+/* What was chosen, by admission: the name of a driver (vmm.h). On VM and VMI. Absent: "qemu". */
+#define KV_ANNOTATION_VMM "vireo.io/vmm"
+/* Implicit devices that this VMM lacks, left out: "graphics (…), guest-agent (…)". On the VMI. */
+#define KV_ANNOTATION_LEFT_OUT "vireo.io/left-out"
+/* Labels of nodes: "true" where the VMM is there and can run a guest, and "<major>.<minor>.<patch>". */
+#define KV_LABEL_VMM(name) "vireo.io/vmm-" name
+
 /* Where things are inside a launcher pod: one list for pod runtime, launcher and agent. */
 #define KV_LAUNCHER_PATH      "/opt/vireo/vireo-launcher"
 #define KV_DIR_PUBLIC         "/var/run/kubevirt"

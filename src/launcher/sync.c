@@ -1,6 +1,7 @@
 /* sync: from a VMI and the node agent's descriptors to a running machine. */
 #include "launcher/internal.h"
 
+#include "api/kv.h"
 #include "api/types.h"
 #include "base/alloc.h"
 #include "base/log.h"
@@ -93,6 +94,15 @@ static bool decode(struct launcher *l, const struct json *object, struct error *
     return true;
 }
 
+/* The VMM that admission chose and wrote down. */
+static bool find_driver(const struct kv_virtual_machine_instance *vmi, const struct vmm_driver **ret, struct error *err)
+{
+    struct str name = str_map_get(&vmi->metadata->annotations, STR(KV_ANNOTATION_VMM));
+
+    *ret = vmm_driver_find(name.n ? name : STR("qemu"));
+    return *ret || error_set(err, ERROR_UNSUPPORTED, KV_ANNOTATION_VMM ": this launcher has no driver for '" STR_FMT "'", STR_ARG(name));
+}
+
 static const struct vmm_disk *to_vmm(const struct storage_disks *s, struct arena *a)
 {
     struct vmm_disk *d = ARENA_ARRAY(a, struct vmm_disk, s->n + 1);
@@ -150,10 +160,12 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
     AUTO(storage_disks_done) struct storage_disks disks = {.kernel_fd = -1, .initrd_fd = -1};
     struct storage_place place = {l->private_dirfd, l->public_dirfd, l->ephemeral_dirfd};
     struct plan *p = ARENA_NEW(&a, struct plan);
-    struct vmm_machine m = {.private_dirfd = l->private_dirfd, .private_dir = l->private_dir};
+    struct vmm_machine m = {.private_dirfd = l->private_dirfd, .private_dir = l->private_dir, .vhost_vsock_fd = -1};
     struct vmm_listener listener = launcher_listener(l);
+    const struct vmm_driver *driver;
 
     if (!decode(l, json_get(request, "vmi"), err)
+        || !find_driver(l->vmi, &driver, err)
         || !read_nics(json_get(request, "nics"), fds, n_fds, p, err)
         || !read_disks(json_get(request, "disks"), fds, n_fds, &a, p, err)
         || !storage_prepare(l->vmi, &place, p->passed, p->n_passed, &a, &disks, err)
@@ -168,7 +180,7 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
     m.n_nics = p->n_nics;
     m.kernel_fd = disks.kernel_fd;
     m.initrd_fd = disks.initrd_fd;
-    l->vmm = vmm_new(vmm_driver_find(STR("qemu")), l->loop, &listener);
+    l->vmm = vmm_new(driver, l->loop, &listener);
     if (!vmm_start(l->vmm, &m, err))
         return false; /* the listener hears of it and lets the machine go */
     l->last = *vmm_status(l->vmm);

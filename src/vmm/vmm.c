@@ -53,8 +53,23 @@ const char *vmm_reason_name(enum vmm_reason r)
         return "vmm-killed";
     case VMM_REASON_START_FAILED:
         return "start-failed";
+    case VMM_REASON_MIGRATED:
+        return "migrated";
     }
     return "";
+}
+
+const char *vmm_accelerator_name(enum vmm_accelerator a)
+{
+    switch (a) {
+    case VMM_KVM:
+        return "kvm";
+    case VMM_TCG:
+        return "tcg";
+    case VMM_MSHV:
+        return "mshv";
+    }
+    return "tcg";
 }
 
 struct vmm *vmm_new(const struct vmm_driver *d, struct loop *l, const struct vmm_listener *listener)
@@ -177,4 +192,106 @@ bool vmm_read_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
     if (!v->driver->stats)
         return lacks(v, "count", err);
     return need_alive(v, "read statistics", err) && v->driver->stats(v, ret, err);
+}
+
+bool vmm_add_device(struct vmm *v, const struct vmm_device *d, struct error *err)
+{
+    if (!v->driver->add_device)
+        return lacks(v, "plug devices into a running machine", err);
+    return need_alive(v, "add a device", err) && v->driver->add_device(v, d, err);
+}
+
+bool vmm_remove_device(struct vmm *v, enum vmm_device_kind kind, struct str name, struct error *err)
+{
+    if (!v->driver->remove_device)
+        return lacks(v, "take devices out of a running machine", err);
+    return need_alive(v, "remove a device", err) && v->driver->remove_device(v, kind, name, err);
+}
+
+bool vmm_set_memory(struct vmm *v, uint64_t bytes, struct error *err)
+{
+    if (!v->driver->set_memory)
+        return lacks(v, "change the memory of a running machine", err);
+    return need_alive(v, "change the memory", err) && v->driver->set_memory(v, bytes, err);
+}
+
+bool vmm_set_vcpus(struct vmm *v, unsigned n, struct error *err)
+{
+    if (!v->driver->set_vcpus)
+        return lacks(v, "change the vCPUs of a running machine", err);
+    return need_alive(v, "change the vCPUs", err) && v->driver->set_vcpus(v, n, err);
+}
+
+bool vmm_set_balloon(struct vmm *v, uint64_t bytes, struct error *err)
+{
+    if (!v->driver->set_balloon)
+        return lacks(v, "set the balloon", err);
+    return need_alive(v, "set the balloon", err) && v->driver->set_balloon(v, bytes, err);
+}
+
+bool vmm_set_link(struct vmm *v, struct str nic, bool up, struct error *err)
+{
+    if (!v->driver->set_link)
+        return lacks(v, "take an interface's link up and down", err);
+    return need_alive(v, "set the link", err) && v->driver->set_link(v, nic, up, err);
+}
+
+bool vmm_vsock_connect(struct vmm *v, unsigned port, int *ret_fd, struct error *err)
+{
+    if (!v->driver->vsock_connect)
+        return lacks(v, "connect by vsock", err);
+    return need_alive(v, "connect by vsock", err) && v->driver->vsock_connect(v, port, ret_fd, err);
+}
+
+bool vmm_snapshot(struct vmm *v, const char *dir, struct error *err)
+{
+    if (!v->driver->snapshot)
+        return lacks(v, "write snapshots", err);
+    if (!need_alive(v, "write a snapshot", err))
+        return false;
+    if (v->status.state != VMM_PAUSED)
+        return error_set(err, ERROR_CONFLICT, "cannot write a snapshot: the machine is not paused");
+    return v->driver->snapshot(v, dir, err);
+}
+
+bool vmm_migrate(struct vmm *v, const struct vmm_migration *m, struct error *err)
+{
+    if (!v->driver->migrate)
+        return lacks(v, "migrate machines", err);
+    return need_alive(v, "migrate", err) && v->driver->migrate(v, m, err);
+}
+
+bool vmm_migrate_cancel(struct vmm *v, struct error *err)
+{
+    if (!v->driver->migrate_cancel)
+        return lacks(v, "migrate machines", err);
+    return need_alive(v, "cancel a migration", err) && v->driver->migrate_cancel(v, err);
+}
+
+/* Also of a machine that has left: how it went. */
+bool vmm_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct error *err)
+{
+    if (!v->driver->migrate_status)
+        return lacks(v, "migrate machines", err);
+    return v->driver->migrate_status(v, ret, err);
+}
+
+bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *err)
+{
+    struct str shown = str_trim(line);
+
+    snprintf(ret->text, sizeof ret->text, STR_FMT, STR_ARG(shown));
+    for (const char *p = ret->text; *p; p++) {
+        unsigned major, minor, patch = 0;
+
+        if (*p < '0' || *p > '9' || (p > ret->text && p[-1] != ' ' && p[-1] != 'v'))
+            continue;
+        if (sscanf(p, "%4u.%4u.%4u", &major, &minor, &patch) >= 2) {
+            ret->major = major;
+            ret->minor = minor;
+            ret->patch = patch;
+            return true;
+        }
+    }
+    return error_set(err, ERROR_INVALID, "'%s' tells no version", ret->text);
 }

@@ -1,6 +1,6 @@
 /* vmm/vmm - one interface over hypervisors: what a machine is made of, what can be asked of it, what it reports.
  *
- * A driver (vmm/qemu, later vmm/cloud_hypervisor, vmm/firecracker) turns the typed view of a VirtualMachineInstance and the
+ * A driver (vmm/qemu, vmm/cloud_hypervisor, vmm/firecracker) turns the typed view of a VirtualMachineInstance and the
  * host resources that were opened for it into one running process, and drives that. Drivers read no other Kubernetes
  * object and open no path that a tenant can name: whatever belongs to the tenant comes as a descriptor.
  *
@@ -26,11 +26,13 @@ enum vmm_reason {
     VMM_REASON_DESTROYED,      /* ended by us */
     VMM_REASON_VMM_KILLED,     /* the VMM died and nobody here asked for it */
     VMM_REASON_START_FAILED,
+    VMM_REASON_MIGRATED, /* it runs elsewhere now */
 };
 const char *vmm_state_name(enum vmm_state s);   /* as in proto.h */
 const char *vmm_reason_name(enum vmm_reason r); /* "" for none */
 
-enum vmm_accelerator { VMM_KVM, VMM_TCG };
+enum vmm_accelerator { VMM_KVM, VMM_TCG, VMM_MSHV };
+const char *vmm_accelerator_name(enum vmm_accelerator a); /* "kvm", "tcg", "mshv": as in proto.h */
 /* Size of TCG's translation buffer; the memory overhead of an emulated VM has to count it. */
 #define VMM_TCG_BUFFER_MIB 128
 
@@ -55,6 +57,16 @@ struct vmm_nic { /* matched by name to spec.domain.devices.interfaces */
     int mtu; /* 0: the default */
 };
 
+/* A piece of hardware that comes or goes while the machine runs. spec: the entry of the VMI's lists that describes it. */
+enum vmm_device_kind { VMM_DEVICE_DISK, VMM_DEVICE_NIC };
+struct vmm_device {
+    enum vmm_device_kind kind;
+    const struct vmm_disk *disk; /* VMM_DEVICE_DISK */
+    const struct kv_disk *disk_spec;
+    const struct vmm_nic *nic; /* VMM_DEVICE_NIC */
+    const struct kv_interface *nic_spec;
+};
+
 /* What to start. Borrowed for the call of start() only. */
 struct vmm_machine {
     const struct kv_virtual_machine_instance *vmi;
@@ -67,6 +79,27 @@ struct vmm_machine {
     int private_dirfd;        /* "private" volume of the pod: NVRAM, sockets */
     const char *private_dir;  /* its path, for the few things that need one */
     const char *firmware_dir; /* NULL: /usr/share/OVMF */
+    unsigned vsock_cid;       /* context ID of the guest, ≥ 3; 0: no vsock device */
+    int vhost_vsock_fd;       /* opened /dev/vhost-vsock, for a VMM that uses the kernel's; -1: none */
+    /* How the guest begins. At most one is set; neither: it boots. */
+    const char *restore_dir; /* from a snapshot that snapshot() wrote; it ends up paused */
+    const char *incoming;    /* path of the unix socket at which a migrating machine is awaited; start() returns when the VMM listens */
+};
+
+/* What the source of a live migration is told. The stream is the VMM's own; whoever stands between carries it. */
+struct vmm_migration {
+    const char *path;        /* unix socket that leads to the target's `incoming` */
+    uint64_t bandwidth;      /* bytes a second; 0: as fast as it goes */
+    unsigned downtime_ms;    /* longest pause at the end; 0: 300 */
+    unsigned timeout_s;      /* given up after this; 0: never */
+    bool post_copy;          /* finish by post-copy when pre-copy does not converge */
+};
+enum vmm_migration_state { VMM_MIGRATION_NONE, VMM_MIGRATION_RUNS, VMM_MIGRATION_DONE, VMM_MIGRATION_FAILED, VMM_MIGRATION_CANCELLED };
+struct vmm_migration_status {
+    enum vmm_migration_state state;
+    uint64_t total_bytes, done_bytes, left_bytes; /* 0: the VMM does not tell */
+    unsigned downtime_ms;                         /* once done */
+    char message[256];
 };
 
 struct vmm_status {
@@ -94,19 +127,25 @@ struct vmm_stats {
         guest_available; /* told by the guest's balloon driver; 0: unknown */
     struct vmm_counters block[VMM_MAX_DEVICES];
     size_t n_block;
+    struct vmm_counters net[VMM_MAX_DEVICES]; /* read: what the guest received; write: what it sent */
+    size_t n_net;
 };
 
 enum vmm_stream { VMM_STREAM_SERIAL, VMM_STREAM_AGENT, VMM_STREAM_VNC };
 
 /* What this VMM is on this node. */
 struct vmm_version {
-    char text[128]; /* "QEMU emulator version 7.2.22 (…)" */
+    char text[128];               /* "QEMU emulator version 7.2.22 (…)" */
+    unsigned major, minor, patch; /* 7, 2, 22 */
+    bool kvm, tcg, mshv;          /* accelerators that this build has */
 };
 
 struct vmm;
 struct vmm_listener {
     void (*changed)(void *user); /* the status changed; read it by vmm_status() */
     void *user;
+    /* May be NULL. A device is gone, as remove_device() asked, or (kept) the guest does not let go of it. */
+    void (*device_gone)(void *user, enum vmm_device_kind kind, struct str name, bool kept);
 };
 
 struct vmm_driver {
@@ -128,6 +167,25 @@ struct vmm_driver {
     /* A connected stream of a port. SERIAL and AGENT: one for the life of the machine. VNC: one more each time. */
     bool (*open_stream)(struct vmm *v, enum vmm_stream which, int *ret_fd, struct error *err);
     bool (*stats)(struct vmm *v, struct vmm_stats *ret, struct error *err);
+
+    /* Changes of a running machine. Devices: borrowed descriptors are duplicated. remove_device() asks the guest and returns;
+     * the listener hears of the end. Sizes are absolute: what the guest shall have. */
+    bool (*add_device)(struct vmm *v, const struct vmm_device *d, struct error *err);
+    bool (*remove_device)(struct vmm *v, enum vmm_device_kind kind, struct str name, struct error *err);
+    bool (*set_memory)(struct vmm *v, uint64_t bytes, struct error *err);  /* by plugging */
+    bool (*set_vcpus)(struct vmm *v, unsigned n, struct error *err);       /* by plugging */
+    bool (*set_balloon)(struct vmm *v, uint64_t bytes, struct error *err); /* what the balloon leaves to the guest */
+    bool (*set_link)(struct vmm *v, struct str nic, bool up, struct error *err);
+    /* A stream to a port on which the guest listens by vsock. */
+    bool (*vsock_connect)(struct vmm *v, unsigned port, int *ret_fd, struct error *err);
+
+    /* Writes a paused machine (memory and devices, not disks) into an empty directory; it stays paused. */
+    bool (*snapshot)(struct vmm *v, const char *dir, struct error *err);
+    /* Live migration, on the source: begins it and returns; the target is a machine started with `incoming`. When it is done
+     * this machine ends: VMM_SHUTDOWN, VMM_REASON_MIGRATED. On failure and after cancel it goes on running. */
+    bool (*migrate)(struct vmm *v, const struct vmm_migration *m, struct error *err);
+    bool (*migrate_cancel)(struct vmm *v, struct error *err);
+    bool (*migrate_status)(struct vmm *v, struct vmm_migration_status *ret, struct error *err);
 };
 extern const struct vmm_driver *const vmm_drivers[]; /* NULL-terminated */
 const struct vmm_driver *
@@ -159,8 +217,21 @@ void vmm_kill(struct vmm *v, bool now);
 MUST_CHECK bool vmm_open_stream(struct vmm *v, enum vmm_stream which, int *ret_fd,
                                 struct error *err);
 MUST_CHECK bool vmm_read_stats(struct vmm *v, struct vmm_stats *ret, struct error *err);
+MUST_CHECK bool vmm_add_device(struct vmm *v, const struct vmm_device *d, struct error *err);
+MUST_CHECK bool vmm_remove_device(struct vmm *v, enum vmm_device_kind kind, struct str name, struct error *err);
+MUST_CHECK bool vmm_set_memory(struct vmm *v, uint64_t bytes, struct error *err);
+MUST_CHECK bool vmm_set_vcpus(struct vmm *v, unsigned n, struct error *err);
+MUST_CHECK bool vmm_set_balloon(struct vmm *v, uint64_t bytes, struct error *err);
+MUST_CHECK bool vmm_set_link(struct vmm *v, struct str nic, bool up, struct error *err);
+MUST_CHECK bool vmm_vsock_connect(struct vmm *v, unsigned port, int *ret_fd, struct error *err);
+MUST_CHECK bool vmm_snapshot(struct vmm *v, const char *dir, struct error *err); /* of a paused machine only */
+MUST_CHECK bool vmm_migrate(struct vmm *v, const struct vmm_migration *m, struct error *err);
+MUST_CHECK bool vmm_migrate_cancel(struct vmm *v, struct error *err);
+MUST_CHECK bool vmm_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct error *err);
 
 /* For drivers. */
 void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 void vmm_changed(struct vmm *v); /* something else in the status changed */
+/* The first "N.N" or "N.N.N" of a line that a program printed about itself. */
+MUST_CHECK bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *err);

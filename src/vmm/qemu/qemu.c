@@ -595,8 +595,7 @@ static bool qemu_probe(struct vmm_version *ret, struct error *err)
                    SECONDS(10), &out, err))
         return error_wrap(err, "qemu-system-x86_64");
     str_cut(buf_str(&out), '\n', &line, &rest);
-    snprintf(ret->text, sizeof ret->text, STR_FMT, STR_ARG(str_trim(line)));
-    return true;
+    return vmm_version_parse(line, ret, err) || error_wrap(err, "qemu-system-x86_64");
 }
 
 static struct vmm *qemu_create(struct loop *l, const struct vmm_listener *listener)
