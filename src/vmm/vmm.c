@@ -295,3 +295,21 @@ bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *e
     }
     return error_set(err, ERROR_INVALID, "'%s' tells no version", ret->text);
 }
+
+void vmm_version_note(char *list, size_t size, struct str name)
+{
+    size_t n = strlen(list);
+
+    if (name.n && n + name.n + 2 <= size)
+        snprintf(list + n, size - n, "%s" STR_FMT, n ? "," : "", STR_ARG(name));
+}
+
+bool vmm_version_has(const char *list, const char *name)
+{
+    struct str rest = str_of(list), one;
+
+    while (str_next(&rest, ',', &one))
+        if (str_is(one, name))
+            return true;
+    return false;
+}

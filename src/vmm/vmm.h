@@ -138,6 +138,8 @@ struct vmm_version {
     char text[128];               /* "QEMU emulator version 7.2.22 (…)" */
     unsigned major, minor, patch; /* 7, 2, 22 */
     bool kvm, tcg, mshv;          /* accelerators that this build has */
+    char machines[2048];          /* types of machines that a user can name, by commas; "" when there is no choice */
+    char devices[1024];           /* what this build has of devices that not all builds have, by commas */
 };
 
 struct vmm;
@@ -150,7 +152,9 @@ struct vmm_listener {
 
 struct vmm_driver {
     const char *name; /* "qemu" */
-    /* Whether it can run here at all: the program is there and answers. */
+    const char *program; /* searched in PATH; NULL: of the same name as the driver; "": it needs none */
+    /* Whether it can run here at all: the program is there and answers. Blocks, bounded; called in a process of its own without
+     * rights (probe_vmm.c). Says which accelerators this build has; whether the node has them is not its question. */
     bool (*probe)(struct vmm_version *ret, struct error *err);
     struct vmm *(*create)(struct loop *l, const struct vmm_listener *listener);
     void (*free)(struct vmm *v); /* a machine that still runs is killed */
@@ -235,3 +239,6 @@ void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const 
 void vmm_changed(struct vmm *v); /* something else in the status changed */
 /* The first "N.N" or "N.N.N" of a line that a program printed about itself. */
 MUST_CHECK bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *err);
+/* Lists by commas, as in struct vmm_version. What has no room is left out. */
+void vmm_version_note(char *list, size_t size, struct str name);
+bool vmm_version_has(const char *list, const char *name);

@@ -202,19 +202,6 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
 
 /* ---- life ---- */
 
-static bool qemu_probe(struct vmm_version *ret, struct error *err)
-{
-    const char *const argv[] = {"qemu-system-x86_64", "-version", NULL};
-    AUTO(buf_done) struct buf out = {0};
-    struct str line, rest;
-
-    if (!child_run(&(struct child_spec){.argv = argv, .capture_limit = 4096, .cgroup_fd = -1},
-                   SECONDS(10), &out, err))
-        return error_wrap(err, "qemu-system-x86_64");
-    str_cut(buf_str(&out), '\n', &line, &rest);
-    return vmm_version_parse(line, ret, err) || error_wrap(err, "qemu-system-x86_64");
-}
-
 static struct vmm *qemu_create(struct loop *l, const struct vmm_listener *listener)
 {
     struct qemu *q = NEW(struct qemu);
@@ -245,6 +232,7 @@ static void qemu_free(struct vmm *v)
 
 const struct vmm_driver vmm_qemu = {
     .name = "qemu",
+    .program = "qemu-system-x86_64",
     .probe = qemu_probe,
     .create = qemu_create,
     .free = qemu_free,

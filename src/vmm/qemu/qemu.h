@@ -1,7 +1,7 @@
 /* vmm/qemu/qemu - the QEMU driver's own state, shared by its files.
  *
  * qemu.c starts and frees a machine, events.c hears QEMU and judges the end, control.c asks for what takes one command,
- * stats.c counts. Two drivers share it all: "qemu" (boards with PCI: q35, pc) and "qemu-microvm". */
+ * stats.c counts, probe.c asks the program what it is. Two drivers share it all: "qemu" (boards with PCI: q35, pc) and "qemu-microvm". */
 #pragma once
 #include "loop/child.h"
 #include "vmm/qemu/qmp.h"
@@ -53,6 +53,10 @@ void qemu_stderr_ready(struct loop_io *io, uint32_t events);
 void qemu_drain_stderr(struct qemu *q);
 struct str qemu_last_words(const struct qemu *q); /* QEMU's last complaint; borrowed */
 void qemu_exited(struct child *child);
+
+/* probe.c: of the program in PATH; the second wants that board, too. */
+bool qemu_probe(struct vmm_version *ret, struct error *err);
+bool qemu_probe_board(const char *board, struct vmm_version *ret, struct error *err);
 
 /* control.c */
 bool qemu_pause(struct vmm *v, struct error *err);
