@@ -15,6 +15,8 @@
 #define LIMIT_H2_STREAMS 250
 #define LIMIT_WS_FRAME (1u << 20)
 #define LIMIT_QMP_LINE (16u << 20)
+#define LIMIT_REST_HEADERS (16u << 10)  /* of an answer of a VMM's REST API, chunk lines and trailers with them */
+#define LIMIT_REST_BODY (4u << 20)
 #define LIMIT_PROTO_MESSAGE (1u << 20)  /* agent ↔ launcher */
 #define LIMIT_LOG_FILE (16u << 20)
 #define LIMIT_CEL_TEXT (64u << 10)      /* one expression */
