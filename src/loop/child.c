@@ -29,7 +29,7 @@
 #define STDERR_LINE 1024u
 
 /* What the child does, in order; also what its report names. */
-enum stage { STAGE_PARENT, STAGE_SESSION, STAGE_MOUNTS, STAGE_CWD, STAGE_FDS, STAGE_EXEC };
+enum stage { STAGE_PARENT, STAGE_SESSION, STAGE_MOUNTS, STAGE_CWD, STAGE_ENTER, STAGE_FDS, STAGE_EXEC };
 
 struct report {
     enum stage stage;
@@ -134,6 +134,8 @@ static _Noreturn void run_child(const struct child_spec *spec, struct launch *n,
         fail(report_fd, STAGE_MOUNTS);
     if (spec->cwd && chdir(spec->cwd) < 0)
         fail(report_fd, STAGE_CWD);
+    if (spec->enter && (errno = spec->enter(spec->enter_data)) != 0)
+        fail(report_fd, STAGE_ENTER);
     if (place_fds(n) < 0)
         fail(n->report_fd >= 0 ? n->report_fd : report_fd, STAGE_FDS);
     reset_signals();
@@ -277,6 +279,7 @@ static bool report_error(const struct report *report, const struct child_spec *s
                                        [STAGE_SESSION] = "start a session",
                                        [STAGE_MOUNTS] = "make a mount namespace",
                                        [STAGE_CWD] = "change directory",
+                                       [STAGE_ENTER] = "confine it",
                                        [STAGE_FDS] = "place descriptors",
                                        [STAGE_EXEC] = NULL};
 

@@ -24,6 +24,8 @@ struct child_spec {
     const char *cwd;         /* NULL: ours */
     bool private_mounts;     /* a mount namespace of its own, into which the host's changes still come; needs root */
     const char *const *unmount; /* NULL-terminated: taken away in there first; what is no mount is skipped. May be NULL */
+    int (*enter)(void *data);   /* last thing in the child before its descriptors and exec; async-signal-safe: 0 or errno. May be NULL */
+    void *enter_data;
 };
 
 struct child {

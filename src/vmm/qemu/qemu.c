@@ -15,6 +15,7 @@
 #include "api/types.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "vmm/confine.h"
 #include "vmm/qemu/cmdline.h"
 #include "vmm/qemu/firmware.h"
 #include "vmm/qemu/qemu.h"
@@ -40,6 +41,20 @@ bool qemu_socket_pair(int ret[2], struct error *err)
     return true;
 }
 
+/* What QEMU opens by itself: its libraries, ROMs and firmware; the accelerator; where a migration or a snapshot comes in. All
+ * else it has as descriptors. */
+static bool confine(const struct qemu_cmd *c, struct confine *ret, struct error *err)
+{
+    static const char *const devices[] = {"/dev/kvm", "/dev/mshv", NULL};
+    const struct vmm_machine *m = c->m;
+    const char *const write[] = {m->private_dir, NULL};
+    const char *read[] = {"/usr/share", "/etc/localtime", m->restore_dir, NULL};
+
+    return confine_make(&(struct confine_spec){.program = c->argv.p[0], .read = read, .devices = devices,
+                                               .write = write, .fds = c->fds.p, .n_fds = c->fds.n},
+                        ret, err);
+}
+
 static bool spawn(struct qemu *q, struct qemu_cmd *c, struct error *err)
 {
     AUTO_CLOSE int out = -1;
@@ -47,6 +62,7 @@ static bool spawn(struct qemu *q, struct qemu_cmd *c, struct error *err)
     struct child_spec spec = {
         .argv = c->argv.p, .die_with_parent = true, .new_session = true, .cgroup_fd = -1};
     AUTO(buf_done) struct buf line = {0};
+    AUTO(confine_done) struct confine confined = {.ruleset_fd = -1};
 
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return error_errno(err, errno, "pipe");
@@ -57,13 +73,12 @@ static bool spawn(struct qemu *q, struct qemu_cmd *c, struct error *err)
     vec_push(&c->fds, (struct child_fd){out, 2});
     spec.fds = c->fds.p;
     spec.n_fds = c->fds.n;
-    if (c->env.n > 0) {
-        const char *path = getenv("PATH");
-
-        vec_push(&c->env, arena_printf(c->a, "PATH=%s", path ? path : "/usr/bin:/bin"));
-        vec_push(&c->env, NULL);
-        spec.env = c->env.p;
-    }
+    vec_push(&c->env, NULL);
+    spec.env = c->env.p;
+    if (!confine(c, &confined, err))
+        return false;
+    spec.enter = confine_enter;
+    spec.enter_data = &confined;
     if (log_level() >= LOG_DEBUG) {
         for (size_t i = 0; i < c->argv.n; i++)
             buf_addf(&line, "%s%s", i ? " " : "", c->argv.p[i]);
