@@ -26,9 +26,11 @@ void kv_vm_validate(const struct json *vm, const struct json *old, const struct 
                     struct schema_causes *ret);
 void kv_vmi_validate(const struct json *vmi, const struct json *old, const struct kv_config *c, bool by_platform,
                      struct arena *a, struct schema_causes *ret);
-/* Fields that are valid in KubeVirt but that this release cannot honour: refused by path with the reason, never dropped. */
-void kv_unsupported(const struct json *vmi_spec, const char *path, const struct kv_config *c, struct arena *a,
+/* Fields that are valid in KubeVirt but that this release, or this VMM (absent: qemu), cannot honour: refused by path with the
+ * reason, never dropped. */
+void kv_unsupported(const struct json *vmi_spec, struct str vmm, const char *path, const struct kv_config *c, struct arena *a,
                     struct schema_causes *ret);
+struct str kv_vmm(const struct json *object); /* the VMM that was chosen for a VM or VMI (KV_ANNOTATION_VMM), or absent */
 
 /* The VMI that a VM's template makes (labels, annotations, owner, finalizers, firmware UUID as upstream's UUIDv5 rule). */
 const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a);

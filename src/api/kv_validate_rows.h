@@ -644,7 +644,7 @@ static const struct row vmi_rows[] = {
     {NULL, "{\"spec\":{\"volumes\":[{\"name\":\"a\",\"serviceAccount\":{\"serviceAccountName\":\"s\"}}]}}",
      "N spec.volumes[0].serviceAccount: not supported by this release: the launcher pod does not mount it yet"},
     {NULL, "{\"spec\":{\"domain\":{\"clock\":{\"timer\":{\"pit\":{\"tickPolicy\":\"catchup\"}}}}}}",
-     "N spec.domain.clock.timer.pit.tickPolicy: not supported by this release: QEMU knows delay and discard"},
+     "N spec.domain.clock.timer.pit.tickPolicy: not supported by QEMU: it knows delay and discard"},
     {NULL, "{\"spec\":{\"domain\":{\"clock\":{\"timer\":{\"rtc\":{\"present\":false}}}}}}",
      "N spec.domain.clock.timer.rtc.present: not supported by this release: the driver does not take that timer away yet"},
     {NULL, "{\"spec\":{\"domain\":{\"firmware\":{\"acpi\":{\"slicNameRef\":\"v\"}}}}}",

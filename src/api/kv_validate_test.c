@@ -78,7 +78,7 @@ static const char *judge_vmi(const struct json *vmi, const struct kv_config *c, 
     check_schema("virtualmachineinstances", vmi, a, &causes);
     kv_vmi_validate(vmi, NULL, c, by_platform, a, &causes);
     if (causes.n == 0)
-        kv_unsupported(json_get(vmi, "spec"), "spec", c, a, &causes);
+        kv_unsupported(json_get(vmi, "spec"), kv_vmm(vmi), "spec", c, a, &causes);
     return lines(&causes, a);
 }
 
@@ -90,7 +90,7 @@ static const char *judge_vm(const struct json *vm, const struct kv_config *c, st
     check_schema("virtualmachines", vm, a, &causes);
     kv_vm_validate(vm, NULL, c, a, &causes);
     if (causes.n == 0)
-        kv_unsupported(json_at(vm, "spec/template/spec"), "spec.template.spec", c, a, &causes);
+        kv_unsupported(json_at(vm, "spec/template/spec"), kv_vmm(vm), "spec.template.spec", c, a, &causes);
     return lines(&causes, a);
 }
 

@@ -90,13 +90,14 @@ static bool validate(void *data, struct admission *a, struct error *err)
             return true;
         kv_vm_validate(a->object, a->old, rules->config, a->arena, &a->causes);
         if (a->causes.n == 0)
-            kv_unsupported(json_at(a->object, "spec/template/spec"), "spec.template.spec", rules->config, a->arena, &a->causes);
+            kv_unsupported(json_at(a->object, "spec/template/spec"), kv_vmm(a->object), "spec.template.spec", rules->config,
+                           a->arena, &a->causes);
     } else if (is_kind(a, "virtualmachineinstances")) {
         if (json_at(a->object, "metadata/deletionTimestamp"))
             return true;
         kv_vmi_validate(a->object, a->old, rules->config, by_platform(a->who), a->arena, &a->causes);
         if (a->causes.n == 0 && a->op == ADMIT_CREATE)
-            kv_unsupported(json_get(a->object, "spec"), "spec", rules->config, a->arena, &a->causes);
+            kv_unsupported(json_get(a->object, "spec"), kv_vmm(a->object), "spec", rules->config, a->arena, &a->causes);
     } else if (is_kind(a, "kubevirts")) {
         warn_unread(a);
         if (a->op != ADMIT_CREATE || !rules->other_kubevirt(rules->data, a->ns, a->name))

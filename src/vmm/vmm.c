@@ -2,9 +2,6 @@
 
 #include <stdio.h>
 
-extern const struct vmm_driver vmm_qemu;
-const struct vmm_driver *const vmm_drivers[] = {&vmm_qemu, NULL};
-
 const struct vmm_driver *vmm_driver_find(struct str name)
 {
     for (const struct vmm_driver *const *d = vmm_drivers; *d; d++)

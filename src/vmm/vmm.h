@@ -4,7 +4,7 @@
  * host resources that were opened for it into one running process, and drives that. Drivers read no other Kubernetes
  * object and open no path that a tenant can name: whatever belongs to the tenant comes as a descriptor.
  *
- * To add a driver: a folder with `const struct vmm_driver vmm_x`, its line in vmm.c's table, its sources in meson.build.
+ * To add a driver: a folder with `const struct vmm_driver vmm_x`, its name in its .caps file (README.md), its sources in meson.build.
  * Functions that a VMM has no means for stay NULL; vmm_*() then answers ERROR_UNSUPPORTED with the driver's name.
  *
  * Everything runs on the launcher's loop thread. Calls block for as long as the VMM needs to answer (milliseconds; bounded
