@@ -199,7 +199,7 @@ static void disks_and_nics(void **state)
         "false,\"discard\":\"unmap\",\"backing\":\"d0b\"}\n",
         "id=ua-a,drive=d0,serial=s,,1,write-cache=off,werror=stop,rerror=stop\n",
         "-device ide-cd,bus=ide.0,id=ua-b,drive=d1,bootindex=1,",
-        "id=ua-c,drive=d2,write-cache=on,werror=enospace,rerror=report\n",
+        "id=ua-c,drive=d2,write-cache=on,werror=enospc,rerror=report\n",
         "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"",
         "-device "
         "virtio-scsi-pci,id=scsi0,bus=pci.5,addr=0x0,iothread=iothread1,num_queues="

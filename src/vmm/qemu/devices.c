@@ -247,6 +247,8 @@ static void add_panic(struct qemu_cmd *c)
 static void refuse_unsupported(struct qemu_cmd *c)
 {
     const struct kv_devices *d = c->devices;
+    const struct kv_features *f = c->domain->features;
+    const struct kv_timer *timer = c->domain->clock ? c->domain->clock->timer : NULL;
     const struct {
         bool asked;
         const char *path;
@@ -261,6 +263,9 @@ static void refuse_unsupported(struct qemu_cmd *c)
         {c->domain->launch_security != NULL, "launchSecurity"},
         {c->domain->cpu && c->domain->cpu->numa, "cpu.numa"},
         {c->domain->firmware && c->domain->firmware->acpi, "firmware.acpi"},
+        {f && f->apic && !opt_not_false(f->apic->enabled), "features.apic.enabled: false (PCI Express needs one)"},
+        {f && f->apic && opt_true(f->apic->end_of_interrupt), "features.apic.endOfInterrupt"},
+        {timer && timer->rtc && !opt_not_false(timer->rtc->present), "clock.timer.rtc.present: false"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)

@@ -237,10 +237,11 @@ static void add_nodes(struct qemu_cmd *c, size_t i, const struct vmm_disk *r,
 static void add_errors(struct qemu_cmd *c, const struct kv_disk *d)
 {
     struct str policy = d->error_policy.n ? d->error_policy : STR("stop");
+    bool full = str_is(policy, "enospace");
 
-    cmd_kv(c, "werror", policy);
+    cmd_kv(c, "werror", full ? STR("enospc") : policy);
     /* A full disk is no cause for a failed read. */
-    cmd_kv(c, "rerror", str_is(policy, "enospace") ? STR("report") : policy);
+    cmd_kv(c, "rerror", full ? STR("report") : policy);
 }
 
 static bool any_boot_order(const struct qemu_cmd *c)
@@ -302,8 +303,8 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
             cmd_opt(c, "-device", "virtio-blk-pci");
             pci_express(c, d->disk ? d->disk->pci_address : STR_NONE);
         }
-        if (opt_true(c->devices->block_multi_queue))
-            cmd_kvu(c, "num-queues", c->vcpus);
+        if (c->devices->block_multi_queue.set) /* unset: QEMU's own choice, which depends on the board */
+            cmd_kvu(c, "num-queues", opt_true(c->devices->block_multi_queue) ? c->vcpus : 1);
         if (opt_true(d->dedicated_io_thread))
             cmd_kvf(c, "iothread", "iothread%u", c->iothreads + ++n->dedicated);
         else if (c->iothreads > 0)
@@ -328,6 +329,15 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
         cmd_kvu(c, "lun", n->scsi++);
         return;
     case BUS_USB:
+        if (cdrom) { /* usb-storage is always a disk */
+            cmd_opt(c, "-device", "usb-bot");
+            cmd_kvf(c, "id", "bot-" STR_FMT, STR_ARG(d->name));
+            cmd_kvz(c, "bus", "usb.0");
+            cmd_end(c);
+            cmd_opt(c, "-device", "scsi-cd");
+            cmd_kvf(c, "bus", "bot-" STR_FMT ".0", STR_ARG(d->name));
+            return;
+        }
         cmd_opt(c, "-device", "usb-storage");
         cmd_kvz(c, "bus", "usb.0");
         return;
@@ -361,6 +371,9 @@ void qemu_add_disks(struct qemu_cmd *c)
                      STR_ARG(d->name));
         if (r) {
             p = policy_of(c, d, r);
+            if (p.read_only && !d->cdrom && bus_of(c, d) == BUS_SATA)
+                cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': a SATA disk cannot be read-only: give it bus virtio, scsi or usb, or make it a cdrom",
+                         STR_ARG(d->name));
             add_nodes(c, i, r, &p);
         }
         open_device(c, d, r, &n);

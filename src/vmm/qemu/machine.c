@@ -23,6 +23,7 @@ static void add_machine(struct qemu_cmd *c)
     const struct kv_machine *machine = c->domain->machine;
     struct str type = machine && machine->type.n ? machine->type : STR("q35");
     const struct kv_hpet_timer *hpet = has_timer(c) ? c->domain->clock->timer->hpet : NULL;
+    const struct kv_pit_timer *pit = has_timer(c) ? c->domain->clock->timer->pit : NULL;
     const struct kv_bootloader *boot = c->domain->firmware ? c->domain->firmware->bootloader : NULL;
     const struct kv_bios *bios = boot ? boot->bios : NULL;
     bool secure = boot && boot->efi && opt_not_false(boot->efi->secure_boot);
@@ -34,6 +35,8 @@ static void add_machine(struct qemu_cmd *c)
     cmd_kvz(c, "dump-guest-core", "off");
     cmd_kvb(c, "acpi", !(f && f->acpi) || opt_not_false(f->acpi->enabled));
     cmd_kvb(c, "hpet", hpet && opt_not_false(hpet->present));
+    if (pit && !opt_not_false(pit->present))
+        cmd_kvz(c, "pit", "off");
     if (secure || (f && state_on(f->smm)))
         cmd_kvz(c, "smm", "on");
     if (bios && opt_true(bios->use_serial))
