@@ -41,8 +41,7 @@ static bool one_of(struct str s, const char *list)
     struct str rest = str_of(list), one;
 
     while (str_next(&rest, '|', &one)) {
-        if (one.n && one.p[one.n - 1] == '*' ? str_starts(s, str_take(one, one.n - 1))
-                                             : str_eq(s, one))
+        if (one.n && one.p[one.n - 1] == '*' ? str_starts(s, str_take(one, one.n - 1)) : str_eq(s, one))
             return true;
     }
     return false;
@@ -68,8 +67,7 @@ static bool compare(const struct json *v, enum vmm_caps_when when, const char *l
 
 static bool is_set(const struct json *v)
 {
-    return v && v->type != JSON_NULL && !(json_is(v, JSON_ARRAY) && v->n == 0)
-           && !(json_is(v, JSON_STRING) && v->n == 0);
+    return v && v->type != JSON_NULL && !(json_is(v, JSON_ARRAY) && v->n == 0) && !(json_is(v, JSON_STRING) && v->n == 0);
 }
 
 /* v is NULL for a member that an object which is there lacks. */
@@ -134,8 +132,7 @@ static void refuse(struct walk *w, const char *field, const char *who, const cha
 {
     w->refused = true;
     if (w->causes)
-        schema_cause_add(w->causes, w->a, "FieldValueNotSupported", field,
-                         "not supported by %s: %s", who, reason);
+        schema_cause_add(w->causes, w->a, "FieldValueNotSupported", field, "not supported by %s: %s", who, reason);
 }
 
 static void met(struct walk *w, const struct vmm_caps_row *row)
@@ -149,8 +146,7 @@ static void met(struct walk *w, const struct vmm_caps_row *row)
     }
     if (own || w->platform)
         refuse(w, w->causes ? arena_strdup(w->a, buf_str(&w->at)) : "",
-               own && row->verdict != VMM_CAPS_NOTYET ? w->v->title : "this release",
-               vmm_caps_text(row->reason));
+               own && row->verdict != VMM_CAPS_NOTYET ? w->v->title : "this release", vmm_caps_text(row->reason));
 }
 
 static const char *rest_of(const struct walk *w, size_t row, size_t skip)
@@ -222,8 +218,7 @@ static void count_vcpus(struct walk *w, const struct json *spec)
     if (!from) {
         const char *path = kv_has_at(spec, "domain/resources/limits/cpu") ? "limits" : "requests";
 
-        from = json_get(json_at(spec, strcmp(path, "limits") == 0 ? "domain/resources/limits"
-                                                                  : "domain/resources/requests"),
+        from = json_get(json_at(spec, strcmp(path, "limits") == 0 ? "domain/resources/limits" : "domain/resources/requests"),
                         "cpu");
         if (from && kv_read_quantity(from, &q))
             vcpus = quantity_value(q);
@@ -232,8 +227,7 @@ static void count_vcpus(struct walk *w, const struct json *spec)
         buf_adds(&w->at, ".domain.cpu");
     }
     if (w->v->max_vcpus && vcpus > (int64_t)w->v->max_vcpus)
-        refuse(w, w->causes ? arena_strdup(w->a, buf_str(&w->at)) : "", w->v->title,
-               w->v->max_vcpus_reason);
+        refuse(w, w->causes ? arena_strdup(w->a, buf_str(&w->at)) : "", w->v->title, w->v->max_vcpus_reason);
     cut(&w->at, n);
 }
 
@@ -254,16 +248,15 @@ static void walk(struct walk *w, const struct json *spec, const char *path)
         for (const char *c = t->key; *c; c++)
             buf_addc(&w->at, *c == '/' ? '.' : *c);
         if (w->causes)
-            schema_cause_add(w->causes, w->a, "FieldValueRequired",
-                             arena_strdup(w->a, buf_str(&w->at)), "needed by %s: %s", w->v->title,
-                             t->value);
+            schema_cause_add(w->causes, w->a, "FieldValueRequired", arena_strdup(w->a, buf_str(&w->at)), "needed by %s: %s",
+                             w->v->title, t->value);
         cut(&w->at, n);
     }
     buf_done(&w->at);
 }
 
-void vmm_caps_check(const struct vmm_caps *v, const struct json *spec, const char *path,
-                    struct arena *a, struct schema_causes *ret)
+void vmm_caps_check(const struct vmm_caps *v, const struct json *spec, const char *path, struct arena *a,
+                    struct schema_causes *ret)
 {
     struct walk w = {.v = v, .a = a, .causes = ret, .platform = true};
 
