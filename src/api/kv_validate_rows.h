@@ -646,7 +646,7 @@ static const struct row vmi_rows[] = {
     {NULL, "{\"spec\":{\"domain\":{\"clock\":{\"timer\":{\"pit\":{\"tickPolicy\":\"catchup\"}}}}}}",
      "N spec.domain.clock.timer.pit.tickPolicy: not supported by QEMU: it knows delay and discard"},
     {NULL, "{\"spec\":{\"domain\":{\"clock\":{\"timer\":{\"rtc\":{\"present\":false}}}}}}",
-     "N spec.domain.clock.timer.rtc.present: not supported by this release: the driver does not take that timer away yet"},
+     "N spec.domain.clock.timer.rtc.present: not supported by QEMU: its boards have that clock"},
     {NULL, "{\"spec\":{\"domain\":{\"firmware\":{\"acpi\":{\"slicNameRef\":\"v\"}}}}}",
      "N spec.domain.firmware.acpi: not supported by this release: tables from Secrets are not loaded yet"},
     {NULL, "{\"spec\":{\"domain\":{\"firmware\":{\"bootloader\":{\"efi\":{\"secureBoot\":false,\"persistent\":true}}}}}}",
@@ -654,7 +654,8 @@ static const struct row vmi_rows[] = {
      "machine's state yet"},
     {NULL,
      "{\"spec\":{\"domain\":{\"ioThreadsPolicy\":\"supplementalPool\",\"ioThreads\":{\"supplementalPoolThreadCount\":2}}}}",
-     "N spec.domain.ioThreadsPolicy: not supported by this release: it needs a newer QEMU; use shared or auto"},
+     "N spec.domain.ioThreads.supplementalPoolThreadCount: not supported by this release: it goes with the policy supplementalPool, which "
+     "needs a newer QEMU\nN spec.domain.ioThreadsPolicy: not supported by this release: it needs a newer QEMU; use shared or auto"},
     {NULL, "{\"spec\":{\"domain\":{\"memory\":{\"hugepages\":{\"pageSize\":\"2Mi\"}}}}}",
      "N spec.domain.memory.hugepages: not supported by this release: the node offers no huge pages yet"},
     {GATES(GATE(ReservedOverheadMemlock)),

@@ -360,6 +360,8 @@ void qemu_add_disks(struct qemu_cmd *c)
                      STR_ARG(d->name));
             return;
         }
+        if (d->cdrom && str_is(d->cdrom->tray, "open"))
+            cmd_fail(c, ERROR_UNSUPPORTED, "disk '" STR_FMT "': trays are closed at start", STR_ARG(d->name));
         if (d->lun && opt_true(d->lun->reservation))
             cmd_fail(c, ERROR_UNSUPPORTED,
                      "disk '" STR_FMT "': persistent reservations are not supported",

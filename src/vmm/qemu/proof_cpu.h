@@ -2,10 +2,10 @@
 #pragma once
 #include "vmm/qemu/proof.h"
 
-#define CPU "domain.cpu."
-#define FEATURES "domain.features."
-#define HV "domain.features.hyperv."
-#define TIMER "domain.clock.timer."
+#define CPU "domain/cpu/"
+#define FEATURES "domain/features/"
+#define HV "domain/features/hyperv/"
+#define TIMER "domain/clock/timer/"
 
 static const struct proof_ask cpu_bare[] = {
     {NULL, "query-cpus-fast #", "1"},      {NULL, "query-hotpluggable-cpus #", "1"}, {NULL, "qom /machine smp sockets", "1"},
@@ -36,8 +36,8 @@ static const struct proof_ask cpu_other_topology[] = {
 
 static const struct proof_ask cpu_model[] = {
     {CPU "model", "type cpu0", "Haswell-x86_64-cpu"},
-    {CPU "features[].name " CPU "features[].policy", "qom cpu0 avx2", "false"},
-    {CPU "features[].name", "qom cpu0 bmi1", "false"},
+    {CPU "features/*/name " CPU "features/*/policy", "qom cpu0 avx2", "false"},
+    {CPU "features/*/name", "qom cpu0 bmi1", "false"},
     {CPU "model", "qom cpu0 mpx", "false"},
     {NULL, "qom cpu0 sse4a", "false"},
     {0},
@@ -45,21 +45,21 @@ static const struct proof_ask cpu_model[] = {
 
 static const struct proof_ask cpu_features[] = {
     {CPU "model", "type cpu0", "Opteron_G3-x86_64-cpu"},
-    {CPU "features[].name " CPU "features[].policy", "qom cpu0 bmi1", "true"},
-    {CPU "features[].policy", "qom cpu0 avx2", "false"},
-    {CPU "features[].policy", "qom cpu0 sse4a", "true"},
-    {CPU "features[].policy", "qom cpu0 smap", "false"}, /* optional: left out where the processor is emulated */
+    {CPU "features/*/name " CPU "features/*/policy", "qom cpu0 bmi1", "true"},
+    {CPU "features/*/policy", "qom cpu0 avx2", "false"},
+    {CPU "features/*/policy", "qom cpu0 sse4a", "true"},
+    {CPU "features/*/policy", "qom cpu0 smap", "false"}, /* optional: left out where the processor is emulated */
     {0},
 };
 
 static const struct proof_ask cpu_smap[] = {
-    {CPU "features[].policy", "qom cpu0 smap", "true"}, /* require */
-    {FEATURES "apic.enabled", "start", "ok"},
+    {CPU "features/*/policy", "qom cpu0 smap", "true"}, /* require */
+    {FEATURES "apic/enabled", "start", "ok"},
     {0},
 };
 
 static const struct proof_ask cpu_no_apic[] = {
-    {FEATURES "apic.enabled", "start", "~apic.enabled"}, /* refused, not left out */
+    {FEATURES "apic/enabled", "start", "~apic.enabled"}, /* refused, not left out */
     {0},
 };
 
@@ -92,63 +92,63 @@ static const struct proof_ask cpu_kvm[] = {
 };
 
 static const struct proof_ask cpu_kvm_off[] = {
-    {FEATURES "kvm.hidden", "qom cpu0 kvm", "false"},
-    {TIMER "kvm.present", "qom cpu0 kvmclock", "false"},
-    {FEATURES "pvspinlock.enabled", "qom cpu0 kvm-pv-unhalt", "false"},
-    {TIMER "pit.tickPolicy", "count info qtree|lost_tick_policy = \"delay\"", "0", PROOF_QEMU},
+    {FEATURES "kvm/hidden", "qom cpu0 kvm", "false"},
+    {TIMER "kvm/present", "qom cpu0 kvmclock", "false"},
+    {FEATURES "pvspinlock/enabled", "qom cpu0 kvm-pv-unhalt", "false"},
+    {TIMER "pit/tickPolicy", "count info qtree|lost_tick_policy = \"delay\"", "0", PROOF_QEMU},
     {0},
 };
 
 static const struct proof_ask cpu_unhalt[] = {
-    {FEATURES "pvspinlock.enabled", "qom cpu0 kvm-pv-unhalt", "true"},
+    {FEATURES "pvspinlock/enabled", "qom cpu0 kvm-pv-unhalt", "true"},
     {0},
 };
 
 static const struct proof_ask cpu_hyperv[] = {
-    {TIMER "hyperv.present", "qom cpu0 hv-time", "true"},
-    {HV "relaxed.enabled", "qom cpu0 hv-relaxed", "true"},
-    {HV "spinlocks.enabled " HV "spinlocks.spinlocks", "qom cpu0 hv-spinlocks", "8191"},
-    {HV "vendorid.enabled " HV "vendorid.vendorid", "qom cpu0 hv-vendor-id", "Vireo"},
+    {TIMER "hyperv/present", "qom cpu0 hv-time", "true"},
+    {HV "relaxed/enabled", "qom cpu0 hv-relaxed", "true"},
+    {HV "spinlocks/enabled " HV "spinlocks/spinlocks", "qom cpu0 hv-spinlocks", "8191"},
+    {HV "vendorid/enabled " HV "vendorid/vendorid", "qom cpu0 hv-vendor-id", "Vireo"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_vapic[] = {
-    {HV "vapic.enabled", "qom cpu0 hv-vapic", "true"},
+    {HV "vapic/enabled", "qom cpu0 hv-vapic", "true"},
     {0},
 };
 /* One for each group that a host's KVM has or has not. */
 static const struct proof_ask cpu_hyperv_more[] = {
-    {HV "runtime.enabled", "qom cpu0 hv-runtime", "true"},
-    {HV "reset.enabled", "qom cpu0 hv-reset", "true"},
+    {HV "runtime/enabled", "qom cpu0 hv-runtime", "true"},
+    {HV "reset/enabled", "qom cpu0 hv-reset", "true"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_frequencies[] = {
-    {HV "frequencies.enabled", "qom cpu0 hv-frequencies", "true"},
+    {HV "frequencies/enabled", "qom cpu0 hv-frequencies", "true"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_reenlightenment[] = {
-    {HV "reenlightenment.enabled", "qom cpu0 hv-reenlightenment", "true"},
+    {HV "reenlightenment/enabled", "qom cpu0 hv-reenlightenment", "true"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_synic[] = {
-    {HV "vpindex.enabled", "qom cpu0 hv-vpindex", "true"},
-    {HV "synic.enabled", "qom cpu0 hv-synic", "true"},
-    {HV "synictimer.enabled", "qom cpu0 hv-stimer", "true"},
-    {HV "synictimer.direct.enabled", "qom cpu0 hv-stimer-direct", "true"},
-    {HV "ipi.enabled", "qom cpu0 hv-ipi", "true"},
-    {HV "tlbflush.enabled", "qom cpu0 hv-tlbflush", "true"},
+    {HV "vpindex/enabled", "qom cpu0 hv-vpindex", "true"},
+    {HV "synic/enabled", "qom cpu0 hv-synic", "true"},
+    {HV "synictimer/enabled", "qom cpu0 hv-stimer", "true"},
+    {HV "synictimer/direct/enabled", "qom cpu0 hv-stimer-direct", "true"},
+    {HV "ipi/enabled", "qom cpu0 hv-ipi", "true"},
+    {HV "tlbflush/enabled", "qom cpu0 hv-tlbflush", "true"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_tlbflush[] = {
-    {HV "tlbflush.direct.enabled", "qom cpu0 hv-tlbflush-direct", "true"},
-    {HV "tlbflush.extended.enabled", "qom cpu0 hv-tlbflush-ext", "true"},
+    {HV "tlbflush/direct/enabled", "qom cpu0 hv-tlbflush-direct", "true"},
+    {HV "tlbflush/extended/enabled", "qom cpu0 hv-tlbflush-ext", "true"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_evmcs[] = {
-    {HV "evmcs.enabled", "qom cpu0 hv-evmcs", "true"},
+    {HV "evmcs/enabled", "qom cpu0 hv-evmcs", "true"},
     {0},
 };
 static const struct proof_ask cpu_hyperv_passthrough[] = {
-    {FEATURES "hypervPassthrough.enabled", "qom cpu0 hv-passthrough", "true"},
+    {FEATURES "hypervPassthrough/enabled", "qom cpu0 hv-passthrough", "true"},
     {0},
 };
 

@@ -2,8 +2,8 @@
 #pragma once
 #include "vmm/qemu/proof.h"
 
-#define DEV "domain.devices."
-#define NIC "domain.devices.interfaces[]."
+#define DEV "domain/devices/"
+#define NIC "domain/devices/interfaces/*/"
 #define P "/machine/peripheral/"
 
 static const struct proof_ask devices_bare[] = {
@@ -23,14 +23,14 @@ static const struct proof_ask devices_bare[] = {
 
 static const struct proof_ask devices_written[] = {
     {DEV "rng", "type " P "rng0", "virtio-rng-pci", PROOF_QEMU},
-    {DEV "video.type", "type " P "video0", "virtio-vga"},
-    {DEV "watchdog.name", "type " P "ua-w", "i6300esb"},
-    {DEV "sound.name", "type " P "ua-s", "ich9-intel-hda"},
-    {DEV "inputs[].name " DEV "inputs[].bus", "type " P "ua-t", "usb-tablet"},
-    {DEV "inputs[].name " DEV "inputs[].bus", "type " P "ua-v", "virtio-tablet-pci"},
-    {DEV "inputs[].type", "query-mice #", "3"},
-    {DEV "panicDevices[].model", "count info qtree|dev: pvpanic-pci", "1"},
-    {DEV "panicDevices[].model", "count info qtree|dev: pvpanic,", "0"},
+    {DEV "video/type", "type " P "video0", "virtio-vga"},
+    {DEV "watchdog/name", "type " P "ua-w", "i6300esb"},
+    {DEV "sound/name", "type " P "ua-s", "ich9-intel-hda"},
+    {DEV "inputs/*/name " DEV "inputs/*/bus", "type " P "ua-t", "usb-tablet"},
+    {DEV "inputs/*/name " DEV "inputs/*/bus", "type " P "ua-v", "virtio-tablet-pci"},
+    {DEV "inputs/*/type", "query-mice #", "3"},
+    {DEV "panicDevices/*/model", "count info qtree|dev: pvpanic-pci", "1"},
+    {DEV "panicDevices/*/model", "count info qtree|dev: pvpanic,", "0"},
     {0},
 };
 
@@ -38,17 +38,17 @@ static const struct proof_ask devices_none[] = {
     {DEV "autoattachGraphicsDevice", "type " P "video0", "none", PROOF_QEMU},
     {DEV "autoattachMemBalloon", "type " P "balloon0", "none"},
     {DEV "autoattachSerialConsole", "stream serial", "no"},
-    {DEV "sound.model", "type " P "ua-s", "AC97", PROOF_QEMU},
-    {DEV "panicDevices[].model", "count info qtree|dev: pvpanic,", "1", PROOF_QEMU},
+    {DEV "sound/model", "type " P "ua-s", "AC97", PROOF_QEMU},
+    {DEV "panicDevices/*/model", "count info qtree|dev: pvpanic,", "1", PROOF_QEMU},
     {0},
 };
 
-static const struct proof_ask devices_cirrus[] = {{DEV "video.type", "type " P "video0", "cirrus-vga"}, {0}};
-static const struct proof_ask devices_bochs[] = {{DEV "video.type", "type " P "video0", "bochs-display"}, {0}};
-static const struct proof_ask devices_ramfb[] = {{DEV "video.type", "type " P "video0", "ramfb"}, {0}};
+static const struct proof_ask devices_cirrus[] = {{DEV "video/type", "type " P "video0", "cirrus-vga"}, {0}};
+static const struct proof_ask devices_bochs[] = {{DEV "video/type", "type " P "video0", "bochs-display"}, {0}};
+static const struct proof_ask devices_ramfb[] = {{DEV "video/type", "type " P "video0", "ramfb"}, {0}};
 
 static const struct proof_ask nics_bare[] = {
-    {NIC "name networks[].name", "type " P "ua-a", "virtio-net-pci", PROOF_QEMU},
+    {NIC "name networks/*/name", "type " P "ua-a", "virtio-net-pci", PROOF_QEMU},
     {NULL, "type " P "ua-b", "none"},
     {NULL, "type " P "ua-c", "none"},
     {NULL, "qom " P "ua-a mac", "~52:54:00"},

@@ -2,26 +2,26 @@
 #pragma once
 #include "vmm/qemu/proof.h"
 
-#define D "domain."
-#define DEV "domain.devices."
-#define FW "domain.firmware."
-#define CHASSIS "domain.chassis."
+#define D "domain/"
+#define DEV "domain/devices/"
+#define FW "domain/firmware/"
+#define CHASSIS "domain/chassis/"
 
 static const struct proof_ask machine_bare[] = {
-    {D "memory.guest", "query-memory-size-summary base-memory", "33554432"},
+    {D "memory/guest", "query-memory-size-summary base-memory", "33554432"},
     {NULL, "qom /machine memory max-size", "absent"},
-    {D "machine.type", "type /machine", "~q35-", PROOF_QEMU},
+    {D "machine/type", "type /machine", "~q35-", PROOF_QEMU},
     {NULL, "type /machine", "microvm-machine", PROOF_MICROVM},
-    {D "features.acpi.enabled", "qom /machine acpi", "on", PROOF_QEMU},
+    {D "features/acpi/enabled", "qom /machine acpi", "on", PROOF_QEMU},
     {NULL, "qom /machine acpi", "auto", PROOF_MICROVM},
-    {D "features.smm.enabled", "qom /machine smm", "auto", PROOF_QEMU},
+    {D "features/smm/enabled", "qom /machine smm", "auto", PROOF_QEMU},
     {NULL, "qom /machine hpet", "false", PROOF_QEMU},
     {NULL, "qom /machine pit", "auto", PROOF_QEMU},
     {NULL, "qom /machine graphics", "true"},
     {"startStrategy", "state", "paused"},
     {"startStrategy", "query-status status", "prelaunch"},
     {NULL, "rtc", "0", PROOF_QEMU},
-    {D "clock.timer.rtc.track", "rtc moves", "yes", PROOF_QEMU},
+    {D "clock/timer/rtc/track", "rtc moves", "yes", PROOF_QEMU},
     {NULL, "count info qtree|lost_tick_policy = \"slew\"", "0", PROOF_QEMU},
     {FW "uuid", "query-uuid UUID", "00000000-0000-0000-0000-000000000000"},
     {NULL, "query-iothreads #", "0"},
@@ -32,41 +32,41 @@ static const struct proof_ask machine_bare[] = {
 };
 
 static const struct proof_ask machine_written[] = {
-    {D "memory.guest", "query-memory-size-summary base-memory", "100663296"},
-    {D "memory.maxGuest", "qom /machine memory max-size", "268435456", PROOF_QEMU},
-    {D "machine.type", "type /machine", "pc-q35-6.2-machine", PROOF_QEMU},
-    {D "features.acpi.enabled", "qom /machine acpi", "off"},
-    {D "features.smm.enabled", "qom /machine smm", "on", PROOF_QEMU},
-    {D "clock.timer.hpet.present", "qom /machine hpet", "true", PROOF_QEMU},
-    {D "clock.timer.pit.present", "qom /machine pit", "off", PROOF_QEMU},
-    {D "clock.utc.offsetSeconds", "rtc", "-90", PROOF_QEMU},
-    {D "clock.timer.rtc.track", "rtc moves", "no", PROOF_QEMU},
-    {D "clock.timer.rtc.tickPolicy", "count info qtree|lost_tick_policy = \"slew\"", "1", PROOF_QEMU},
+    {D "memory/guest", "query-memory-size-summary base-memory", "100663296"},
+    {D "memory/maxGuest", "qom /machine memory max-size", "268435456", PROOF_QEMU},
+    {D "machine/type", "type /machine", "pc-q35-6.2-machine", PROOF_QEMU},
+    {D "features/acpi/enabled", "qom /machine acpi", "off"},
+    {D "features/smm/enabled", "qom /machine smm", "on", PROOF_QEMU},
+    {D "clock/timer/hpet/present", "qom /machine hpet", "true", PROOF_QEMU},
+    {D "clock/timer/pit/present", "qom /machine pit", "off", PROOF_QEMU},
+    {D "clock/utc/offsetSeconds", "rtc", "-90", PROOF_QEMU},
+    {D "clock/timer/rtc/track", "rtc moves", "no", PROOF_QEMU},
+    {D "clock/timer/rtc/tickPolicy", "count info qtree|lost_tick_policy = \"slew\"", "1", PROOF_QEMU},
     {FW "uuid", "query-uuid UUID", "5d307ca9-b3ef-428c-8861-06e72d69f223"},
     {D "rebootPolicy", "reset", "ended"},
     {0},
 };
 
 static const struct proof_ask machine_no_rtc[] = {
-    {D "clock.timer.rtc.present", "start", "~rtc.present"},
+    {D "clock/timer/rtc/present", "start", "~rtc.present"},
     {0},
 };
 
 static const struct proof_ask machine_rtc[] = {
-    {D "clock.timer.rtc.present", "start", "ok"},
+    {D "clock/timer/rtc/present", "start", "ok"},
     {0},
 };
 
 static const struct proof_ask machine_requests[] = {
-    {D "resources.requests", "query-memory-size-summary base-memory", "50331648"},
-    {D "clock.timezone", "rtc", "540", PROOF_QEMU},
+    {D "resources/requests/*", "query-memory-size-summary base-memory", "50331648"},
+    {D "clock/timezone", "rtc", "540", PROOF_QEMU},
     {"startStrategy", "state", "running"},
     {"startStrategy", "query-status status", "running"},
     {0},
 };
 
 static const struct proof_ask machine_limits[] = {
-    {D "resources.limits", "query-memory-size-summary base-memory", "41943040"},
+    {D "resources/limits/*", "query-memory-size-summary base-memory", "41943040"},
     {0},
 };
 
@@ -79,7 +79,7 @@ static const struct proof_ask machine_identity[] = {
     {CHASSIS "serial", "memory serial-of-the-chassis", "yes"},
     {CHASSIS "asset", "memory asset,of=the-chassis", "yes"},
     {CHASSIS "sku", "memory sku-of-the-chassis", "yes"},
-    {FW "bootloader.bios.useSerial", "serial SeaBIOS", "no"},
+    {FW "bootloader/bios/useSerial", "serial SeaBIOS", "no"},
     {0},
 };
 
@@ -92,20 +92,20 @@ static const struct proof_ask machine_nameless[] = {
     {NULL, "memory serial-of-the-chassis", "no"},
     {NULL, "memory asset,of=the-chassis", "no"},
     {NULL, "memory sku-of-the-chassis", "no"},
-    {FW "bootloader.bios.useSerial", "qom /machine graphics", "false"},
+    {FW "bootloader/bios/useSerial", "qom /machine graphics", "false"},
     {0},
 };
 
 static const struct proof_ask machine_efi[] = {
-    {FW "bootloader.efi.secureBoot", "count info qtree|dev: cfi.pflash01", "2"},
-    {FW "bootloader.efi.secureBoot", "count info qtree|secure = true", "0"},
-    {FW "bootloader.efi.secureBoot", "qom /machine smm", "auto"},
+    {FW "bootloader/efi/secureBoot", "count info qtree|dev: cfi.pflash01", "2"},
+    {FW "bootloader/efi/secureBoot", "count info qtree|secure = true", "0"},
+    {FW "bootloader/efi/secureBoot", "qom /machine smm", "auto"},
     {0},
 };
 
 static const struct proof_ask machine_secure[] = {
-    {FW "bootloader.efi.secureBoot", "count info qtree|secure = true", "2"},
-    {FW "bootloader.efi.secureBoot", "qom /machine smm", "on"},
+    {FW "bootloader/efi/secureBoot", "count info qtree|secure = true", "2"},
+    {FW "bootloader/efi/secureBoot", "qom /machine smm", "on"},
     {0},
 };
 
