@@ -30,7 +30,6 @@ void kv_vmi_validate(const struct json *vmi, const struct json *old, const struc
  * reason, never dropped. */
 void kv_unsupported(const struct json *vmi_spec, struct str vmm, const char *path, const struct kv_config *c, struct arena *a,
                     struct schema_causes *ret);
-struct str kv_vmm(const struct json *object); /* the VMM that was chosen for a VM or VMI (KV_ANNOTATION_VMM), or absent */
 
 /* The VMI that a VM's template makes (labels, annotations, owner, finalizers, firmware UUID as upstream's UUIDv5 rule). */
 const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a);
@@ -53,10 +52,45 @@ const char *kv_printable_status(const struct json *vm, const struct json *vmi, b
 #define KV_ANNOTATION_HYPERVISOR "vireo.io/hypervisor"
 /* What was chosen, by admission: the name of a driver (vmm.h). On VM and VMI. Absent: "qemu". */
 #define KV_ANNOTATION_VMM "vireo.io/vmm"
+/* A new text here asks for the choice to be made again: on the VM. */
+#define KV_ANNOTATION_DECIDE "vireo.io/hypervisor-decide"
 /* Implicit devices that this VMM lacks, left out: "graphics (…), guest-agent (…)". On the VMI. */
 #define KV_ANNOTATION_LEFT_OUT "vireo.io/left-out"
 /* Labels of nodes: "true" where the VMM is there and can run a guest, and "<major>.<minor>.<patch>". */
 #define KV_LABEL_VMM(name) "vireo.io/vmm-" name
+
+
+/* What nodes offer at the moment: for each VMM the newest version that one of them has, as major*100+minor. */
+struct kv_offers {
+    struct kv_offer {
+        char vmm[32];
+        unsigned level;
+    } p[16];
+    size_t n;
+};
+void kv_offers_add(struct kv_offers *o, const struct json *node);
+/* The level at which a VMM is offered; 0: by no node. */
+unsigned kv_offered(const struct kv_offers *o, struct str vmm);
+
+/* The choice (kv_choice.c), before defaults: at creation and, of a VirtualMachine, at an update that asks for it. Otherwise what is
+ * recorded stays, whatever the new object says of it. Refusals go to *ret. old is NULL on create. */
+const struct json *kv_vm_choose(const struct json *vm, const struct json *old, const struct kv_config *c, const struct kv_offers *o,
+                                struct arena *a, struct schema_causes *ret);
+const struct json *kv_vmi_choose(const struct json *vmi, const struct json *old, const struct kv_config *c,
+                                 const struct kv_offers *o, bool by_platform, struct arena *a, struct schema_causes *ret);
+/* After refusals of an update: how to have the choice made again, where another VMM could do what is written now. */
+void kv_vm_choice_hint(const struct json *vm, const struct json *old, const struct kv_config *c, const struct kv_offers *o,
+                       struct arena *a, struct schema_causes *ret);
+/* What is recorded on a VM or VMI; "qemu" where nothing is. */
+struct str kv_vmm(const struct json *object);
+/* What is wrong with the hypervisors that a KubeVirt object names. */
+void kv_kubevirt_validate(const struct json *kubevirt, struct arena *a, struct schema_causes *ret);
+/* The VMM of machines that choose none. */
+struct str kv_vmm_default(const struct kv_config *c);
+bool kv_vmm_allowed(const struct kv_config *c, struct str vmm);
+/* Whether the KubeVirt object lets a VMM use an accelerator of hardware ("kvm", "mshv"): kvm and hyperv-direct name one each.
+ * Emulation is not its business but useEmulation's. */
+bool kv_accelerator_allowed(const struct kv_config *c, struct str vmm, const char *accelerator);
 
 /* Where things are inside a launcher pod: one list for pod runtime, launcher and agent. */
 #define KV_LAUNCHER_PATH      "/opt/vireo/vireo-launcher"

@@ -1,4 +1,4 @@
-#include "api/kv_config.h"
+#include "api/kv_choice.h"
 
 #include <stdlib.h>
 
@@ -72,6 +72,7 @@ struct kv_config *kv_config_new(const struct json *kubevirt)
     c->cpu_request = kv_quantity(json_at(c->spec, "cpuRequest"));
     c->max_guest = kv_quantity(json_at(c->spec, "liveUpdateConfiguration/maxGuest"));
     c->max_cpu_sockets = json_i64_at(c->spec, "liveUpdateConfiguration/maxCpuSockets", 0);
+    kv_hypervisors_read(c);
     c->live_update = !str_is(json_str_at(c->spec, "vmRolloutStrategy"), "Stage");
     if (c->max_hotplug_ratio < 1 || c->max_hotplug_ratio > 1024)
         c->max_hotplug_ratio = 4;

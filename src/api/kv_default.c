@@ -3,10 +3,11 @@
  *
  * This runs before the types are checked. So nothing is ever written below a value of the wrong type: the mistake has to be
  * there still when validation looks for it. */
-#include "api/kv_config.h"
+#include "api/kv_choice.h"
 
 #include "api/meta.h"
 #include "api/quantity.h"
+#include "api/vmm_caps.h"
 #include "base/cleanup.h"
 
 #define MAX_VCPUS 512 /* upstream's bound for ceilings that it makes up */
@@ -17,6 +18,7 @@ struct edit { /* a spec in the making */
     struct arena *a;
     const struct kv_config *c;
     const struct json *v;
+    const struct vmm_caps *vmm; /* whose defaults go over upstream's; NULL: nobody's */
 };
 
 /* JSON's null is Go's nil. */
@@ -61,8 +63,14 @@ static void put(struct edit *e, const char *path, const struct json *value)
 
 static void fill(struct edit *e, const char *path, const struct json *value)
 {
-    if (empty(json_at(e->v, path)))
-        put(e, path, value);
+    const char *own;
+
+    if (!empty(json_at(e->v, path)))
+        return;
+    own = kv_own_default(e->vmm, path);
+    if (own)
+        value = *own ? json_new_z(e->a, own) : NULL;
+    put(e, path, value);
 }
 
 static void fill_z(struct edit *e, const char *path, const char *text)
@@ -145,6 +153,8 @@ static void guest_memory(struct edit *e)
 static void topology(struct edit *e)
 {
     const struct json *cpu = json_at(e->v, "domain/cpu"), *from;
+    const char *own = kv_own_default(e->vmm, "topology");
+    bool cores = own && strcmp(own, "cores") == 0;
     int64_t sockets = 1;
 
     if (json_i64_at(cpu, "cores", 0) || json_i64_at(cpu, "sockets", 0)
@@ -162,8 +172,8 @@ static void topology(struct edit *e)
     }
     if (sockets < 0 || sockets > UINT32_MAX)
         sockets = 1;
-    put(e, "domain/cpu/sockets", json_new_i64(e->a, sockets));
-    put(e, "domain/cpu/cores", json_new_i64(e->a, 1));
+    put(e, "domain/cpu/sockets", json_new_i64(e->a, cores ? 1 : sockets));
+    put(e, "domain/cpu/cores", json_new_i64(e->a, cores ? sockets : 1));
     put(e, "domain/cpu/threads", json_new_i64(e->a, 1));
 }
 
@@ -243,10 +253,10 @@ static void spec_defaults(struct edit *e)
     volume_disks(e);
 }
 
-const struct json *kv_spec_default(const struct json *spec, const struct kv_config *c,
+const struct json *kv_spec_default(const struct json *spec, struct str vmm, const struct kv_config *c,
                                    struct arena *a)
 {
-    struct edit e = {.a = a, .c = c, .v = spec};
+    struct edit e = {.a = a, .c = c, .v = spec, .vmm = vmm_caps_find(vmm)};
 
     spec_defaults(&e);
     return e.v;
@@ -526,54 +536,77 @@ static const struct json *first_status(const struct json *vmi, const struct edit
 
 #define PCI_TOPOLOGY "kubevirt.io~1pci-topology-version"
 
+static void vmi_spec_defaults(struct edit *e, const struct kv_random *r)
+{
+    spec_defaults(e);
+    switches(e);
+    disk_targets(e);
+    inputs(e);
+    if (empty(json_at(e->v, "domain/firmware/uuid")))
+        put(e, "domain/firmware/uuid", new_uuid(r, e->a));
+    probe(e, "readinessProbe");
+    probe(e, "livenessProbe");
+    hyperv_dependencies(e);
+    by_architecture(e);
+    quantities(e);
+    if (e->c->live_update && !is_arm64(e)) {
+        max_sockets(e);
+        max_guest(e);
+    }
+}
+
+/* What the VMM lacks: no default of upstream's may bring it in, and the machine says of itself what is missing. */
+static const struct json *fitted(struct edit *e, const struct json *written, struct str vmm)
+{
+    if (e->vmm && vmm_caps_lacks(e->vmm, "graphics"))
+        fill(e, "domain/devices/autoattachGraphicsDevice", json_new_bool(false));
+    e->v = kv_spec_without_unhonoured(e->v, written, vmm, e->a);
+    return kv_left_out(written, vmm, e->a);
+}
+
 const struct json *kv_vmi_default(const struct json *vmi, const struct kv_config *c,
                                   const struct kv_random *r, struct arena *a)
 {
-    struct edit e = {.a = a, .c = c, .v = json_get(vmi, "spec")},
+    struct str vmm = kv_vmm(vmi);
+    const struct json *written = json_get(vmi, "spec"), *left = NULL;
+    struct edit e = {.a = a, .c = c, .v = written, .vmm = vmm_caps_find(vmm)},
                 whole = {.a = a, .c = c, .v = vmi};
 
     if (!json_is(e.v, JSON_OBJECT) || !json_is(json_get(e.v, "domain"), JSON_OBJECT))
         return vmi;
-    spec_defaults(&e);
-    switches(&e);
-    disk_targets(&e);
-    inputs(&e);
-    if (empty(json_at(e.v, "domain/firmware/uuid")))
-        put(&e, "domain/firmware/uuid", new_uuid(r, a));
-    probe(&e, "readinessProbe");
-    probe(&e, "livenessProbe");
-    hyperv_dependencies(&e);
-    by_architecture(&e);
-    quantities(&e);
-    if (c->live_update && !is_arm64(&e)) {
-        max_sockets(&e);
-        max_guest(&e);
-    }
+    vmi_spec_defaults(&e, r);
+    if (!str_is(vmm, "qemu"))
+        left = fitted(&e, written, vmm);
     whole.v = json_with(a, vmi, "spec", e.v);
     whole.v = json_with(a, whole.v, "status", first_status(vmi, &e));
     fill_z(&whole, "metadata/annotations/" PCI_TOPOLOGY, "v3");
+    if (left)
+        whole.v = meta_with_annotation(a, whole.v, KV_ANNOTATION_LEFT_OUT, json_str(left));
     return meta_add_finalizer(a, whole.v, "kubevirt.io/foregroundDeleteVirtualMachine");
 }
 
 const struct json *kv_vm_default(const struct json *vm, const struct kv_config *c,
                                  const struct kv_random *r, struct arena *a)
 {
-    struct edit e = {.a = a, .c = c, .v = vm};
-    const struct json *type;
-    struct str arch;
+    struct str vmm = kv_vmm(vm);
+    const struct json *written = json_at(vm, "spec/template/spec");
+    struct edit whole = {.a = a, .c = c, .v = vm},
+                e = {.a = a, .c = c, .v = written, .vmm = vmm_caps_find(vmm)};
 
     if (!json_is(json_at(vm, "spec/template"), JSON_OBJECT))
         return vm;
-    fill_str(&e, "spec/template/spec/architecture", c->architecture);
-    arch = json_str_at(e.v, "spec/template/spec/architecture");
-    type = json_new_str(a, kv_machine_type(c, arch));
-    fill(&e, "spec/template/spec/domain/machine/type", type);
-    fill(&e, "spec/template/spec/domain/devices", json_object(a, NULL));
-    if (empty(json_at(e.v, "spec/template/spec/domain/firmware/uuid")))
-        put(&e, "spec/template/spec/domain/firmware/uuid", new_uuid(r, a));
-    if (empty(json_at(e.v, "spec/template/spec/domain/firmware/serial")))
-        put(&e, "spec/template/spec/domain/firmware/serial", new_uuid(r, a));
-    fill_z(&e, "spec/template/metadata/annotations/" PCI_TOPOLOGY, "v3");
+    if (absent(e.v) || json_is(e.v, JSON_OBJECT)) {
+        architecture(&e);
+        fill(&e, "domain/devices", json_object(a, NULL));
+        if (empty(json_at(e.v, "domain/firmware/uuid")))
+            put(&e, "domain/firmware/uuid", new_uuid(r, a));
+        if (empty(json_at(e.v, "domain/firmware/serial")))
+            put(&e, "domain/firmware/serial", new_uuid(r, a));
+        if (!str_is(vmm, "qemu"))
+            e.v = kv_spec_without_unhonoured(e.v, written, vmm, a);
+        put(&whole, "spec/template/spec", e.v);
+    }
+    fill_z(&whole, "spec/template/metadata/annotations/" PCI_TOPOLOGY, "v3");
     /* Upstream's controller adds it in a write of its own; here every start would pay a commit for that. */
-    return meta_add_finalizer(a, e.v, "kubevirt.io/virtualMachineControllerFinalize");
+    return meta_add_finalizer(a, whole.v, "kubevirt.io/virtualMachineControllerFinalize");
 }

@@ -7,17 +7,15 @@
 
 #include "api/names.h"
 #include "api/quantity.h"
+#include "api/vmm_caps.h"
 #include "base/cleanup.h"
 #include "base/ident.h"
 
 #define MIB (1 << 20)
 
-/* What a VM needs besides its guest's memory: measured with Debian 12's QEMU 7.2 and rounded up (docs/benchmarks.md). */
-#define OVERHEAD_LAUNCHER (4LL * MIB)   /* vireo-launcher 1.5 MiB, pages of the sandbox */
-#define OVERHEAD_QEMU     (44LL * MIB)  /* heap, device models, firmware, I/O buffers */
-#define OVERHEAD_PER_VCPU (3LL * MIB)   /* thread stack and state */
-#define OVERHEAD_GRAPHICS (24LL * MIB)  /* 16 MiB of VGA memory and the surface */
-#define OVERHEAD_TCG      (128LL * MIB) /* translation buffer, see vmm/qemu: tb-size */
+/* What a VM needs besides its guest's memory and its VMM, whose needs stand in its table (vmm_caps.h): measured, and rounded up
+ * (docs/benchmarks.md). */
+#define OVERHEAD_LAUNCHER (4LL * MIB) /* vireo-launcher 1.5 MiB, pages of the sandbox */
 #define OVERHEAD_VFIO     (1024LL * MIB)
 #define OVERHEAD_TPM      (8LL * MIB)
 
@@ -54,20 +52,37 @@ static int64_t guest_bytes(const struct json *vmi)
     return bytes_of(text, 0);
 }
 
+/* A name that no table has is refused at admission; a machine of an older release with one is counted as QEMU. */
+static const struct vmm_caps *vmm_of(const struct json *vmi)
+{
+    const struct vmm_caps *v = vmm_caps_find(kv_vmm(vmi));
+
+    return v ? v : vmm_caps_find(STR("qemu"));
+}
+
+/* Whether its VMM cannot do without. */
+static bool needs_kvm(const struct json *vmi)
+{
+    return (vmm_of(vmi)->accelerators & (VMM_CAPS_KVM | VMM_CAPS_TCG)) == VMM_CAPS_KVM;
+}
+
 static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool kvm)
 {
     const struct json *devices = json_at(vmi, "spec/domain/devices");
-    int64_t guest = guest_bytes(vmi), bytes = OVERHEAD_LAUNCHER + OVERHEAD_QEMU + guest / 512;
+    const struct vmm_caps *v = vmm_of(vmi);
+    int64_t guest = guest_bytes(vmi), bytes = OVERHEAD_LAUNCHER + v->overhead.base;
 
-    bytes += OVERHEAD_PER_VCPU * vcpus_of(vmi);
+    if (v->overhead.guest_divisor > 0)
+        bytes += guest / v->overhead.guest_divisor;
+    bytes += v->overhead.vcpu * vcpus_of(vmi);
     if (json_bool_at(devices, "autoattachGraphicsDevice", true))
-        bytes += OVERHEAD_GRAPHICS;
+        bytes += v->overhead.graphics;
     if (json_len(json_get(devices, "gpus")) || json_len(json_get(devices, "hostDevices")))
         bytes += OVERHEAD_VFIO;
     if (json_get(devices, "tpm"))
         bytes += OVERHEAD_TPM;
-    if (!kvm)
-        bytes += OVERHEAD_TCG;
+    if (!kvm && !needs_kvm(vmi))
+        bytes += v->overhead.tcg;
     bytes += bytes_of(json_str_at(vmi, "spec/domain/memory/reservedOverhead/addedOverhead"), 0);
     bytes = (int64_t)((double)bytes * (c ? c->overhead_ratio : 1.0));
     return (bytes + MIB - 1) / MIB * MIB;
@@ -281,7 +296,7 @@ static const struct json *resources(const struct json *vmi, const struct kv_conf
     if (limit || dedicated)
         limits = json_with(a, limits, "memory", mebibytes(a, (limit ? limit : request) + extra));
     requests = json_with(a, requests, "ephemeral-storage", json_new_z(a, "50M"));
-    if (o->kvm)
+    if (o->kvm || needs_kvm(vmi))
         limits = json_with(a, limits, "devices.kubevirt.io/kvm", json_new_z(a, "1"));
     if (json_len(json_at(vmi, "spec/domain/devices/interfaces")))
         limits = json_with(a, limits, "devices.kubevirt.io/tun", json_new_z(a, "1"));
@@ -380,23 +395,60 @@ static const struct json *hostname(const struct json *vmi, struct arena *a)
     return json_new_str(a, str_take(label, 63));
 }
 
+/* Where the VMM is; a requirement of ours joins every alternative that the user wrote. */
+static const struct json *selector_of(const struct json *vmi, struct arena *a)
+{
+    const struct json *selector = json_at(vmi, "spec/nodeSelector"), *yes = json_new_z(a, "true");
+    struct str vmm = kv_vmm(vmi);
+
+    selector = json_with(a, selector, "kubevirt.io/schedulable", yes);
+    if (json_str_at(vmi, "spec/architecture").n)
+        selector = json_with(a, selector, "kubernetes.io/arch", json_at(vmi, "spec/architecture"));
+    if (str_is(vmm, "qemu"))
+        return selector;
+    return json_with(a, selector, arena_printf(a, KV_LABEL_VMM(STR_FMT), STR_ARG(vmm)), yes);
+}
+
+#define TERMS "nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"
+
+/* What the spec asks of the VMM may have come with a later version than the oldest that is taken. */
+static const struct json *affinity_of(const struct json *vmi, struct arena *a)
+{
+    const struct vmm_caps *v = vmm_of(vmi);
+    const struct json *affinity = json_at(vmi, "spec/affinity"), *terms = json_at(affinity, TERMS), *out = json_array(a, NULL);
+    const struct json *newer;
+    unsigned level = vmm_caps_version(v, json_get(vmi, "spec"));
+
+    if (level <= v->minimum)
+        return affinity;
+    newer = json_object(a, "key", json_new_f(a, KV_LABEL_VMM("%s") "-level", v->name), "operator", json_new_z(a, "Gt"), "values",
+                        json_array(a, json_new_f(a, "%u", level - 1), NULL), NULL);
+    if (!json_len(terms))
+        out = json_array(a, json_object(a, "matchExpressions", json_array(a, newer, NULL), NULL), NULL);
+    json_each_item(term, terms) {
+        const struct json *list = json_get(term, "matchExpressions"), *both = term;
+
+        if (json_len(term) > 0) /* an empty one matches nothing, and goes on doing so */
+            both = json_with(a, term, "matchExpressions", json_append(a, list ? list : json_array(a, NULL), newer));
+        out = json_append(a, out, both);
+    }
+    return json_with_at(a, affinity ? affinity : json_object(a, NULL), TERMS, out);
+}
+
 const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a)
 {
     struct parts p = {.a = a};
     int64_t grace = clamp(json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30), 0, MAX_GRACE);
-    const struct json *selector = json_at(vmi, "spec/nodeSelector"), *spec;
+    const struct json *spec;
     struct str scheduler = json_str_at(vmi, "spec/schedulerName");
 
-    selector = json_with(a, selector, "kubevirt.io/schedulable", json_new_z(a, "true"));
-    if (json_str_at(vmi, "spec/architecture").n)
-        selector = json_with(a, selector, "kubernetes.io/arch", json_at(vmi, "spec/architecture"));
     volumes_of(&p, vmi);
     spec = json_object(
         a, "containers", json_array(a, compute(vmi, c, o, &p, grace), NULL), "volumes", p.volumes, "restartPolicy",
         json_new_z(a, "Never"), "terminationGracePeriodSeconds", json_new_i64(a, grace + 30), "hostname", hostname(vmi, a),
         "subdomain", json_at(vmi, "spec/subdomain"), "imagePullSecrets", json_len(p.pull_secrets) ? p.pull_secrets : NULL,
-        "nodeSelector", selector, "affinity", json_at(vmi, "spec/affinity"),
+        "nodeSelector", selector_of(vmi, a), "affinity", affinity_of(vmi, a),
         "tolerations", json_at(vmi, "spec/tolerations"), "priorityClassName", json_at(vmi, "spec/priorityClassName"),
         "schedulerName", scheduler.n ? json_new_str(a, scheduler) : NULL, "topologySpreadConstraints",
         json_at(vmi, "spec/topologySpreadConstraints"), "dnsPolicy", json_at(vmi, "spec/dnsPolicy"), "dnsConfig",

@@ -188,10 +188,52 @@ static void sizes(void **state)
     }
 }
 
+#define VMI_ON(vmm, spec) "{'metadata':{'name':'v','uid':'u','annotations':{'vireo.io/vmm':'" vmm "'}},'spec':" spec "}"
+#define GT(level) "{'key':'vireo.io/vmm-qemu-level','operator':'Gt','values':['" level "']}"
+#define IGB "'domain':{'devices':{'interfaces':[{'name':'a','model':'igb'}]}}"
+#define REQUIRED(terms) "{'nodeAffinity':{'requiredDuringSchedulingIgnoredDuringExecution':{'nodeSelectorTerms':" terms "}}}"
+
+/* Where a machine may go, and what it takes, by its VMM. */
+static void hypervisors(void **state)
+{
+    static const struct {
+        const char *vmi, *path, *want; /* NULL: nothing there */
+    } cases[] = {
+        {"{'metadata':{'name':'v','uid':'u'},'spec':{}}", "spec/nodeSelector", "{'kubevirt.io/schedulable':'true'}"},
+        {VMI_ON("qemu", "{}"), "spec/nodeSelector", "{'kubevirt.io/schedulable':'true'}"},
+        {VMI_ON("qemu-microvm", "{'nodeSelector':{'a':'b'}}"), "spec/nodeSelector",
+         "{'a':'b','kubevirt.io/schedulable':'true','vireo.io/vmm-qemu-microvm':'true'}"},
+        {VMI_ON("qemu-microvm", "{}"), "spec/containers/0/resources/limits", NULL},
+        /* it cannot emulate: wherever it goes, it needs the device, and no room for translated code */
+        {VMI_ON("firecracker", "{'domain':{'memory':{'guest':'64Mi'}}}"), "spec/containers/0/resources",
+         "{'requests':{'cpu':'100m','memory':'78Mi','ephemeral-storage':'50M','devices.kubevirt.io/kvm':'1'},"
+         "'limits':{'devices.kubevirt.io/kvm':'1'}}"},
+        {VMI_ON("firecracker", "{'domain':{'memory':{'guest':'64Mi'}}}"), "metadata/annotations/kubevirt.io~1memory-overhead-bytes",
+         "'14680064'"},
+        /* what came with a version asks for it, in every alternative */
+        {VMI_ON("qemu", "{'domain':{}}"), "spec/affinity", NULL},
+        {VMI_ON("qemu", "{" IGB "}"), "spec/affinity", REQUIRED("[{'matchExpressions':[" GT("799") "]}]")},
+        {VMI_ON("qemu", "{'affinity':" REQUIRED("[{'matchExpressions':[{'key':'a','operator':'Exists'}]},{},{'matchFields':[]}]") "," IGB "}"),
+         "spec/affinity",
+         REQUIRED("[{'matchExpressions':[{'key':'a','operator':'Exists'}," GT("799") "]},{},"
+                  "{'matchFields':[],'matchExpressions':[" GT("799") "]}]")},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        const struct json *got = json_at(pod_of(&a, cases[i].vmi), cases[i].path);
+        AUTO_FREE char *text = got ? json_text(got) : NULL;
+
+        if (cases[i].want ? !json_eq(got, parse(&a, cases[i].want)) : got != NULL)
+            fail_msg("case %zu: %s", i, text ? text : "nothing");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
-                                       cmocka_unit_test(sizes)};
+                                       cmocka_unit_test(sizes), cmocka_unit_test(hypervisors)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

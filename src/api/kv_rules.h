@@ -12,6 +12,7 @@ struct rules {
     const char *at; /* path of the VMI's spec: "spec", "spec.template.spec" */
     const struct json *spec, *domain, *devices;
     bool vm; /* a VM's template, else a VMI */
+    struct str vmm; /* that was chosen; "qemu" by itself */
 };
 
 /* A path below the spec: at(r, "volumes[%zu]", i). */

@@ -75,11 +75,6 @@ void kv_unsupported(const struct json *vmi_spec, struct str vmm, const char *pat
     refuse_secret_places(vmi_spec, path, a, ret);
 }
 
-struct str kv_vmm(const struct json *object)
-{
-    return json_str(json_get(json_at(object, "metadata/annotations"), KV_ANNOTATION_VMM));
-}
-
 void kv_vm_unsupported(const struct json *vm, struct arena *a, struct schema_causes *ret)
 {
     static const struct {

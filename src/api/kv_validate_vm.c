@@ -182,6 +182,10 @@ static void check_vmi_update(struct rules *r, const struct json *vmi, const stru
     if (!by_platform) {
         if (!same(vmi, old, "spec"))
             rules_not_supported(r, "spec", "update of VMI object is restricted");
+        if (!same(vmi, old, "metadata/annotations/vireo.io~1hypervisor"))
+            rules_not_supported(r, "metadata.annotations." KV_ANNOTATION_HYPERVISOR,
+                                "the hypervisor of a machine is chosen when the machine is made: change the annotation of its "
+                                "VirtualMachine and restart that, or make this instance anew");
         if (reserved_changed(json_at(vmi, "metadata/labels"), json_at(old, "metadata/labels")))
             rules_not_supported(r, "metadata.labels",
                                 "modification of the following reserved kubevirt.io/ labels on a "
@@ -197,7 +201,7 @@ static void check_vmi_update(struct rules *r, const struct json *vmi, const stru
 void kv_vmi_validate(const struct json *vmi, const struct json *old, const struct kv_config *c,
                      bool by_platform, struct arena *a, struct schema_causes *ret)
 {
-    struct rules r = {.a = a, .c = c, .ret = ret, .at = "spec", .spec = json_get(vmi, "spec")};
+    struct rules r = {.a = a, .c = c, .ret = ret, .at = "spec", .spec = json_get(vmi, "spec"), .vmm = kv_vmm(vmi)};
 
     if (old) {
         check_vmi_update(&r, vmi, old, by_platform);
@@ -245,7 +249,7 @@ void kv_vm_validate(const struct json *vm, const struct json *old, const struct 
 {
     const struct json *spec = json_get(vm, "spec"), *template = json_get(spec, "template"),
                       *vmi_spec;
-    struct rules r = {.a = a, .c = c, .ret = ret, .at = "spec.template.spec", .vm = true};
+    struct rules r = {.a = a, .c = c, .ret = ret, .at = "spec.template.spec", .vm = true, .vmm = kv_vmm(vm)};
 
     (void)old;
     if (!kv_has(spec, "template")) {
@@ -256,7 +260,7 @@ void kv_vm_validate(const struct json *vm, const struct json *old, const struct 
     vmi_spec = json_get(template, "spec");
     /* Judged by what it will be: a copy with defaults. */
     if (json_is(vmi_spec, JSON_OBJECT) && json_is(json_get(vmi_spec, "domain"), JSON_OBJECT)) {
-        r.spec = kv_spec_default(vmi_spec, c, a);
+        r.spec = kv_spec_default(vmi_spec, r.vmm, c, a);
         check_spec(&r);
     }
     check_annotations(&r, json_at(template, "metadata/annotations"),

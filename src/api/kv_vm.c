@@ -1,5 +1,5 @@
 /* What a VirtualMachine makes: its instance, and the one word that describes it. */
-#include "api/kv_config.h"
+#include "api/kv_choice.h"
 
 #include <stdlib.h>
 
@@ -24,6 +24,9 @@ const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a)
     const struct json *annotations = json_at(template, "metadata/annotations");
     struct str name = json_str_at(vm, "metadata/name");
 
+    /* What runs it is the machine's own record; a template cannot say. */
+    annotations = json_with(a, annotations, KV_ANNOTATION_VMM, json_get(json_at(vm, "metadata/annotations"), KV_ANNOTATION_VMM));
+    annotations = json_with(a, annotations, KV_ANNOTATION_LEFT_OUT, NULL);
     annotations = json_with(a, annotations, "kubevirt.io/vm-generation",
                             json_new_f(a, "%lld", (long long)json_i64_at(vm, "metadata/generation", 1)));
     if (!json_str_at(spec, "domain/firmware/uuid").n) {
@@ -31,6 +34,8 @@ const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a)
 
         ident_uuid5(FIRMWARE_NAMESPACE, name, uuid);
         spec = json_with_at(a, spec, "domain/firmware/uuid", json_new_z(a, uuid));
+        if (!str_is(kv_vmm(vm), "qemu")) /* one that cannot show it to its guest is not asked to */
+            spec = kv_spec_without_unhonoured(spec, json_get(template, "spec"), kv_vmm(vm), a);
     }
     /* A start request may ask for a paused start; it holds for that start only. */
     const struct json *request = json_item(json_at(vm, "status/stateChangeRequests"), 0);

@@ -27,13 +27,44 @@ static bool is_kind(const struct admission *a, const char *plural)
     return strcmp(a->kind->plural, plural) == 0;
 }
 
+/* A client that writes another record than the one that is kept should hear of it. */
+static void warn_kept(struct admission *a, const struct json *wrote)
+{
+    struct str wanted = meta_annotation(wrote, KV_ANNOTATION_VMM), is = meta_annotation(a->object, KV_ANNOTATION_VMM);
+
+    if (!a->old || str_eq(wanted, is) || !str_eq(is, meta_annotation(a->old, KV_ANNOTATION_VMM))
+        || a->warnings.n == ARRAY_SIZE(a->warnings.p))
+        return;
+    a->warnings.p[a->warnings.n++] =
+        arena_printf(a->arena, "annotation " KV_ANNOTATION_VMM " stays \"" STR_FMT "\": it records which hypervisor was chosen; to "
+                     "have another one, change " KV_ANNOTATION_HYPERVISOR ", or give " KV_ANNOTATION_DECIDE " a new text",
+                     STR_ARG(is));
+}
+
+/* Before any default: the choice goes by what was written. */
+static void choose(struct admission_rules *rules, struct admission *a)
+{
+    const struct json *wrote = a->object;
+
+    if (is_kind(a, "virtualmachines"))
+        a->object = kv_vm_choose(wrote, a->old, rules->config, &rules->offers, a->arena, &a->causes);
+    else if (is_kind(a, "virtualmachineinstances"))
+        a->object = kv_vmi_choose(wrote, a->old, rules->config, &rules->offers, by_platform(a->who), a->arena, &a->causes);
+    else
+        return;
+    warn_kept(a, wrote);
+}
+
 static bool mutate(void *data, struct admission *a, struct error *err)
 {
     struct admission_rules *rules = data;
     const struct kv_random random = {.uuid = random_uuid};
 
     (void)err;
-    if (a->op != ADMIT_CREATE || a->subresource)
+    if ((a->op != ADMIT_CREATE && a->op != ADMIT_UPDATE) || a->subresource)
+        return true;
+    choose(rules, a);
+    if (a->op != ADMIT_CREATE)
         return true;
     if (is_kind(a, "virtualmachines"))
         a->object = kv_vm_default(a->object, rules->config, &random, a->arena);
@@ -57,7 +88,8 @@ static bool is_read(struct str name)
 {
     static const char *const names[] = {"developerConfiguration", "machineType", "architectureConfiguration", "cpuModel",
                                         "cpuRequest", "network", "evictionStrategy", "liveUpdateConfiguration",
-                                        "additionalGuestMemoryOverheadRatio", "vmRolloutStrategy"};
+                                        "additionalGuestMemoryOverheadRatio", "vmRolloutStrategy", "hypervisors",
+                                        "hypervisorBackend"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (str_is(name, names[i]))
@@ -92,6 +124,7 @@ static bool validate(void *data, struct admission *a, struct error *err)
         if (a->causes.n == 0)
             kv_unsupported(json_at(a->object, "spec/template/spec"), kv_vmm(a->object), "spec.template.spec", rules->config,
                            a->arena, &a->causes);
+        kv_vm_choice_hint(a->object, a->old, rules->config, &rules->offers, a->arena, &a->causes);
     } else if (is_kind(a, "virtualmachineinstances")) {
         if (json_at(a->object, "metadata/deletionTimestamp"))
             return true;
@@ -100,6 +133,7 @@ static bool validate(void *data, struct admission *a, struct error *err)
             kv_unsupported(json_get(a->object, "spec"), kv_vmm(a->object), "spec", rules->config, a->arena, &a->causes);
     } else if (is_kind(a, "kubevirts")) {
         warn_unread(a);
+        kv_kubevirt_validate(a->object, a->arena, &a->causes);
         if (a->op != ADMIT_CREATE || !rules->other_kubevirt(rules->data, a->ns, a->name))
             return true;
         return error_set(err, ERROR_FORBIDDEN,

@@ -5,6 +5,7 @@
 
 struct admission_rules {
     struct kv_config *config;          /* replaced when the KubeVirt object changes */
+    struct kv_offers offers;           /* which VMMs the nodes have, as they say it */
     bool (*other_kubevirt)(void *data, struct str ns, struct str name); /* is there a KubeVirt object of another name? */
     void *data;
 };

@@ -48,7 +48,7 @@ struct control {
     struct client *client;
     struct subresources *subresources;
     struct controllers *controllers;
-    struct informer *kubevirts;
+    struct informer *kubevirts, *nodes;
     struct platform *platform;
     struct admission_rules rules;
     struct loop_signal term;
@@ -85,6 +85,28 @@ static void on_kubevirt(void *user, struct str key, const struct json *object, b
     c->rules.config = kv_config_new(deleted ? NULL : object);
     free(c->kubevirt_key);
     c->kubevirt_key = deleted ? NULL : str_dup(key);
+}
+
+static bool add_offer(void *user, struct str key)
+{
+    struct control *c = user;
+    AUTO(arena_done) struct arena a = {0};
+
+    kv_offers_add(&c->rules.offers, informer_get(c->nodes, key, &a));
+    return true;
+}
+
+/* Which VMMs there are decides what auto takes. */
+static void on_node(void *user, struct str key, const struct json *object, bool deleted)
+{
+    struct control *c = user;
+
+    (void)key;
+    (void)object;
+    (void)deleted;
+    c->rules.offers = (struct kv_offers){.n = 0};
+    if (c->nodes)
+        informer_each(c->nodes, add_offer, c);
 }
 
 static bool other_kubevirt(void *data, struct str ns, struct str name)
@@ -316,6 +338,8 @@ static bool open_api(struct control *c, struct error *err)
     apiserver_add_virtual_group(c->api, &group);
     c->kubevirts = informer_new(&(struct informer_config){.client = c->client, .group = "kubevirt.io", .version = "v1",
                                                           .plural = "kubevirts", .changed = on_kubevirt, .user = c});
+    c->nodes = informer_new(&(struct informer_config){.client = c->client, .group = "", .version = "v1", .plural = "nodes",
+                                                      .changed = on_node, .user = c});
     c->controllers = controllers_new(&(struct controllers_config){
         .client = c->client, .launcher_image = "vireo.io/launcher:" VIREO_VERSION, .embedded = true, .image_volumes = true,
         .data_volumes_path = arena_printf(a, "%s/volumes", dir)});
@@ -364,6 +388,7 @@ static void control_done(struct control *c)
     controllers_free(c->controllers);
     platform_free(c->platform);
     informer_free(c->kubevirts);
+    informer_free(c->nodes);
     subresources_free(c->subresources);
     http_client_free(c->agent);
     client_free(c->client);

@@ -234,6 +234,11 @@ static const struct json *restart_required(const struct vm_view *v, struct arena
 
     if (!v->vmi || vmi_final(vmi_phase(v->vmi)))
         return condition_remove(a, vm, "RestartRequired");
+    if (!str_eq(kv_vmm(vm), kv_vmm(v->vmi))) {
+        c.message = arena_printf(a, "the hypervisor was chosen again: it runs on " STR_FMT " until it is restarted, then on " STR_FMT,
+                                 STR_ARG(kv_vmm(v->vmi)), STR_ARG(kv_vmm(vm)));
+        return condition_set(a, vm, &c, now);
+    }
     if (!started)
         return vm;
     if (json_eq(started, json_at(vm, "spec/template/spec")))
