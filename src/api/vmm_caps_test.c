@@ -516,6 +516,26 @@ static void a_value_may_need_a_version(void **state)
     assert_int_equal(vmm_caps_version(qemu, other), qemu->minimum);
 }
 
+/* kubectl explain shows descriptions. */
+static const char *description(const struct schema_type *t, const char *field)
+{
+    const struct schema_field *f = schema_field(t, str_of(field));
+
+    assert_non_null(f);
+    return f->description;
+}
+
+static void descriptions_name_the_hypervisors(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(description(&schema_type_kv_disk_target, "bus"), "Hypervisors: qemu; "));
+    assert_non_null(strstr(description(&schema_type_kv_disk_target, "bus"), "firecracker: only virtio."));
+    assert_non_null(strstr(description(&schema_type_kv_devices, "gpus"), "Hypervisors: "));
+    assert_null(strstr(description(&schema_type_kv_disk, "name"), "Hypervisors"));
+    /* what is not only a VMI's stays as it is */
+    assert_null(strstr(description(&schema_type_core_toleration, "key"), "Hypervisors"));
+}
+
 static void an_unknown_vmm_is_refused(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -556,6 +576,7 @@ int main(void)
         cmocka_unit_test(every_leaf_has_one_verdict), cmocka_unit_test(every_row_refuses_what_it_says),
         cmocka_unit_test(what_is_honoured_passes),    cmocka_unit_test(heads),
         cmocka_unit_test(a_value_may_need_a_version), cmocka_unit_test(an_unknown_vmm_is_refused),
+        cmocka_unit_test(descriptions_name_the_hypervisors),
         cmocka_unit_test(wrong_types_are_not_ours),
     };
 
