@@ -135,9 +135,13 @@ static bool connect_ports(struct launcher *l, struct error *err)
         l->console =
             console_new(l->loop, fd, opt_not_false(d->log_serial_console) ? l->own_dirfd : -1);
     }
-    if (!vmm_open_stream(l->vmm, VMM_STREAM_AGENT, &fd, err))
+    if (vmm_open_stream(l->vmm, VMM_STREAM_AGENT, &fd, err)) {
+        l->agent = agent_new(l, fd);
+        return true;
+    }
+    if (err->kind != ERROR_UNSUPPORTED)
         return false;
-    l->agent = agent_new(l, fd);
+    error_clear(err); /* this VMM has no such port: the guest's agent stays unheard */
     return true;
 }
 

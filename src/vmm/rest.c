@@ -104,6 +104,11 @@ bool rest_await(const struct rest *r, int pidfd, int64_t timeout_ns, struct erro
     return true;
 }
 
+bool rest_connect(const struct rest *r, int64_t timeout_ns, int *ret_fd, struct error *err)
+{
+    return connect_to(r, deadline_of(timeout_ns), ret_fd, err) || error_wrap(err, "%s", r->who);
+}
+
 /* ---- the request ---- */
 
 static void write_request(struct buf *b, const struct rest_request *q)
@@ -311,6 +316,25 @@ struct rest_pending *rest_begin(struct loop *l, const struct rest *r, const stru
     if (q->timeout_ns >= 0)
         loop_timer_start(l, &p->timer, q->timeout_ns ? q->timeout_ns : REST_TIMEOUT_NS, expired);
     return p;
+}
+
+bool rest_answered(struct rest_pending *p)
+{
+    if (p->io.loop) /* else it is over already */
+        ready(&p->io, 0);
+    return !p->io.loop;
+}
+
+bool rest_finish(struct rest_pending *take_p, struct arena *a, struct rest_answer *ret, struct error *err)
+{
+    bool ok = take_p->err.kind == ERROR_NONE && answer_of(&take_p->x, a, ret, &take_p->err);
+
+    if (!ok) {
+        error_wrap(&take_p->err, "%s", take_p->what);
+        error_move(err, &take_p->err);
+    }
+    rest_abandon(take_p);
+    return ok;
 }
 
 /* ---- hybrid vsock ---- */

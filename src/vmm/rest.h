@@ -53,6 +53,13 @@ void rest_abandon(struct rest_pending *p);
 /* Waits until somebody accepts connections there. pidfd: of the VMM's process; its end ends the waiting (-1: unknown). */
 MUST_CHECK bool rest_await(const struct rest *r, int pidfd, int64_t timeout_ns, struct error *err);
 
+/* A stream to a socket of the VMM's that speaks no HTTP. Does not block. */
+MUST_CHECK bool rest_connect(const struct rest *r, int64_t timeout_ns, int *ret_fd, struct error *err);
+/* Whether the answer to a call of rest_begin()'s has come (or will not come), for who cannot wait for the loop to say so. */
+bool rest_answered(struct rest_pending *p);
+/* Its end without done(), once it is answered. */
+MUST_CHECK bool rest_finish(struct rest_pending *take_p, struct arena *a, struct rest_answer *ret, struct error *err);
+
 /* A stream to a port of the guest through a VMM's "hybrid" vsock: a unix socket that is told "CONNECT <port>". */
 MUST_CHECK bool rest_vsock_connect(const struct rest *r, unsigned port, int64_t timeout_ns, int *ret_fd, struct error *err);
 
