@@ -82,6 +82,15 @@ static void volumes(void **state)
          "p /var/run/kubevirt-private/vmi-disks/p rw {'persistentVolumeClaim':{'claimName':'c'}}"},
         {"{'volumes':[{'name':'p','ephemeral':{'persistentVolumeClaim':{'claimName':'c'}}}]}",
          "p /var/run/kubevirt-private/vmi-disks/p {'persistentVolumeClaim':{'claimName':'c','readOnly':true}}"},
+        {"{'volumes':[{'name':'p','persistentVolumeClaim':{'claimName':'c','readOnly':true}}]}",
+         "p /var/run/kubevirt-private/vmi-disks/p {'persistentVolumeClaim':{'claimName':'c','readOnly':true}}"},
+        {"{'volumes':[{'name':'s','secret':{'secretName':'x','optional':true}}]}",
+         "s " SECRETS "/s {'secret':{'secretName':'x','optional':true}}"},
+        {"{'volumes':[{'name':'y','sysprep':{'secret':{'name':'x'}}},{'name':'z','sysprep':{'configMap':{'name':'w'}}}]}",
+         "y /var/run/kubevirt-private/sysprep/y {'secret':{'secretName':'x'}}\n"
+         "z /var/run/kubevirt-private/sysprep/z {'configMap':{'name':'w'}}"},
+        {"{'volumes':[{'name':'c','cloudInitConfigDrive':{'secretRef':{'name':'u'},'networkDataSecretRef':{'name':'n'}}}]}",
+         "c-udata " SECRETS "/c-udata {'secret':{'secretName':'u'}}\nc-ndata " SECRETS "/c-ndata {'secret':{'secretName':'n'}}"},
         {"{'volumes':[{'name':'m','configMap':{'name':'c','optional':true}}]}",
          "m /var/run/kubevirt-private/config-map/m {'configMap':{'name':'c','optional':true}}"},
         {"{'volumes':[{'name':'s','secret':{'secretName':'x.y'}}]}", "s " SECRETS "/s {'secret':{'secretName':'x.y'}}"},
@@ -171,6 +180,11 @@ static void sizes(void **state)
         {"{'cpu':{'cores':1},'memory':{'guest':'512Mi'},'devices':{'autoattachGraphicsDevice':false,'interfaces':[{}]}}",
          "{'requests':{'cpu':'100m','memory':'692Mi','ephemeral-storage':'50M','devices.kubevirt.io/tun':'1'},"
          "'limits':{'devices.kubevirt.io/tun':'1'}}"},
+        {"{'cpu':{'cores':1},'memory':{'guest':'512Mi','reservedOverhead':{'addedOverhead':'10Mi','memLock':'NotRequired'}},"
+         "'devices':{'autoattachGraphicsDevice':false}}",
+         "{'requests':{'cpu':'100m','memory':'702Mi','ephemeral-storage':'50M'}}"},
+        {"{'cpu':{'cores':1},'memory':{'guest':'512Mi'},'resources':{'overcommitGuestOverhead':true}}",
+         "{'requests':{'cpu':'100m','memory':'512Mi','ephemeral-storage':'50M'}}"},
         {"{'resources':{'requests':{'memory':'64Mi','cpu':'500m'},'limits':{'memory':'64Mi','cpu':'1'}}}",
          "{'requests':{'cpu':'500m','memory':'268Mi','ephemeral-storage':'50M'},'limits':{'cpu':'1','memory':'268Mi'}}"},
     };
@@ -230,10 +244,51 @@ static void hypervisors(void **state)
     }
 }
 
+#define SELECTOR "{'matchExpressions':[{'key':'k','operator':'In','values':['v']}],'matchLabels':{'a':'b'}}"
+#define NEIGHBOURS                                                                                                             \
+    "{'preferredDuringSchedulingIgnoredDuringExecution':[{'weight':3,'podAffinityTerm':{'labelSelector':" SELECTOR             \
+    ",'namespaceSelector':" SELECTOR ",'matchLabelKeys':['m'],'mismatchLabelKeys':['n'],'namespaces':['x'],"                  \
+    "'topologyKey':'kubernetes.io/hostname'}}]}"
+#define TERM "{'matchExpressions':[{'key':'k','operator':'In','values':['v']}],'matchFields':[{'key':'metadata.name','operator':'In','values':['x']}]}"
+
+/* Where the pod goes and what it finds there is Kubernetes' business, and in Kubernetes' words: the pod has what the VMI says. */
+static void placement_is_taken_over(void **state)
+{
+    static const char *const spec =
+        "{'affinity':{'nodeAffinity':{'requiredDuringSchedulingIgnoredDuringExecution':{'nodeSelectorTerms':[" TERM "]},"
+        "'preferredDuringSchedulingIgnoredDuringExecution':[{'weight':2,'preference':" TERM "}]},"
+        "'podAffinity':" NEIGHBOURS ",'podAntiAffinity':" NEIGHBOURS "},"
+        "'tolerations':[{'key':'k','operator':'Equal','value':'v','effect':'NoExecute','tolerationSeconds':9}],"
+        "'topologySpreadConstraints':[{'maxSkew':1,'minDomains':1,'topologyKey':'z','whenUnsatisfiable':'DoNotSchedule',"
+        "'labelSelector':" SELECTOR ",'matchLabelKeys':['q'],'nodeAffinityPolicy':'Honor','nodeTaintsPolicy':'Ignore'}],"
+        "'priorityClassName':'high','dnsPolicy':'None','dnsConfig':{'nameservers':['1.1.1.1'],'searches':['a.b'],"
+        "'options':[{'name':'ndots','value':'2'}]},'subdomain':'sub','schedulerName':'default-scheduler'}";
+    static const char *const same[] = {"affinity", "tolerations", "topologySpreadConstraints", "priorityClassName",
+                                       "dnsPolicy", "dnsConfig", "subdomain", "schedulerName"};
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *want = parse(&a, spec), *vmi, *pod;
+
+    (void)state;
+    vmi = json_object(&a, "metadata", parse(&a, "{'name':'v','uid':'u'}"), "spec", want, NULL);
+    AUTO_FREE char *text = json_text(vmi);
+    pod = pod_of(&a, text);
+    assert_int_equal(json_len(want), ARRAY_SIZE(same));
+    for (size_t i = 0; i < ARRAY_SIZE(same); i++)
+        if (!json_get(want, same[i]) || !json_eq(json_get(want, same[i]), json_get(json_get(pod, "spec"), same[i])))
+            fail_msg("%s", same[i]);
+    /* and what is added to */
+    pod = pod_of(&a, "{'metadata':{'name':'v','uid':'u'},'spec':{'nodeSelector':{'a':'b'},'architecture':'arm64',"
+                     "'terminationGracePeriodSeconds':7,'hostname':'h'}}");
+    assert_true(json_eq(json_at(pod, "spec/nodeSelector"),
+                        parse(&a, "{'a':'b','kubevirt.io/schedulable':'true','kubernetes.io/arch':'arm64'}")));
+    assert_int_equal(json_i64_at(pod, "spec/terminationGracePeriodSeconds", 0), 7 + 30); /* time to kill and clean up */
+    assert_true(str_is(json_str_at(pod, "spec/hostname"), "h"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
-                                       cmocka_unit_test(sizes), cmocka_unit_test(hypervisors)};
+                                       cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

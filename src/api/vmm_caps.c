@@ -159,7 +159,7 @@ static struct str first_part(const char *rest)
     return str_n(rest, strcspn(rest, "/"));
 }
 
-/* Rows first..end share the first `skip` bytes of their paths, and v is what stands there. */
+/* Rows first..end share the first `skip` bytes of their paths, up to a slash or the end, and v is what stands there. */
 static void descend(struct walk *w, const struct json *v, size_t first, size_t end, size_t skip)
 {
     while (first < end && !*rest_of(w, first, skip)) {
@@ -170,13 +170,13 @@ static void descend(struct walk *w, const struct json *v, size_t first, size_t e
     }
     if (!v)
         return;
+    skip += skip > 0; /* the slash */
     while (first < end) {
         struct str part = first_part(rest_of(w, first, skip));
         size_t next = first + 1, n = w->at.n, i = 0, below = skip + part.n;
 
         while (next < end && str_eq(first_part(rest_of(w, next, skip)), part))
             next++;
-        below += *rest_of(w, first, below) == '/';
         if (!str_is(part, "*")) {
             const struct json *member = json_get_str(v, part);
 

@@ -186,6 +186,17 @@ static const char *unselected(const struct json *pod, const struct json *node, s
     return why;
 }
 
+/* Spread over nodes or zones: a node that is in none of those that a constraint counts is no choice. With one node there is one
+ * zone, and nothing to be uneven to. */
+static const char *unspread(const struct json *pod, const struct json *node)
+{
+    json_each_item(t, json_at(pod, "spec/topologySpreadConstraints"))
+        if (!str_is(json_str_at(t, "whenUnsatisfiable"), "ScheduleAnyway")
+            && !json_get_str(meta_labels(node), json_str_at(t, "topologyKey")))
+            return "node(s) didn't match pod topology spread constraints (missing required label)";
+    return NULL;
+}
+
 static const char *unready(const struct json *node)
 {
     const struct json *ready = condition_find(node, "Ready");
@@ -308,6 +319,8 @@ int schedule(const struct json *pod, const struct candidate *nodes, size_t n, st
             why = tainted(pod, nodes[i].node, a);
         if (!why)
             why = unselected(pod, nodes[i].node, a);
+        if (!why)
+            why = unspread(pod, nodes[i].node);
         if (why)
             add_reason(&reasons, why);
         else if (fits(&want, &nodes[i], a, &reasons)

@@ -69,6 +69,26 @@ static void chooses_or_says_why(void **state)
          {NODE("x", "")},
          ""},
         {POD(AFFINE("{}")), {NODE("x", "")}, ""},
+        /* what is only preferred, and neighbours that one node cannot be chosen by, keep no pod waiting */
+        {POD(",\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":[{\"weight\":1,"
+             "\"preference\":{\"matchExpressions\":[{\"key\":\"gone\",\"operator\":\"Exists\"}]}}]},\"podAffinity\":{"
+             "\"preferredDuringSchedulingIgnoredDuringExecution\":[{\"weight\":1,\"podAffinityTerm\":{\"topologyKey\":"
+             "\"gone\"}}]}}"),
+         {NODE("x", "")},
+         "x"},
+        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"zone\",\"whenUnsatisfiable\":"
+             "\"DoNotSchedule\",\"labelSelector\":{},\"matchLabelKeys\":[\"a\"],\"minDomains\":1,"
+             "\"nodeAffinityPolicy\":\"Honor\",\"nodeTaintsPolicy\":\"Ignore\"}]"),
+         {NODE("x", "")},
+         "x"},
+        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"gone\",\"whenUnsatisfiable\":"
+             "\"DoNotSchedule\"}]"),
+         {NODE("x", "")},
+         "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label)."},
+        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"gone\",\"whenUnsatisfiable\":"
+             "\"ScheduleAnyway\"}]"),
+         {NODE("x", "")},
+         "x"},
         {"{\"spec\":{\"containers\":[{\"resources\":{\"limits\":{\"memory\":\"8Gi\"}}}]}}",
          {NODE("x", "")},
          "0/1 nodes are available: 1 Insufficient memory. The pod needs 8192Mi of memory; node x "

@@ -393,7 +393,7 @@ static void masquerade(void **state)
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
     AUTO_FREE char *a_path = xasprintf("%s/pod-a", w->dir), *b_path = xasprintf("%s/pod-b", w->dir);
-    const char *binding = "\"masquerade\":{},\"macAddress\":\"02:00:00:00:00:07\",\"ports\":[{\"port\":22},{\"protocol\":\"UDP\",\"port\":9999}]";
+    const char *binding = "\"masquerade\":{},\"macAddress\":\"02:00:00:00:00:07\",\"ports\":[{\"name\":\"ssh\",\"port\":22},{\"protocol\":\"UDP\",\"port\":9999}]";
     static const uint8_t mac[6] = {2, 0, 0, 0, 0, 7}, arp_for_guest[] = {10, 0, 2, 2};
     struct answer pod, other, vm, again;
     double t0;
@@ -605,26 +605,31 @@ static void both_families_and_queues(void **state)
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
     AUTO_FREE char *a_path = xasprintf("%s/pod-a", w->dir);
-    const char *queues = "\"masquerade\":{}}],\"networkInterfaceMultiqueue\":true},\"cpu\":{\"cores\":2,\"sockets\":2},\"x\":{\"y\":[{\"z\":1";
+    static const char network[] = "\"pod\":{\"vmNetworkCIDR\":\"172.31.9.0/28\",\"vmIPv6NetworkCIDR\":\"fd10:9::/120\"}";
+    const char *queues = "\"masquerade\":{},\"dhcpOptions\":{\"bootFileName\":\"b\",\"tftpServerName\":\"t\",\"ntpServers\":["
+                         "\"1.2.3.4\",\"5.6.7.8\"],\"privateOptions\":[{\"option\":240,\"value\":\"x\"}]}}],\"networkInterfaceMultiqueue\":true},\"cpu\":{\"cores\":2,\"sockets\":2},\"x\":{\"y\":[{\"z\":1";
     struct answer pod, vm;
 
     w->n = open_network(w);
     add(w, "pod-a", &pod);
     wait_for(w, &pod, true);
     free(shell_in(a_path, "ip addr add fd77::5/64 dev eth0 nodad"));
-    vm_setup(w, "pod-a", queues, "\"pod\":{\"vmNetworkCIDR\":\"172.31.9.0/28\"}", &a, &vm);
+    vm_setup(w, "pod-a", queues, network, &a, &vm);
     wait_for(w, &vm, true);
     assert_int_equal(vm.vm.nics[0].n_taps, 4);
     assert_int_equal(vm.vm.nics[0].n_ips, 2);
     assert_string_equal(vm.vm.nics[0].ips[1], "fd77::5");
     assert_true(str_is(json_str_at(vm.vm.nics[0].dhcp, "address"), "172.31.9.2/28"));
+    AUTO_FREE char *options = json_text(json_get(vm.vm.nics[0].dhcp, "options"));
+    assert_string_equal(options, "[{\"code\":42,\"text\":\"1.2.3.4,5.6.7.8\"},{\"code\":66,\"text\":\"t\"},{\"code\":67,\"text\":\"b\"},"
+                                 "{\"code\":240,\"text\":\"x\"}]");
     AUTO_FREE char *shown = shell_in(a_path, "ip -o addr show k6t-eth0; nft list table ip6 nat; cat /proc/sys/net/ipv6/conf/all/forwarding");
-    assert_has(shown, "fd10:0:2::1/120");
+    assert_has(shown, "fd10:9::1/120");
     assert_has(shown, "172.31.9.1/28");
-    assert_has(shown, "dnat to fd10:0:2::2");
+    assert_has(shown, "dnat to fd10:9::2");
     assert_has(shown, "}\n1\n");
     network_vm_done(&vm.vm);
-    vm_setup(w, "pod-a", queues, "\"pod\":{\"vmNetworkCIDR\":\"172.31.9.0/28\"}", &a, &vm);
+    vm_setup(w, "pod-a", queues, network, &a, &vm);
     wait_for(w, &vm, true);
     assert_int_equal(vm.vm.nics[0].n_taps, 4);
     network_vm_done(&vm.vm);

@@ -71,6 +71,7 @@ static const char *made(const struct place *p, const char *spec, struct arena *a
 }
 
 #define CRED(name, how) "{'sshPublicKey':{'source':{'secret':{'secretName':'" name "'}},'propagationMethod':{'" how "':{}}}}"
+#define DRIVE "openstack/latest/meta_data.json={'instance_id':'v.n','hostname':'v'"
 #define META "{'instance-id':'u','local-hostname':'v'"
 
 static void makes(void **state)
@@ -92,6 +93,15 @@ static void makes(void **state)
          "'volumes':[{'name':'s','cloudInitConfigDrive':{'userData':'x'}}]",
          "config-2\nopenstack/latest/meta_data.json={'instance_id':'v.n','hostname':'h','public_keys':{'0':'ssh-a A',"
          "'1':'ssh-b B'}}\nopenstack/latest/user_data=x"},
+        /* the same data, whichever way they are written */
+        {"'volumes':[{'name':'s','cloudInitConfigDrive':{'userDataBase64':'eHk=','networkData':'n'}}]",
+         "config-2\n" DRIVE "}\nopenstack/latest/user_data=xy\nopenstack/latest/network_data.json=n"},
+        {"'volumes':[{'name':'s','cloudInitConfigDrive':{'networkDataBase64':'bm4=','userData':'x'}}]",
+         "config-2\n" DRIVE "}\nopenstack/latest/user_data=x\nopenstack/latest/network_data.json=nn"},
+        {"'volumes':[{'name':'s','cloudInitConfigDrive':{'secretRef':{'name':'any'},'networkDataSecretRef':{'name':'any'}}}]",
+         "config-2\n" DRIVE "}\nopenstack/latest/user_data=from-secret\nopenstack/latest/network_data.json=net"},
+        {"'volumes':[{'name':'s','cloudInitNoCloud':{'userData':'x','networkDataBase64':'bm4='}}]",
+         "cidata\nmeta-data=" META "}\nuser-data=x\nnetwork-config=nn"},
     };
     struct place *p = *state;
 

@@ -74,6 +74,36 @@ def start_stop_restart_pause_and_unpause_by_virtctl(t):
 
 
 @case
+def a_guest_that_does_not_react_is_killed_after_terminationGracePeriodSeconds(t):
+    s = t.server
+    s.apply(null_vm("deaf", terminationGracePeriodSeconds=4))
+    s.wait_phase("deaf")
+    begun = time.monotonic()
+    s.subresource("vm", "deaf", "stop")
+    s.wait_status("deaf", "Stopped", 30)
+    took = time.monotonic() - begun
+    check(3.5 < took < 15, "4 s of grace, and it took %.1f s" % took)
+    s.delete("vm", "deaf")
+
+
+@case
+def an_eviction_does_what_the_evictionStrategy_says(t):
+    s = t.server
+    s.apply(null_vm("stays", evictionStrategy="LiveMigrate"), null_vm("goes", evictionStrategy="None"))
+    first = s.wait_phase("goes")["metadata"]["uid"]
+    s.wait_phase("stays")
+    for name, wanted in (("stays", 429), ("goes", 201)):
+        pod = s.pod_of(name)["metadata"]["name"]
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": "default"}}
+        status, answer = s.request("POST", "/api/v1/namespaces/default/pods/%s/eviction" % pod, json.dumps(body), raw=True)
+        check(status == wanted, "eviction of %s: %d" % (name, status), answer)
+    s.wait_phase("goes", uid_not=first)
+    check(s.get("vmi", "stays")["status"]["phase"] == "Running", "it was to stay")
+    s.delete("vm", "stays")
+    s.delete("vm", "goes")
+
+
+@case
 def runStrategy_Manual_starts_and_stops_only_when_asked(t):
     s = t.server
     s.apply(null_vm("manual", strategy="Manual"))
