@@ -182,6 +182,13 @@ def step_schema():
     return step("schema agrees with the recorded APIs", ["tools/check-schema", "schema", os.environ.get("VIREO_DATA", "../shared/data")], 120)
 
 
+def contract():
+    """Every driver against every scenario, those that wait for a bound of time too."""
+    args = ["build-asan/test/vmm/contract", os.path.join(ROOT, "test", "vmm", "bin"),
+            os.path.join(os.environ.get("VIREO_DATA") or "../shared/data", "vmm-api"), "build-asan/test/vmm/contract-guest"]
+    step("drivers keep their contract, with their VMMs' faults", args, 1800, {"VIREO_CONTRACT_SLOW": "1"})
+
+
 def robust():
     """All points of the store under faults; the unit tests ran an eighth of them."""
     begun = time.monotonic()
@@ -194,6 +201,7 @@ def robust():
 def deep(seconds_of_fuzz):
     if os.path.exists(os.path.join(ROOT, "build-asan", "test", "robust", "store-robust")):
         robust()
+        contract()
     clang = {"CC": "clang"}
     if setup("build-clang", ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "--buildtype=debug",
                              "-Doptimization=1"], clang):

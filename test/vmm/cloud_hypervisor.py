@@ -209,6 +209,7 @@ class CloudHypervisor(Vmm):
         self.name_devices()
         self.run_guest()
         self.state = "Running"
+        self.book.config(self.config)
         self.event("vm", "booted")
 
     def do_vm_pause(self, _r, template, _v):

@@ -6,11 +6,13 @@ does not say but the VMM is known to demand (tables of corrections, each with it
 answered as the VMM would and written into the file `violations` of its folder; a test that finds a line there fails, even
 if the driver coped with the answer. Written from the documents, without a look at the drivers.
 
-The folder (VIREO_CONTRACT_DIR) holds:
+The folder (VIREO_CONTRACT_DIR, or the one above the folder of the link by which the server was started) holds:
   requests    one JSON line for each request, in order, as it was received
   violations  one JSON line for each thing that was wrong
   faults      written by the test: a JSON list of faults, read anew for each request (see Faults)
+  config      the machine as the VMM would report it, at each start
   log         what the server thinks happened
+With a datagram socket `book` in the folder the lines go there instead, as "<file> <line>": a confined process writes nowhere.
 """
 import array
 import json
@@ -197,12 +199,23 @@ class Loop:
 
 # ---- the book ----
 
+def find_folder(argv0):
+    """Where the test waits; None when there is none."""
+    folder = os.environ.get("VIREO_CONTRACT_DIR") or os.path.dirname(os.path.dirname(os.path.abspath(argv0)))
+    return folder if os.environ.get("VIREO_CONTRACT_DIR") or os.path.exists(os.path.join(folder, "book")) else None
+
+
 class Book:
     def __init__(self, folder, vmm):
-        self.folder, self.vmm, self.violations, self.n = folder, vmm, [], 0
+        self.folder, self.vmm, self.violations, self.n, self.socket = folder, vmm, [], 0, None
+        if folder and os.path.exists(os.path.join(folder, "book")):
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self.socket.connect(os.path.join(folder, "book"))
 
     def _add(self, name, what):
-        if self.folder:
+        if self.socket is not None:
+            self.socket.send(("%s %s\n" % (name, json.dumps(what)))[:100000].encode())
+        elif self.folder:
             with open(os.path.join(self.folder, name), "a", encoding="utf-8") as f:
                 f.write(json.dumps(what) + "\n")
 
@@ -214,6 +227,9 @@ class Book:
     def violation(self, where, text):
         self.violations.append("%s: %s" % (where, text))
         self._add("violations", {"vmm": self.vmm, "request": where, "wrong": text})
+
+    def config(self, what):
+        self._add("config", {"vmm": self.vmm, "config": what})
 
     def log(self, text):
         self._add("log", "%.3f %s[%d] %s" % (time.monotonic(), self.vmm, os.getpid(), text))

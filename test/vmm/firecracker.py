@@ -417,6 +417,7 @@ class Firecracker(Vmm):
                                "Invalid ELF magic number")
         self.run_guest()
         self.state = "Running"
+        self.book.config(self.get_vm_config(None))
 
     def patch_vm(self, v):
         # pause_vm() and resume_vm() do nothing to a machine that is so already
