@@ -96,9 +96,15 @@ static void on_event(void *user, struct str name, const struct json *data)
     if (str_is(name, "SHUTDOWN")) {
         on_shutdown(q, data);
     } else if (str_is(name, "RESET")) {
-        if (json_bool_at(data, "guest", false)) {
-            q->base.status.reboots++;
-            vmm_changed(&q->base);
+        /* SeaBIOS that finds its memory as it left it resets the machine once more, to get its ROM back: the same reboot. */
+        int64_t now = loop_now_ns(q->base.loop);
+
+        if (now >= q->reset_until_ns) {
+            q->reset_until_ns = now + SECONDS(2);
+            if (json_bool_at(data, "guest", false)) {
+                q->base.status.reboots++;
+                vmm_changed(&q->base);
+            }
         }
     } else if (str_is(name, "STOP")) {
         /* A STOP also comes before the end and while a soft reboot waits; neither is a pause. */
