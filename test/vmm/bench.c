@@ -307,6 +307,7 @@ bool bench_start(struct bench *b, const struct wish *w)
         b->nic_fds[0] = make_tap(name);
         if (b->nic_fds[0] < 0) {
             print_message("  needs the right to make a tap\n");
+            bench_done(b);
             skip();
         }
         keep(b, b->nic_fds[0]);

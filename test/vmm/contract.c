@@ -128,6 +128,7 @@ static void guest_turns_off(struct bench *b)
         /* Its guest has one way out, which is a reset to the guest and the end to the VMM (its FAQ); what that means is said by
          * the reboot policy: see guest_reboots(). */
         print_message("  a Firecracker's guest cannot turn it off\n");
+        bench_done(b);
         skip();
     }
     bench_up(b, &w);
@@ -164,6 +165,7 @@ static void guest_panics(struct bench *b)
 
     if (str_is(str_of(b->s->driver->name), "firecracker")) {
         print_message("  Firecracker has no panic device\n");
+        bench_done(b);
         skip();
     }
     bench_up(b, &w);
@@ -287,6 +289,7 @@ static void talks_by_vsock(struct bench *b)
 
     if (!b->s->rest) {
         print_message("  needs /dev/vhost-vsock and a guest with a driver\n");
+        bench_done(b);
         skip();
     }
     bench_up(b, &w);
@@ -418,11 +421,12 @@ static void saves_and_restores(struct bench *b)
 
 static void restore_of_nothing_fails(struct bench *b)
 {
-    AUTO_FREE char *dir = xasprintf("%s/empty", b->dir);
+    char *dir = arena_printf(&b->a, "%s/empty", b->dir);
     struct wish w = {.restore_dir = dir};
 
     if (!b->s->driver->snapshot) {
         print_message("  %s has no snapshots\n", b->s->driver->name);
+        bench_done(b);
         skip();
     }
     assert_int_equal(mkdir(dir, 0700), 0);
@@ -468,13 +472,14 @@ static void migrates(struct bench *b)
 
 static void migration_to_nobody_fails(struct bench *b)
 {
-    AUTO_FREE char *path = xasprintf("%s/nobody", b->dir);
+    char *path = arena_printf(&b->a, "%s/nobody", b->dir);
     struct vmm_migration m = {.path = path, .timeout_s = 10};
     struct vmm_migration_status status = {0};
     struct wish w = {0};
 
     if (!b->s->driver->migrate) {
         print_message("  %s cannot migrate\n", b->s->driver->name);
+        bench_done(b);
         skip();
     }
     bench_up(b, &w);
