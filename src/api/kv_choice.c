@@ -204,11 +204,17 @@ static const char *decide(struct decision *d)
 
 /* --- on objects ----------------------------------------------------------------------------------------------------------- */
 
+/* What has the wrong type is left for validation to find. */
+static bool room_for(const struct json *v)
+{
+    return !v || v->type == JSON_NULL || json_is(v, JSON_OBJECT);
+}
+
 static const struct json *with_annotation(struct arena *a, const struct json *o, const char *name, const struct json *value)
 {
     if (!value && !json_get(json_at(o, "metadata/annotations"), name))
         return o;
-    if (json_get(o, "metadata") && !json_is(json_get(o, "metadata"), JSON_OBJECT)) /* types are checked later */
+    if (!room_for(json_get(o, "metadata")) || !room_for(json_at(o, "metadata/annotations")))
         return o;
     return json_with(a, o, "metadata",
                      json_with(a, json_get(o, "metadata"), "annotations",

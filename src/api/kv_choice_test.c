@@ -197,6 +197,9 @@ static void choices(void **state)
          "qemu-microvm", NULL, NULL},
         /* mistakes are for validation */
         {NULL, NULL, "{'metadata':7,'spec':{'template':{'spec':3}}}", NULL, NULL, NULL},
+        {"{'hypervisors':[{'name':'qemu-microvm'}]}", NULL, "{'metadata':{'annotations':7},'spec':{'template':{}}}", NULL, NULL, NULL},
+        {NULL, NULL, VM("'metadata':{'annotations':{'vireo.io/hypervisor':7}},", KERNEL), NULL, NULL, NULL},
+        {NULL, BOTH, "{" NOTED("auto") "'spec':{'template':{'spec':3}}}", "qemu", NULL, NULL},
     };
 
     (void)state;
