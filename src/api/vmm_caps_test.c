@@ -144,8 +144,7 @@ static const struct json *parse(struct arena *a, const char *text)
     AUTO(error_clear) struct error err = {0};
     const struct json *v;
 
-    if (!json_parse(str_of(text), a, &v, &err))
-        fail_msg("%s: %s", text, error_text(&err));
+    assert_true(json_parse(str_of(text), a, &v, &err));
     return v;
 }
 
