@@ -60,10 +60,13 @@ static const struct vmm_caps *vmm_of(const struct json *vmi)
     return v ? v : vmm_caps_find(STR("qemu"));
 }
 
-/* Whether its VMM cannot do without. */
-static bool needs_kvm(const struct json *vmi)
+/* Whether it asks for the device: by the cluster's configuration, or because its VMM can do nothing without. */
+static bool takes_kvm(const struct json *vmi, const struct kv_config *c, bool wanted)
 {
-    return (vmm_of(vmi)->accelerators & (VMM_CAPS_KVM | VMM_CAPS_TCG)) == VMM_CAPS_KVM;
+    const struct vmm_caps *v = vmm_of(vmi);
+
+    return v->accelerators == VMM_CAPS_KVM
+           || (wanted && (v->accelerators & VMM_CAPS_KVM) && kv_accelerator_allowed(c, str_of(v->name), "kvm"));
 }
 
 static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool kvm)
@@ -81,7 +84,7 @@ static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool 
         bytes += OVERHEAD_VFIO;
     if (json_get(devices, "tpm"))
         bytes += OVERHEAD_TPM;
-    if (!kvm && !needs_kvm(vmi))
+    if (!takes_kvm(vmi, c, kvm))
         bytes += v->overhead.tcg;
     bytes += bytes_of(json_str_at(vmi, "spec/domain/memory/reservedOverhead/addedOverhead"), 0);
     bytes = (int64_t)((double)bytes * (c ? c->overhead_ratio : 1.0));
@@ -296,7 +299,7 @@ static const struct json *resources(const struct json *vmi, const struct kv_conf
     if (limit || dedicated)
         limits = json_with(a, limits, "memory", mebibytes(a, (limit ? limit : request) + extra));
     requests = json_with(a, requests, "ephemeral-storage", json_new_z(a, "50M"));
-    if (o->kvm || needs_kvm(vmi))
+    if (takes_kvm(vmi, c, o->kvm))
         limits = json_with(a, limits, "devices.kubevirt.io/kvm", json_new_z(a, "1"));
     if (json_len(json_at(vmi, "spec/domain/devices/interfaces")))
         limits = json_with(a, limits, "devices.kubevirt.io/tun", json_new_z(a, "1"));

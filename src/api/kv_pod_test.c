@@ -285,10 +285,40 @@ static void placement_is_taken_over(void **state)
     assert_true(str_is(json_str_at(pod, "spec/hostname"), "h"));
 }
 
+/* The device of an accelerator that the KubeVirt object does not allow is not asked for. */
+static void kvm_device(void **state)
+{
+    static const struct {
+        const char *configuration, *vmm;
+        bool wanted, asked;
+    } cases[] = {
+        {"{}", "qemu", true, true},
+        {"{}", "qemu", false, false},
+        {"{'hypervisors':[{'name':'kvm'}]}", "qemu", true, true},
+        {"{'hypervisors':[{'name':'hyperv-direct'}]}", "qemu", true, false},
+        {"{'hypervisors':[{'name':'hyperv-direct'},{'name':'kvm'}]}", "qemu", true, true},
+        {"{}", "firecracker", false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        struct kv_config *c = kv_config_new(parse(&a, arena_printf(&a, "{'spec':{'configuration':%s}}", cases[i].configuration)));
+        const struct kv_pod_options o = {.launcher_image = "launcher:1", .kvm = cases[i].wanted};
+        const struct json *vmi = parse(&a, arena_printf(&a, VMI_ON("%s", "{}"), cases[i].vmm));
+        const struct json *pod = kv_launcher_pod(vmi, c, &o, &a);
+        bool asked = json_at(pod, "spec/containers/0/resources/limits/devices.kubevirt.io~1kvm") != NULL;
+
+        kv_config_free(c);
+        if (asked != cases[i].asked)
+            fail_msg("case %zu", i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
-                                       cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors)};
+                                       cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors), cmocka_unit_test(kvm_device)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
