@@ -166,6 +166,51 @@ static void plans(void **state)
     }
 }
 
+#define ON(vmm) ",\"annotations\":{\"vireo.io/vmm\":\"" vmm "\"}"
+#define RUNNING_ON(vmm)                                                                            \
+    "{" META ",\"ownerReferences\":[{\"uid\":\"1\",\"controller\":true}]" vmm                     \
+    "},\"status\":{\"phase\":\"Running\"}}"
+
+/* Chosen again, the hypervisor changes at the next start, and the machine says so. */
+static void another_hypervisor_needs_a_restart(void **state)
+{
+    static const struct {
+        const char *vm, *vmi;
+        const char *message; /* NULL: none needed */
+    } cases[] = {
+        {"{" META FINAL "}," SPEC("\"running\":true") "}", RUNNING_ON(""), NULL},
+        {"{" META FINAL ON("qemu") "}," SPEC("\"running\":true") "}", RUNNING_ON(""), NULL},
+        {"{" META FINAL ON("firecracker") "}," SPEC("\"running\":true") "}", RUNNING_ON(ON("firecracker")), NULL},
+        {"{" META FINAL ON("firecracker") "}," SPEC("\"running\":true") "}", RUNNING_ON(""),
+         "the hypervisor was chosen again: it runs on qemu until it is restarted, then on firecracker"},
+        {"{" META FINAL "}," SPEC("\"running\":true") "}", RUNNING_ON(ON("firecracker")),
+         "the hypervisor was chosen again: it runs on firecracker until it is restarted, then on qemu"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(error_clear) struct error err = {0};
+        struct vm_view v = {.now_unix_ns = 1767225600000000000};
+        struct plan p = {.a = &a};
+        const struct json *vm, *c = NULL;
+
+        if (!json_parse(str_of(cases[i].vm), &a, &v.vm, &err) || !json_parse(str_of(cases[i].vmi), &a, &v.vmi, &err))
+            fail_msg("%s", error_text(&err));
+        vm = v.vm;
+        vm_plan(&v, &p);
+        for (size_t k = 0; k < p.n_actions; k++)
+            if (p.actions[k].kind == ACTION_PATCH_STATUS)
+                vm = json_merge_patch(&a, v.vm, p.actions[k].body);
+        assert_ptr_not_equal(vm, v.vm);
+        json_each_item(item, json_at(vm, "status/conditions"))
+            if (str_is(json_str_at(item, "type"), "RestartRequired"))
+                c = item;
+        if (cases[i].message ? !str_is(json_str_at(c, "message"), cases[i].message) : c != NULL)
+            fail_msg("case %zu: " STR_FMT, i, STR_ARG(json_str_at(c, "message")));
+    }
+}
+
 /* A recorded life: for every state of the instance, what we say of the VM is what upstream's controller said soon after. */
 static const char *data_arg;
 
@@ -264,6 +309,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(steps),
         cmocka_unit_test(backoff_grows_to_five_minutes),
         cmocka_unit_test(plans),
+        cmocka_unit_test(another_hypervisor_needs_a_restart),
         cmocka_unit_test(as_upstream_says),
     };
 
