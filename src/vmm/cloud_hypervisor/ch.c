@@ -179,7 +179,7 @@ struct launch {
     struct arena a;
     VEC(struct child_fd) fds;
     int api_fd, events_fd, firmware_fd;
-    struct ch_paths paths;
+    enum ch_payload payload;
 };
 
 static void launch_done(struct launch *l)
@@ -211,21 +211,21 @@ static bool place_disk(struct ch *c, struct launch *l, const struct vmm_disk *d,
         return true;
     base = arena_printf(&l->a, "base-" STR_FMT, STR_ARG(d->name));
     return place(c, l, base, d->backing_fd, target + 1, true, err)
-           && (ch_overlay_name(d->fd, ch_path(c, &l->a, base), d->backing_format, err) || error_wrap(err, "%s", name));
+           && (ch_overlay_name(d->fd, arena_printf(&l->a, CH_PLACES "/%s", base), d->backing_format, err)
+               || error_wrap(err, "%s", name));
 }
 
 static bool place_payload(struct ch *c, const struct vmm_machine *m, struct launch *l, struct error *err)
 {
     if (m->kernel_fd < 0) {
-        l->paths.firmware = ch_path(c, &l->a, "firmware");
         return ch_firmware_open(m, &l->firmware_fd, err) && place(c, l, "firmware", l->firmware_fd, FD_FIRMWARE, true, err);
     }
-    l->paths.kernel = ch_path(c, &l->a, "kernel");
+    l->payload = CH_KERNEL;
     if (!place(c, l, "kernel", m->kernel_fd, FD_KERNEL, true, err))
         return false;
     if (m->initrd_fd < 0)
         return true;
-    l->paths.initramfs = ch_path(c, &l->a, "initramfs");
+    l->payload = CH_KERNEL_INITRAMFS;
     return place(c, l, "initramfs", m->initrd_fd, FD_INITRAMFS, true, err);
 }
 
@@ -250,9 +250,7 @@ static bool prepare(struct ch *c, const struct vmm_machine *m, struct launch *l,
     l->events_fd = ends[1];
     vec_push(&l->fds, (struct child_fd){.fd = l->api_fd, .target = FD_API});
     vec_push(&l->fds, (struct child_fd){.fd = l->events_fd, .target = FD_EVENTS});
-    l->paths.dir = c->dir;
-    l->paths.serial = ch_path(c, &l->a, "serial.sock");
-    l->paths.vsock = ch_path(c, &l->a, "vsock.sock");
+    vec_push(&l->fds, (struct child_fd){.fd = c->dir_fd, .target = CH_FD_PLACES});
     serial = (struct rest){.at = c->dir_fd, .name = "serial.sock", .who = CH_PROGRAM};
     if (ch_wants_serial(m) && !ch_serial_start(&c->serial, c->base.loop, &serial, err))
         return false;
@@ -354,15 +352,21 @@ static bool add_nics(struct ch *c, const struct vmm_machine *m, struct arena *a,
     return true;
 }
 
-static bool all_nics_there(const struct vmm_machine *m, struct error *err)
+/* Every interface has its taps, and its name among those of this machine. */
+static bool name_nics(struct ch *c, const struct vmm_machine *m, struct arena *a, struct error *err)
 {
     const struct kv_interface_slice *s = &m->vmi->spec->domain->devices->interfaces;
 
     for (size_t i = 0; i < s->n; i++) {
-        bool there = str_is(s->p[i].state, "absent");
+        bool there = false;
 
+        if (str_is(s->p[i].state, "absent"))
+            continue;
         for (size_t k = 0; k < m->n_nics; k++)
             there |= str_eq(m->nics[k].name, s->p[i].name);
+        if (there && !str_has(s->p[i].name, '/')
+            && !ch_link(c, arena_printf(a, "net-" STR_FMT, STR_ARG(s->p[i].name)), "tap", err))
+            return false;
         if (!there)
             return error_set(err, ERROR_INVALID, "interface '" STR_FMT "': its network was not prepared",
                              STR_ARG(s->p[i].name));
@@ -423,8 +427,8 @@ static bool start(struct vmm *v, const struct vmm_machine *m, struct error *err)
     vmm_set(v, VMM_STARTING, VMM_REASON_NONE, "%s", "");
     c->started = true;
     /* The configuration is made once before the process, to refuse without one, and again when its version is known. */
-    if (!prepare(c, m, &l, err) || !ch_config(m, &l.paths, CH_OLDEST, &l.a, &config, err) || !all_nics_there(m, err)
-        || !spawn(c, m, &l, err) || !hello(c, err) || !ch_config(m, &l.paths, c->version, &l.a, &config, err))
+    if (!prepare(c, m, &l, err) || !ch_config(m, l.payload, CH_OLDEST, &l.a, &config, err) || !name_nics(c, m, &l.a, err)
+        || !spawn(c, m, &l, err) || !hello(c, err) || !ch_config(m, l.payload, c->version, &l.a, &config, err))
         return failed(c, err);
     if (m->restore_dir ? !ch_restore(c, m, err) : m->incoming ? !ch_receive(c, m, err) : !make(c, config, m, &l, err))
         return failed(c, err);
@@ -482,7 +486,6 @@ static void ch_free(struct vmm *v)
     fd_close(&c->err_fd);
     fd_close(&c->api_fd);
     fd_close(&c->dir_fd);
-    free(c->dir);
     buf_done(&c->events);
     buf_done(&c->err_text);
     free(c);

@@ -17,8 +17,9 @@
  *
  * Files. cloud-hypervisor takes paths where QEMU takes descriptors, and opens them again whenever the guest reboots. Nothing
  * that a tenant named may be such a path. So every file has a name of ours in a directory of ours, "ch" in the pod's private
- * volume: a link to /proc/self/fd/N, a descriptor that the process has inherited. These names are the same in every pod, so a
- * machine that was saved or moved finds its files again, whatever their descriptors are there. A disk that is plugged while the
+ * volume: a link to /proc/self/fd/N, a descriptor that the process has inherited. The directory is inherited, too, always with
+ * the same number: these names are the same everywhere, so a machine that was saved or moved finds its files again, whatever
+ * their descriptors are there. A disk that is plugged while the
  * machine runs cannot be inherited; a small process that does nothing holds its descriptor, and the link leads there.
  *
  * Reboots happen inside the process: it takes the machine down and makes it anew from the same configuration. The guest's
@@ -34,6 +35,8 @@ extern const struct vmm_driver vmm_cloud_hypervisor;
 #define CH_PROGRAM "cloud-hypervisor"
 #define CH_OLDEST 52 /* --no-shutdown, image_type, sizes of net_fds: see docs/operations.md */
 #define CH_DIR "ch"
+#define CH_PLACES "/proc/self/fd/9" /* what cloud-hypervisor calls that directory */
+#define CH_FD_PLACES 9
 #define CH_MAX_DISKS 64
 #define CH_STEP (128ull << 20) /* memory is plugged in pieces of this size */
 
@@ -67,7 +70,6 @@ struct ch {
     struct rest api;
     int api_fd; /* O_PATH of the API's socket */
     int dir_fd; /* of "ch" */
-    char *dir;  /* its path */
     unsigned version;
     struct ch_sizes sizes;   /* as they are now */
     uint64_t plugged_memory; /* on top of what it had at boot */
@@ -115,15 +117,12 @@ struct rest_pending *ch_begin(struct ch *c, const struct ch_call *call, rest_don
 void ch_end(struct ch *c); /* the machine is over: ends the process, by force if need be */
 
 /* config.c */
-struct ch_paths { /* absent: the machine has none */
-    const char *kernel, *initramfs, *firmware, *serial, *vsock;
-    const char *dir; /* disks are dir/disk-<name> */
-};
+enum ch_payload { CH_FIRMWARE, CH_KERNEL, CH_KERNEL_INITRAMFS };
 MUST_CHECK bool ch_sizes(const struct vmm_machine *m, struct ch_sizes *ret, struct error *err);
-MUST_CHECK bool ch_config(const struct vmm_machine *m, const struct ch_paths *p, unsigned version, struct arena *a,
+MUST_CHECK bool ch_config(const struct vmm_machine *m, enum ch_payload payload, unsigned version, struct arena *a,
                           const struct json **ret, struct error *err);
 /* One entry of disks, and the body of vm.add-net. name_of: "disk-root"; for events and counters. */
-MUST_CHECK bool ch_disk(const struct kv_disk *d, const struct vmm_disk *r, const char *dir, unsigned queues, struct arena *a,
+MUST_CHECK bool ch_disk(const struct kv_disk *d, const struct vmm_disk *r, unsigned queues, struct arena *a,
                         const struct json **ret, struct error *err);
 MUST_CHECK bool ch_nic(const struct kv_interface *i, const struct vmm_nic *r, unsigned vcpus, struct arena *a,
                        const struct json **ret, struct error *err);
@@ -135,7 +134,7 @@ const struct kv_interface *ch_nic_spec(const struct vmm_machine *m, struct str n
 MUST_CHECK bool ch_places_open(struct ch *c, const struct vmm_machine *m, struct error *err);
 /* ch/<name> leads to that path. */
 MUST_CHECK bool ch_link(struct ch *c, const char *name, const char *target, struct error *err);
-const char *ch_path(const struct ch *c, struct arena *a, const char *name);
+bool ch_has(const struct ch *c, const char *kind, struct str name);      /* "disk" or "net": the machine has one of that name */
 MUST_CHECK bool ch_listen(struct ch *c, int *ret_fd, struct error *err); /* the API's socket */
 /* Whether what fd is can be opened again by its link in /proc, as cloud-hypervisor has to. */
 MUST_CHECK bool ch_can_reopen(int fd, bool read_only, const char *what, struct error *err);

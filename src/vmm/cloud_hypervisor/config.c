@@ -157,7 +157,7 @@ static bool clean(struct str s, const char *field, struct error *err)
     return true;
 }
 
-static bool payload(const struct vmm_machine *m, const struct ch_paths *p, struct arena *a, const struct json **ret,
+static bool payload(const struct vmm_machine *m, enum ch_payload what, struct arena *a, const struct json **ret,
                     struct error *err)
 {
     const struct kv_firmware *fw = domain_of(m)->firmware;
@@ -165,11 +165,11 @@ static bool payload(const struct vmm_machine *m, const struct ch_paths *p, struc
 
     if (!clean(args, "spec.domain.firmware.kernelBoot.kernelArgs", err))
         return false;
-    if (p->kernel)
-        *ret = json_object(a, "kernel", json_new_z(a, p->kernel), "initramfs", json_new_z(a, p->initramfs), "cmdline",
-                           text(a, args), NULL);
+    if (what == CH_FIRMWARE)
+        *ret = json_object(a, "firmware", json_new_z(a, CH_PLACES "/firmware"), NULL);
     else
-        *ret = json_object(a, "firmware", json_new_z(a, p->firmware), NULL);
+        *ret = json_object(a, "kernel", json_new_z(a, CH_PLACES "/kernel"), "initramfs",
+                           what == CH_KERNEL ? NULL : json_new_z(a, CH_PLACES "/initramfs"), "cmdline", text(a, args), NULL);
     return true;
 }
 
@@ -186,8 +186,8 @@ static bool is_name(struct str s)
     return s.n > 0 && s.n <= 63;
 }
 
-bool ch_disk(const struct kv_disk *d, const struct vmm_disk *r, const char *dir, unsigned queues, struct arena *a,
-             const struct json **ret, struct error *err)
+bool ch_disk(const struct kv_disk *d, const struct vmm_disk *r, unsigned queues, struct arena *a, const struct json **ret,
+             struct error *err)
 {
     bool direct = r->direct, qcow2 = strcmp(r->format, "qcow2") == 0;
     bool read_only = r->read_only || (d->disk && opt_true(d->disk->readonly)) || d->cdrom;
@@ -215,7 +215,7 @@ bool ch_disk(const struct kv_disk *d, const struct vmm_disk *r, const char *dir,
         direct = false;
     /* The type is said, never left to be guessed: a guest can write the head of another format into a raw disk. */
     *ret = json_object(a, "id", json_new_f(a, "disk-" STR_FMT, STR_ARG(d->name)), "path",
-                       json_new_f(a, "%s/disk-" STR_FMT, dir, STR_ARG(d->name)), "image_type",
+                       json_new_f(a, CH_PLACES "/disk-" STR_FMT, STR_ARG(d->name)), "image_type",
                        json_new_z(a, qcow2 ? "Qcow2" : "Raw"), "backing_files", json_new_bool(r->backing_fd >= 0), "readonly",
                        json_new_bool(read_only), "direct", json_new_bool(direct), "sparse", json_new_bool(!r->preallocated),
                        "num_queues", u64(a, queues), "serial", text(a, d->serial), NULL);
@@ -266,8 +266,8 @@ const struct kv_interface *ch_nic_spec(const struct vmm_machine *m, struct str n
     return NULL;
 }
 
-static bool disks(const struct vmm_machine *m, const struct ch_paths *p, const struct ch_sizes *s, struct arena *a,
-                  const struct json **ret, struct error *err)
+static bool disks(const struct vmm_machine *m, const struct ch_sizes *s, struct arena *a, const struct json **ret,
+                  struct error *err)
 {
     const struct kv_devices *d = domain_of(m)->devices;
     const struct json **items = ARENA_ARRAY(a, const struct json *, d->disks.n + 1);
@@ -281,7 +281,7 @@ static bool disks(const struct vmm_machine *m, const struct ch_paths *p, const s
         if (!r)
             return error_set(err, ERROR_INVALID, "disk '" STR_FMT "': its volume was not prepared",
                              STR_ARG(d->disks.p[i].name));
-        if (!ch_disk(&d->disks.p[i], r, p->dir, opt_true(d->block_multi_queue) ? s->vcpus : 1, a, &items[i], err))
+        if (!ch_disk(&d->disks.p[i], r, opt_true(d->block_multi_queue) ? s->vcpus : 1, a, &items[i], err))
             return false;
     }
     *ret = d->disks.n ? json_array_n(a, items, d->disks.n) : NULL;
@@ -343,11 +343,11 @@ bool ch_wants_serial(const struct vmm_machine *m)
     return opt_not_false(domain_of(m)->devices->autoattach_serial_console);
 }
 
-static const struct json *serial(const struct vmm_machine *m, const struct ch_paths *p, struct arena *a)
+static const struct json *serial(const struct vmm_machine *m, struct arena *a)
 {
     if (!ch_wants_serial(m))
         return json_object(a, "mode", json_new_z(a, "Off"), NULL);
-    return json_object(a, "mode", json_new_z(a, "Socket"), "socket", json_new_z(a, p->serial), NULL);
+    return json_object(a, "mode", json_new_z(a, "Socket"), "socket", json_new_z(a, CH_PLACES "/serial.sock"), NULL);
 }
 
 static bool wants_pvpanic(const struct vmm_machine *m)
@@ -360,26 +360,25 @@ static bool wants_pvpanic(const struct vmm_machine *m)
     return false;
 }
 
-bool ch_config(const struct vmm_machine *m, const struct ch_paths *p, unsigned version, struct arena *a,
-               const struct json **ret, struct error *err)
+bool ch_config(const struct vmm_machine *m, enum ch_payload what, unsigned version, struct arena *a, const struct json **ret,
+               struct error *err)
 {
     const struct kv_domain_spec *d = domain_of(m);
     const struct json *c, *mem, *boot, *drives, *balloon = NULL, *vsock = NULL;
     struct ch_sizes s;
 
     if (!refuse_unsupported(m, err) || !ch_sizes(m, &s, err) || !cpus(d, &s, a, &c, err) || !memory(d, &s, a, &mem, err)
-        || !payload(m, p, a, &boot, err) || !disks(m, p, &s, a, &drives, err))
+        || !payload(m, what, a, &boot, err) || !disks(m, &s, a, &drives, err))
         return false;
     if (opt_not_false(d->devices->autoattach_mem_balloon))
         balloon = json_object(a, "size", u64(a, 0), "deflate_on_oom", json_new_bool(true), "free_page_reporting",
                               json_new_bool(!(d->memory && d->memory->hugepages)), NULL);
     if (m->vsock_cid)
-        vsock =
-            json_object(a, "cid", u64(a, m->vsock_cid), "socket", json_new_z(a, p->vsock), "id", json_new_z(a, "vsock"), NULL);
-    *ret =
-        json_object(a, "cpus", c, "memory", mem, "payload", boot, "disks", drives, "rng",
-                    json_object(a, "src", json_new_z(a, "/dev/urandom"), NULL), "balloon", balloon, "serial", serial(m, p, a),
-                    "console", json_object(a, "mode", json_new_z(a, "Off"), NULL), "vsock", vsock, "pvpanic",
-                    wants_pvpanic(m) ? json_new_bool(true) : NULL, "platform", platform(d->firmware, version, a), NULL);
+        vsock = json_object(a, "cid", u64(a, m->vsock_cid), "socket", json_new_z(a, CH_PLACES "/vsock.sock"), "id",
+                            json_new_z(a, "vsock"), NULL);
+    *ret = json_object(a, "cpus", c, "memory", mem, "payload", boot, "disks", drives, "rng",
+                       json_object(a, "src", json_new_z(a, "/dev/urandom"), NULL), "balloon", balloon, "serial", serial(m, a),
+                       "console", json_object(a, "mode", json_new_z(a, "Off"), NULL), "vsock", vsock, "pvpanic",
+                       wants_pvpanic(m) ? json_new_bool(true) : NULL, "platform", platform(d->firmware, version, a), NULL);
     return true;
 }

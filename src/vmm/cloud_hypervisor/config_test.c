@@ -31,15 +31,8 @@ static void built_done(struct built *b)
 static const struct vmm_machine plain = {.accelerator = VMM_KVM, .kernel_fd = -1, .initrd_fd = -1};
 static const struct vmm_machine emulated = {.accelerator = VMM_TCG, .kernel_fd = -1, .initrd_fd = -1};
 static const struct vmm_machine with_vsock = {.accelerator = VMM_KVM, .kernel_fd = -1, .initrd_fd = -1, .vsock_cid = 7};
-static const struct ch_paths firmware = {
-    .firmware = "/p/ch/firmware", .serial = "/p/ch/serial.sock", .vsock = "/p/ch/vsock.sock", .dir = "/p/ch"};
-static const struct ch_paths kernel = {.kernel = "/p/ch/kernel",
-                                       .initramfs = "/p/ch/initramfs",
-                                       .serial = "/p/ch/serial.sock",
-                                       .vsock = "/p/ch/vsock.sock",
-                                       .dir = "/p/ch"};
 
-static void build(struct built *b, const char *spec, const struct vmm_machine *with, const struct ch_paths *p, unsigned version)
+static void build(struct built *b, const char *spec, const struct vmm_machine *with, enum ch_payload payload, unsigned version)
 {
     AUTO(error_clear) struct error err = {0};
     struct kv_virtual_machine_instance *vmi = NULL;
@@ -54,7 +47,7 @@ static void build(struct built *b, const char *spec, const struct vmm_machine *w
     if (!schema_decode(&schema_type_kv_virtual_machine_instance, object, &b->a, vmi, &err))
         fail_msg("%s: %s", spec, error_text(&err));
     m.vmi = vmi;
-    b->ok = ch_config(&m, p, version, &b->a, &config, &b->err);
+    b->ok = ch_config(&m, payload, version, &b->a, &config, &b->err);
     assert_int_equal(b->ok, b->err.kind == ERROR_NONE);
     if (b->ok)
         b->text = json_text(config);
@@ -65,31 +58,33 @@ static void build(struct built *b, const char *spec, const struct vmm_machine *w
 static const struct {
     const char *spec;
     const struct vmm_machine *with;
-    const struct ch_paths *paths;
+    enum ch_payload payload;
     unsigned version;
     const char *has[8], *lacks[5];
 } lines[] = {
     {"{\"domain\":{\"devices\":{}," MEM "}}",
      &plain,
-     &firmware,
+     CH_FIRMWARE,
      53,
-     {"\"boot_vcpus\":1,\"max_vcpus\":1,", "\"memory\":{\"size\":67108864}", "\"payload\":{\"firmware\":\"/p/ch/firmware\"}",
-      "\"serial\":{\"mode\":\"Socket\",\"socket\":\"/p/ch/serial.sock\"}", "\"console\":{\"mode\":\"Off\"}",
+     {"\"boot_vcpus\":1,\"max_vcpus\":1,", "\"memory\":{\"size\":67108864}",
+      "\"payload\":{\"firmware\":\"/proc/self/fd/9/firmware\"}",
+      "\"serial\":{\"mode\":\"Socket\",\"socket\":\"/proc/self/fd/9/serial.sock\"}", "\"console\":{\"mode\":\"Off\"}",
       "\"balloon\":{\"size\":0,\"deflate_on_oom\":true,\"free_page_reporting\":true}", "\"rng\":{\"src\":\"/dev/urandom\"}"},
      {"disks", "vsock", "pvpanic", "platform", "kvm_hyperv"}},
     {"{\"domain\":{\"devices\":{\"autoattachMemBalloon\":false,\"autoattachSerialConsole\":false},\"firmware\":{\"kernelBoot\":"
      "{"
      "\"kernelArgs\":\"console=ttyS0 a=\\\"b\\\"\"}}," MEM "}}",
      &plain,
-     &kernel,
+     CH_KERNEL_INITRAMFS,
      53,
-     {"\"payload\":{\"kernel\":\"/p/ch/kernel\",\"initramfs\":\"/p/ch/initramfs\",\"cmdline\":\"console=ttyS0 a=\\\"b\\\"\"}",
+     {"\"payload\":{\"kernel\":\"/proc/self/fd/9/kernel\",\"initramfs\":\"/proc/self/fd/9/"
+      "initramfs\",\"cmdline\":\"console=ttyS0 a=\\\"b\\\"\"}",
       "\"serial\":{\"mode\":\"Off\"}"},
      {"balloon", "firmware"}},
     {"{\"domain\":{\"devices\":{},\"cpu\":{\"sockets\":2,\"cores\":3,\"threads\":2,\"maxSockets\":4},\"memory\":{\"guest\":"
      "\"1Gi\",\"maxGuest\":\"4Gi\"}}}",
      &plain,
-     &firmware,
+     CH_FIRMWARE,
      53,
      {"\"boot_vcpus\":12,\"max_vcpus\":24,\"topology\":{\"threads_per_core\":2,\"cores_per_die\":3,\"dies_per_package\":1,"
       "\"packages\":4}",
@@ -98,19 +93,19 @@ static const struct {
     /* Room for less than one step is none. */
     {"{\"domain\":{\"devices\":{},\"memory\":{\"guest\":\"1Gi\",\"maxGuest\":\"1100Mi\"}}}",
      &plain,
-     &firmware,
+     CH_FIRMWARE,
      53,
      {"\"memory\":{\"size\":1073741824}"},
      {"hotplug"}},
     {"{\"domain\":{\"devices\":{},\"resources\":{\"requests\":{\"memory\":\"1.5Mi\"}}}}",
      &plain,
-     &firmware,
+     CH_FIRMWARE,
      53,
      {"\"size\":1572864"},
      {0}},
     {"{\"domain\":{\"devices\":{},\"memory\":{\"guest\":\"64Mi\",\"hugepages\":{\"pageSize\":\"2Mi\"}}}}",
      &plain,
-     &firmware,
+     CH_FIRMWARE,
      53,
      {"\"hugepages\":true,\"hugepage_size\":2097152,\"prefault\":true", "\"free_page_reporting\":false"},
      {0}},
@@ -118,14 +113,15 @@ static const struct {
      "\"firmware\":{"
      "\"uuid\":\"5d307ca9-b3ef-428c-8861-06e72d69f223\",\"serial\":\"s1\"}," MEM "}}",
      &with_vsock,
-     &firmware,
+     CH_FIRMWARE,
      53,
-     {"\"vsock\":{\"cid\":7,\"socket\":\"/p/ch/vsock.sock\",\"id\":\"vsock\"}", "\"pvpanic\":true", "\"kvm_hyperv\":true",
+     {"\"vsock\":{\"cid\":7,\"socket\":\"/proc/self/fd/9/vsock.sock\",\"id\":\"vsock\"}", "\"pvpanic\":true",
+      "\"kvm_hyperv\":true",
       "\"platform\":{\"system_uuid\":\"5d307ca9-b3ef-428c-8861-06e72d69f223\",\"system_serial_number\":\"s1\"}"},
      {0}},
     {"{\"domain\":{\"devices\":{},\"firmware\":{\"uuid\":\"5d307ca9-b3ef-428c-8861-06e72d69f223\"}," MEM "}}",
      &plain,
-     &firmware,
+     CH_FIRMWARE,
      52,
      {"\"platform\":{\"uuid\":\"5d307ca9-b3ef-428c-8861-06e72d69f223\"}"},
      {"system_"}},
@@ -137,7 +133,7 @@ static void documents(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
         AUTO(built_done) struct built b;
 
-        build(&b, lines[i].spec, lines[i].with, lines[i].paths, lines[i].version);
+        build(&b, lines[i].spec, lines[i].with, lines[i].payload, lines[i].version);
         if (!b.ok)
             fail_msg("case %zu: %s", i, error_text(&b.err));
         for (size_t k = 0; k < ARRAY_SIZE(lines[i].has) && lines[i].has[k]; k++)
@@ -164,14 +160,14 @@ static void disks(void **state)
     build(&b,
           "{\"domain\":{\"devices\":{\"blockMultiQueue\":true,\"disks\":[{\"name\":\"a\",\"disk\":{\"bus\":\"virtio\"},"
           "\"serial\":\"s,1\"},{\"name\":\"b\",\"disk\":{},\"cache\":\"writeback\"}]},\"cpu\":{\"cores\":4}," MEM "}}",
-          &m, &firmware, 53);
+          &m, CH_FIRMWARE, 53);
     if (!b.ok)
         fail_msg("%s", error_text(&b.err));
     if (!strstr(b.text,
-                "\"disks\":[{\"id\":\"disk-a\",\"path\":\"/p/ch/"
+                "\"disks\":[{\"id\":\"disk-a\",\"path\":\"/proc/self/fd/9/"
                 "disk-a\",\"image_type\":\"Qcow2\",\"backing_files\":true,\"readonly\":"
                 "false,\"direct\":true,\"sparse\":true,\"num_queues\":4,\"serial\":\"s,1\"},{\"id\":\"disk-b\",\"path\":"
-                "\"/p/ch/"
+                "\"/proc/self/fd/9/"
                 "disk-b\",\"image_type\":\"Raw\",\"backing_files\":false,\"readonly\":true,\"direct\":false,\"sparse\":false,"
                 "\"num_queues\":4}]"))
         fail_msg("%s", b.text);
@@ -209,7 +205,7 @@ static void refused(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         AUTO(built_done) struct built b;
 
-        build(&b, table[i].spec, table[i].with, &firmware, 53);
+        build(&b, table[i].spec, table[i].with, CH_FIRMWARE, 53);
         if (b.ok)
             fail_msg("case %zu is accepted: %s", i, b.text);
         assert_int_equal(b.err.kind, table[i].kind);
@@ -248,7 +244,7 @@ static void refused_disks_and_nics(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         AUTO(error_clear) struct error why = {0};
 
-        assert_false(ch_disk(&table[i].d, &disk, "/p", 1, &a, &v, &why));
+        assert_false(ch_disk(&table[i].d, &disk, 1, &a, &v, &why));
         if (!strstr(why.msg, table[i].words))
             fail_msg("case %zu says '%s'", i, why.msg);
     }

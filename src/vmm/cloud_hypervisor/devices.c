@@ -27,6 +27,11 @@ struct leaving { /* a device that the guest was asked to let go of */
     char name[64];
 };
 
+static const char *prefix(enum vmm_device_kind kind)
+{
+    return kind == VMM_DEVICE_DISK ? "disk-" : "net-";
+}
+
 static void holder_ended(struct child *child)
 {
     struct ch_plugged *p = container_of(child, struct ch_plugged, holder);
@@ -45,20 +50,21 @@ static struct ch_plugged *find(struct ch *c, struct str name)
     return NULL;
 }
 
-static void forget_names(struct ch *c, const char *name)
+static void forget_names(struct ch *c, enum vmm_device_kind kind, const char *name)
 {
     char link[80];
 
-    snprintf(link, sizeof link, "disk-%s", name);
+    snprintf(link, sizeof link, "%s%s", prefix(kind), name);
     unlinkat(c->dir_fd, link, 0);
     snprintf(link, sizeof link, "base-%s", name);
-    unlinkat(c->dir_fd, link, 0);
+    if (kind == VMM_DEVICE_DISK)
+        unlinkat(c->dir_fd, link, 0);
 }
 
 static void let_go(struct ch *c, struct ch_plugged *p)
 {
     if (c->dir_fd >= 0)
-        forget_names(c, p->name);
+        forget_names(c, VMM_DEVICE_DISK, p->name);
     list_remove(&p->node);
     child_kill(&p->holder, SIGKILL);
     child_done(&p->holder);
@@ -88,7 +94,7 @@ static bool hold(struct ch *c, const struct vmm_disk *d, struct arena *a, struct
     ok = ch_link(c, arena_printf(a, "disk-%s", name), arena_printf(a, "/proc/%d/fd/%d", (int)p->holder.pid, HOLDER_FD), err);
     if (ok && d->backing_fd >= 0)
         ok = ch_link(c, base, arena_printf(a, "/proc/%d/fd/%d", (int)p->holder.pid, HOLDER_BASE), err)
-             && ch_overlay_name(d->fd, ch_path(c, a, base), d->backing_format, err);
+             && ch_overlay_name(d->fd, arena_printf(a, CH_PLACES "/%s", base), d->backing_format, err);
     if (!ok)
         let_go(c, p);
     *ret = p;
@@ -101,9 +107,9 @@ static bool add_disk(struct ch *c, const struct kv_disk *spec, const struct vmm_
     const struct json *body;
     struct ch_plugged *p;
 
-    if (!ch_disk(spec, d, c->dir, 1, &a, &body, err))
+    if (!ch_disk(spec, d, 1, &a, &body, err))
         return false;
-    if (faccessat(c->dir_fd, arena_printf(&a, "disk-" STR_FMT, STR_ARG(d->name)), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    if (ch_has(c, "disk", d->name))
         return error_set(err, ERROR_EXISTS, "disk '" STR_FMT "': the machine has it already", STR_ARG(d->name));
     if (!ch_can_reopen(d->fd, d->read_only, arena_strdup(&a, d->name), err)
         || (d->backing_fd >= 0 && !ch_can_reopen(d->backing_fd, true, arena_strdup(&a, d->name), err))
@@ -120,9 +126,16 @@ static bool add_nic(struct ch *c, const struct kv_interface *spec, const struct 
     AUTO(arena_done) struct arena a = {0};
     const struct json *body;
 
-    if (!ch_nic(spec, n, c->sizes.vcpus, &a, &body, err)
-        || !ch_call(c, &(struct ch_call){.name = "vm.add-net", .body = body, .fds = n->fds, .n_fds = n->n_fds}, &a, NULL, err))
+    if (!ch_nic(spec, n, c->sizes.vcpus, &a, &body, err))
         return false;
+    if (ch_has(c, "net", n->name))
+        return error_set(err, ERROR_EXISTS, "interface '" STR_FMT "': the machine has it already", STR_ARG(n->name));
+    if (!ch_link(c, arena_printf(&a, "net-" STR_FMT, STR_ARG(n->name)), "tap", err))
+        return false;
+    if (!ch_call(c, &(struct ch_call){.name = "vm.add-net", .body = body, .fds = n->fds, .n_fds = n->n_fds}, &a, NULL, err)) {
+        forget_names(c, VMM_DEVICE_NIC, arena_strdup(&a, n->name));
+        return false;
+    }
     c->n_nics++;
     return true;
 }
@@ -156,11 +169,6 @@ static void kept(struct loop_timer *t)
         to->device_gone(to->user, copy.kind, str_of(copy.name), true);
 }
 
-static const char *prefix(enum vmm_device_kind kind)
-{
-    return kind == VMM_DEVICE_DISK ? "disk-" : "net-";
-}
-
 bool ch_remove_device(struct vmm *v, enum vmm_device_kind kind, struct str name, struct error *err)
 {
     struct ch *c = ch_of(v);
@@ -171,8 +179,9 @@ bool ch_remove_device(struct vmm *v, enum vmm_device_kind kind, struct str name,
     if (!c->booted)
         return error_set(err, ERROR_CONFLICT, "the machine has not begun to run: there is no guest to let go of '" STR_FMT "'",
                          STR_ARG(name));
-    if (name.n >= sizeof l->name)
-        return error_set(err, ERROR_NOT_FOUND, "the machine has no such device");
+    if (name.n >= sizeof l->name || !ch_has(c, kind == VMM_DEVICE_DISK ? "disk" : "net", name))
+        return error_set(err, ERROR_NOT_FOUND, "the machine has no %s '" STR_FMT "'",
+                         kind == VMM_DEVICE_DISK ? "disk" : "interface", STR_ARG(name));
     if (!ch_call(c, &(struct ch_call){.name = "vm.remove-device", .body = json_object(&a, "id", id, NULL)}, &a, NULL, err))
         return false;
     l = NEW(struct leaving);
@@ -198,10 +207,10 @@ void ch_device_removed(struct ch *c, struct str id)
     p = kind == VMM_DEVICE_DISK ? find(c, name) : NULL;
     if (p) {
         let_go(c, p);
-    } else if (kind == VMM_DEVICE_DISK && name.n < 64 && !str_has(name, '/')) {
+    } else if (name.n < 64 && !str_has(name, '/')) {
         AUTO_FREE char *text = str_dup(name);
 
-        forget_names(c, text);
+        forget_names(c, kind, text);
     }
     list_each_safe(it, &c->leaving) {
         struct leaving *l = list_entry(it, struct leaving, node);

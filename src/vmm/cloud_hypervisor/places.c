@@ -17,15 +17,7 @@ bool ch_places_open(struct ch *c, const struct vmm_machine *m, struct error *err
     /* What an earlier machine of this pod left: sockets in the way of new ones, and links to descriptors of another process. */
     if (!file_remove_tree(m->private_dirfd, CH_DIR, err) || !file_make_dirs(m->private_dirfd, CH_DIR, 0700, &c->dir_fd, err))
         return error_wrap(err, "private directory");
-    c->dir = xasprintf("%s/%s", m->private_dir, CH_DIR);
-    if (strlen(c->dir) + strlen("/serial.sock.lock") >= sizeof((struct sockaddr_un *)0)->sun_path)
-        return error_set(err, ERROR_INVALID, "%s: too long a path for a socket", c->dir);
     return true;
-}
-
-const char *ch_path(const struct ch *c, struct arena *a, const char *name)
-{
-    return arena_printf(a, "%s/%s", c->dir, name);
 }
 
 bool ch_link(struct ch *c, const char *name, const char *target, struct error *err)
@@ -35,6 +27,15 @@ bool ch_link(struct ch *c, const char *name, const char *target, struct error *e
     if (symlinkat(target, c->dir_fd, name) != 0)
         return error_errno(err, errno, "%s", name);
     return true;
+}
+
+bool ch_has(const struct ch *c, const char *kind, struct str name)
+{
+    char link[96];
+    int n = snprintf(link, sizeof link, "%s-" STR_FMT, kind, STR_ARG(name));
+
+    return n > 0 && (size_t)n < sizeof link && !str_has(name, '/')
+           && faccessat(c->dir_fd, link, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 bool ch_listen(struct ch *c, int *ret_fd, struct error *err)
