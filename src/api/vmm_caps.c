@@ -149,6 +149,14 @@ static void met(struct walk *w, const struct vmm_caps_row *row)
                own && row->verdict != VMM_CAPS_NOTYET ? w->v->title : "this release", vmm_caps_text(row->reason));
 }
 
+static void name_member(struct walk *w, struct str name)
+{
+    if (w->causes) { /* nobody asks for the path otherwise */
+        buf_addc(&w->at, '.');
+        buf_addstr(&w->at, name);
+    }
+}
+
 static const char *rest_of(const struct walk *w, size_t row, size_t skip)
 {
     return vmm_caps_text(w->v->rows[row].path) + skip;
@@ -181,18 +189,19 @@ static void descend(struct walk *w, const struct json *v, size_t first, size_t e
             const struct json *member = json_get_str(v, part);
 
             if (member || json_is(v, JSON_OBJECT)) {
-                buf_addf(&w->at, "." STR_FMT, STR_ARG(part));
+                name_member(w, part);
                 descend(w, member, first, next, below);
                 cut(&w->at, n);
             }
         }
         json_each_item(item, str_is(part, "*") ? v : NULL) {
-            buf_addf(&w->at, "[%zu]", i++);
+            if (w->causes)
+                buf_addf(&w->at, "[%zu]", i++);
             descend(w, item, first, next, below);
             cut(&w->at, n);
         }
         json_each_member(m, str_is(part, "*") ? v : NULL) {
-            buf_addf(&w->at, "." STR_FMT, STR_ARG(json_str(&m->key)));
+            name_member(w, json_str(&m->key));
             descend(w, &m->value, first, next, below);
             cut(&w->at, n);
         }
