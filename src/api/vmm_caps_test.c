@@ -366,6 +366,48 @@ static const struct json *switched_off(struct arena *a, const struct vmm_caps *v
     return spec;
 }
 
+static void fixed_uuid(void *data, char ret[37])
+{
+    (void)data;
+    memcpy(ret, "5d307ca9-b3ef-428c-8861-06e72d69f223", 37);
+}
+
+/* The same through all that admission does before: the choice of the VMM by name, defaults in layers. Nothing of it may take away
+ * what was written, or add what is refused. */
+static const char *admitted(struct arena *a, const struct vmm_caps *v, const struct json *spec, bool vm)
+{
+    const struct kv_random random = {.uuid = fixed_uuid};
+    struct schema_causes causes = {0};
+    struct kv_config *c = kv_config_new(NULL);
+    struct kv_offers offers = {.n = 1, .p[0].level = 9999};
+    AUTO(buf_done) struct buf b = {0};
+    const struct json *wish = json_object(a, "name", json_new_z(a, "x"), "annotations",
+                                          json_object(a, KV_ANNOTATION_HYPERVISOR, json_new_z(a, v->name), NULL), NULL);
+    const struct json *o;
+
+    snprintf(offers.p[0].vmm, sizeof offers.p[0].vmm, "%s", v->name);
+    c->architecture = STR("amd64");
+    spec = json_with(a, spec, "architecture", NULL);
+    spec = merged(a, parse(a, "{\"domain\":{\"memory\":{\"guest\":\"64Mi\"}}}"), spec);
+    if (vm) {
+        o = json_object(
+            a, "metadata", wish, "spec",
+            json_object(a, "runStrategy", json_new_z(a, "Halted"), "template", json_object(a, "spec", spec, NULL), NULL), NULL);
+        o = kv_vm_choose(o, NULL, c, &offers, a, &causes);
+        o = kv_vm_default(o, c, &random, a);
+        kv_unsupported(json_at(o, "spec/template/spec"), kv_vmm(o), "spec.template.spec", c, a, &causes);
+    } else {
+        o = json_object(a, "metadata", wish, "spec", spec, NULL);
+        o = kv_vmi_choose(o, NULL, c, &offers, false, a, &causes);
+        o = kv_vmi_default(o, c, &random, a);
+        kv_unsupported(json_get(o, "spec"), kv_vmm(o), "spec", c, a, &causes);
+    }
+    kv_config_free(c);
+    for (size_t i = 0; i < causes.n; i++)
+        buf_addf(&b, "%s%s: %s", i ? "\n" : "", causes.p[i].field, causes.p[i].message);
+    return b.n ? arena_strdup(a, buf_str(&b)) : "";
+}
+
 /* One row × one field that it names × one value, as a VMI and in a VM's template. */
 static unsigned try_value(struct arena *a, const struct vmm_caps *v, const struct vmm_caps_row *r, const struct node *n,
                           const struct json *value, bool refused)
@@ -385,8 +427,10 @@ static unsigned try_value(struct arena *a, const struct vmm_caps *v, const struc
         if (refused)
             want = arena_printf(a, "%s: not supported by %s: %s", name.p, who, vmm_caps_text(r->reason));
         is = judge(a, v, spec, places[i]);
-        if (strcmp(is, want) == 0 && vmm_caps_honours(v, spec, true) == !refused)
-            continue;
+        if (strcmp(is, want) == 0 && vmm_caps_honours(v, spec, true) == !refused) {
+            if (!v->built || strcmp(is = admitted(a, v, spec, i == 1), want) == 0)
+                continue;
+        }
         AUTO_FREE char *text = json_text(spec);
         print_error("%s: %s\nis     %s\nwanted %s\n\n", v->name, text, is, want);
         bad++;
@@ -572,11 +616,10 @@ static void wrong_types_are_not_ours(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_leaf_has_one_verdict), cmocka_unit_test(every_row_refuses_what_it_says),
-        cmocka_unit_test(what_is_honoured_passes),    cmocka_unit_test(heads),
-        cmocka_unit_test(a_value_may_need_a_version), cmocka_unit_test(an_unknown_vmm_is_refused),
-        cmocka_unit_test(descriptions_name_the_hypervisors),
-        cmocka_unit_test(wrong_types_are_not_ours),
+        cmocka_unit_test(every_leaf_has_one_verdict),        cmocka_unit_test(every_row_refuses_what_it_says),
+        cmocka_unit_test(what_is_honoured_passes),           cmocka_unit_test(heads),
+        cmocka_unit_test(a_value_may_need_a_version),        cmocka_unit_test(an_unknown_vmm_is_refused),
+        cmocka_unit_test(descriptions_name_the_hypervisors), cmocka_unit_test(wrong_types_are_not_ours),
     };
 
     walk_schema(&schema_type_kv_virtual_machine_instance_spec, "", 0);
