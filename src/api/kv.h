@@ -56,6 +56,13 @@ const char *kv_printable_status(const struct json *vm, const struct json *vmi, b
 #define KV_ANNOTATION_DECIDE "vireo.io/hypervisor-decide"
 /* Implicit devices that this VMM lacks, left out: "graphics (…), guest-agent (…)". On the VMI. */
 #define KV_ANNOTATION_LEFT_OUT "vireo.io/left-out"
+/* Of Nodes. What they offer at most, by the administrator: names by commas; absent: all that they can run. */
+#define KV_ANNOTATION_OFFERS "vireo.io/hypervisors"
+/* A text that the node agent has not seen asks for everything to be probed anew. */
+#define KV_ANNOTATION_PROBE "vireo.io/probe-requested"
+/* What was found out: JSON (vmm/host.h, docs/operations.md). */
+#define KV_ANNOTATION_REPORT "vireo.io/hypervisor-report"
+#define KV_LABEL_ACCELERATOR(name) "vireo.io/accelerator-" name /* "true" where it works */
 /* Labels of nodes: "true" where the VMM is there and can run a guest, and "<major>.<minor>.<patch>". */
 #define KV_LABEL_VMM(name) "vireo.io/vmm-" name
 

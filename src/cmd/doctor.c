@@ -13,21 +13,22 @@
 #include "http/server.h"
 #include "loop/child.h"
 #include "network/network.h"
-#include "vmm/probe.h"
+#include "vmm/host.h"
 
 struct report {
     unsigned fatal, warnings;
 };
 
-enum verdict { OK, WARN, FAIL };
+enum verdict { OK, WARN, FAIL, NONE }; /* NONE: it is not there, and need not be */
+#define NOBODY 65534
 
 static void say(struct report *r, enum verdict v, const char *what, const char *fmt, ...) PRINTF_LIKE(4, 5);
 static void say(struct report *r, enum verdict v, const char *what, const char *fmt, ...)
 {
-    static const char *const marks[] = {"ok  ", "WARN", "FAIL"};
+    static const char *const marks[] = {"ok  ", "WARN", "FAIL", "-   "};
     va_list ap;
 
-    printf("%s  %-12s ", marks[v], what);
+    printf("%s  %-16s ", marks[v], what);
     va_start(ap, fmt);
     vprintf(fmt, ap);
     va_end(ap);
@@ -70,13 +71,44 @@ static void check_tools(struct report *r)
     }
 }
 
-static void check_kvm(struct report *r)
+static void say_device(struct report *r, const char *name, const struct probe_result *p, const char *fix, bool optional)
 {
-    struct probe_result p;
+    bool fine = p->verdict == PROBE_WORKS;
 
-    probe_kvm_now(NULL, &p);
-    say(r, p.verdict == PROBE_WORKS ? OK : WARN, "KVM", "%s%s", p.reason,
-        p.verdict == PROBE_WORKS ? "" : " (unless told otherwise, vireo serve emulates here)");
+    say(r, fine ? OK : optional && p->verdict == PROBE_ABSENT ? NONE : WARN, name, "%s%s%s", p->reason, fine ? "" : "; ", fix);
+}
+
+/* What can run virtual machines here, as the node agent will find it. The program of a VMM that is missing is no fault, unless none
+ * is left. */
+static void check_hypervisors(struct report *r)
+{
+    struct loop *l = loop_new(NULL);
+    struct host *h = host_new(l, &(struct host_options){.uid = NOBODY, .dirfd = -1}, NULL, NULL, NULL);
+    char tcg[256];
+    bool any = false, emulates;
+
+    host_wait(h);
+    emulates = host_tcg(h, tcg, sizeof tcg) == PROBE_WORKS;
+    say_device(r, "KVM", &h->kvm.r, probe_kvm_fix(h->kvm.r.verdict), false);
+    if (h->kvm.r.verdict != PROBE_WORKS && emulates)
+        say(r, NONE, "", "unless told otherwise, vireo serve emulates here");
+    say_device(r, "MSHV", &h->mshv.r, probe_mshv_fix(h->mshv.r.verdict), true);
+    say(r, emulates ? OK : NONE, "TCG", "%s", tcg);
+    for (size_t i = 0; i < h->n_vmms; i++) {
+        const struct host_vmm *v = &h->vmms[i];
+        struct host_verdict j;
+
+        host_judge(h, v, STR_NONE, &j);
+        if (j.state == HOST_USABLE)
+            say(r, OK, v->driver->name, "%s, with%s%s%s", v->version.text, j.kvm ? " KVM" : "", j.mshv ? " MSHV" : "", j.tcg ? " TCG" : "");
+        else
+            say(r, j.state == HOST_ABSENT || j.state == HOST_UNACCELERATED ? NONE : WARN, v->driver->name, "%s", j.reason);
+        any |= j.state == HOST_USABLE;
+    }
+    if (!any)
+        say(r, FAIL, "hypervisors", "none can be used, so no virtual machine can start: apt-get install qemu-system-x86");
+    host_free(h);
+    loop_free(l);
 }
 
 static void check_disk(struct report *r, const struct instance_options *o)
@@ -167,7 +199,7 @@ int doctor_main(int argc, char **argv)
     check_memory(&r);
     check_disk(&r, &o);
     check_tools(&r);
-    check_kvm(&r);
+    check_hypervisors(&r);
     check_port(&r, &o);
     instance_name_of(o.dir, name);
     network_doctor(&(struct network_config){.instance = name, .pod_cidr = o.pod_cidr, .cni_bin_dir = o.cni_dir, .dirfd = -1},

@@ -108,6 +108,7 @@ static void guest_runs(void *data, struct str pod_uid)
 static bool start(struct node *n, const struct json *config, struct error *err)
 {
     struct node_parts *p = &n->parts;
+    struct host_options host;
     int pods = -1;
 
     if (!node_parts_open(p, loop_new(NULL), INSTANCE_FD_DIR, config, err)
@@ -115,10 +116,13 @@ static bool start(struct node *n, const struct json *config, struct error *err)
         || !file_open_dir(INSTANCE_FD_DIR, "pods", &pods, err))
         return false;
     read_boot_id(n);
+    host = (struct host_options){.boot_id = n->boot_id, .uid = instance_uid_base(arena_strdup(&p->arena, json_str_at(config, "name"))) + 2,
+                                 .dirfd = INSTANCE_FD_DIR};
     n->handler = handler_new(&(struct handler_config){.client = p->client, .pods_dirfd = pods, .embedded = true,
                                                       .node_name = arena_strdup(&p->arena, json_str_at(config, "nodeName")),
                                                       .uid_base = instance_uid_base(arena_strdup(&p->arena, json_str_at(config, "name"))) + 1000, .boot_id = n->boot_id,
-                                                      .guest_runs = guest_runs, .guest_runs_data = n},
+                                                      .guest_runs = guest_runs, .guest_runs_data = n,
+                                                      .host = &host},
                              err);
     if (!n->handler)
         return false;

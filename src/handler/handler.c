@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "api/kv.h"
+#include "api/meta.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/vec.h"
@@ -39,27 +40,91 @@ static void look_again(struct handler *h)
 static void on_kubevirt(void *user, struct str key, const struct json *object, bool deleted)
 {
     struct handler *h = user;
-    struct kv_config *c = kv_config_new(deleted ? NULL : object);
-    enum kv_emulation emulation = kv_emulation(c);
 
     (void)key;
-    kv_config_free(c);
-    if ((int)emulation == h->emulation)
-        return;
-    h->emulation = (int)emulation;
+    kv_config_free(h->kv);
+    h->kv = kv_config_new(deleted ? NULL : object);
     look_again(h);
 }
 
-static void on_probed(void *user, const struct probe_result *r)
+/* --- what this machine can run --------------------------------------------------------------------------------------------- */
+
+/* A verdict is there: VMs may wait for it. */
+static void on_found(void *user)
+{
+    look_again(user);
+}
+
+static void log_verdicts(const struct handler *h)
+{
+    if (h->host->kvm.s.known)
+        log_info(NULL, "KVM %s: %s", probe_verdict_name(h->host->kvm.r.verdict), h->host->kvm.r.reason);
+    for (size_t i = 0; i < h->host->n_vmms; i++) {
+        const struct host_vmm *v = &h->host->vmms[i];
+        struct host_verdict j;
+
+        host_judge(h->host, v, str_of(h->allowed), &j);
+        if (j.state == HOST_USABLE)
+            log_info(NULL, "hypervisor %s %u.%u.%u is usable", v->driver->name, v->version.major, v->version.minor, v->version.patch);
+        else
+            log_info(NULL, "hypervisor %s is not usable: %s", v->driver->name, j.reason);
+    }
+}
+
+static void replace(char **text, const char *with)
+{
+    free(*text);
+    *text = with ? xstrdup(with) : NULL;
+}
+
+static void on_settled(void *user)
 {
     struct handler *h = user;
 
-    h->kvm = *r;
-    h->kvm_known = true;
-    log_info(NULL, "KVM %s: %s", probe_verdict_name(r->verdict), r->reason);
-    node_object_probe(h->node);
-    look_again(h);
+    if (h->host->running == 0) {
+        replace(&h->answered, h->requested);
+        log_verdicts(h);
+    }
+    node_object_changed(h->node);
 }
+
+/* A request that the report on the Node answers already was one to our predecessor. */
+static bool answered_before(const struct json *node, struct str request)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *report;
+
+    return json_parse(meta_annotation(node, KV_ANNOTATION_REPORT), &a, &report, &err)
+           && str_eq(json_str_at(report, "requested"), request);
+}
+
+static void on_node(void *user, struct str key, const struct json *node, bool deleted)
+{
+    struct handler *h = user;
+    struct str allowed = meta_annotation(node, KV_ANNOTATION_OFFERS), request = meta_annotation(node, KV_ANNOTATION_PROBE);
+
+    if (deleted || !str_is(key, h->node_name))
+        return;
+    if ((allowed.p != NULL) != (h->allowed != NULL) || !str_is(allowed, h->allowed ? h->allowed : "")) {
+        free(h->allowed);
+        h->allowed = str_dup(allowed);
+        node_object_changed(h->node);
+        look_again(h);
+    }
+    if (!request.n || str_is(request, h->requested ? h->requested : ""))
+        return;
+    free(h->requested);
+    h->requested = str_dup(request);
+    if (answered_before(node, request)) {
+        replace(&h->answered, h->requested);
+        return;
+    }
+    log_info(NULL, "hypervisors are probed anew: %s", KV_ANNOTATION_PROBE);
+    host_probe(h->host);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------------------ */
 
 struct handler *handler_new(const struct handler_config *c, struct error *err)
 {
@@ -77,22 +142,24 @@ struct handler *handler_new(const struct handler_config *c, struct error *err)
     h->boot_id = xstrdup(c->boot_id ? c->boot_id : "");
     h->config.node_name = h->node_name;
     h->config.boot_id = h->boot_id;
-    h->emulation = (int)KV_EMULATION_AUTO;
+    h->kv = kv_config_new(NULL);
+    h->host = host_new(h->loop, c->host ? c->host : &(struct host_options){.dirfd = -1}, on_found, on_settled, h);
     h->recorder = recorder_new(c->client, "virt-handler", h->node_name);
     return h;
 }
 
 void handler_start(struct handler *h)
 {
-    AUTO(buf_done) struct buf selector = {0};
+    AUTO(buf_done) struct buf selector = {0}, own = {0};
 
     h->started = true;
     buf_addf(&selector, "kubevirt.io/nodeName=%s", h->node_name);
+    buf_addf(&own, "metadata.name=%s", h->node_name);
     h->node = node_object_new(h);
-    if (h->config.kvm)
-        on_probed(h, h->config.kvm);
-    else
-        probe_kvm(h->loop, NULL, on_probed, h);
+    if (!host_check(h->host))
+        log_verdicts(h); /* of the last start: nothing has changed */
+    h->nodes = informer_new(&(struct informer_config){.client = h->client, .group = "", .version = "v1", .plural = "nodes",
+                                                      .field_selector = buf_str(&own), .changed = on_node, .user = h});
     h->kubevirts = informer_new(&(struct informer_config){.client = h->client, .group = "kubevirt.io", .version = "v1",
                                                           .plural = "kubevirts", .changed = on_kubevirt, .user = h});
     h->vmis = informer_new(&(struct informer_config){.client = h->client, .group = "kubevirt.io", .version = "v1",
@@ -110,6 +177,8 @@ void handler_free(struct handler *h)
         return;
     informer_free(h->vmis);
     informer_free(h->kubevirts);
+    informer_free(h->nodes);
+    host_free(h->host);
     while (map_next(&h->vms, &at, &uid, &value))
         vm_free(value);
     map_done(&h->vms);
@@ -118,5 +187,9 @@ void handler_free(struct handler *h)
     recorder_free(h->recorder);
     free(h->node_name);
     free(h->boot_id);
+    free(h->allowed);
+    free(h->requested);
+    free(h->answered);
+    kv_config_free(h->kv);
     free(h);
 }

@@ -6,7 +6,7 @@
 #pragma once
 #include "client/client.h"
 #include "http/exchange.h"
-#include "vmm/probe.h"
+#include "vmm/host.h"
 
 struct handler;
 struct handler_config {
@@ -18,7 +18,7 @@ struct handler_config {
     const char *boot_id;      /* /proc/sys/kernel/random/boot_id, or a test's */
     void (*guest_runs)(void *data, struct str pod_uid); /* each time that is found out; may be NULL */
     void *guest_runs_data;
-    const struct probe_result *kvm; /* NULL: the handler probes by itself */
+    const struct host_options *host; /* what is probed, and how; NULL: this machine */
 };
 struct handler *handler_new(const struct handler_config *c, struct error *err);
 void handler_start(struct handler *h);

@@ -8,6 +8,7 @@
 #include "client/recorder.h"
 #include "handler/handler.h"
 #include "network/network.h"
+#include "vmm/host.h"
 #include "vmm/proto.h"
 
 /* The life of a VMI on this node, as the agent sees it. A VM moves forward only; a launcher that is lost leads to ENDED. */
@@ -36,6 +37,7 @@ struct vm {
     struct loop_io exit_io;      /* the launcher's end */
     struct loop_timer retry;
     int64_t retry_ns, connecting_since_ns;
+    int64_t waiting_since_ns;    /* for a verdict on its VMM or accelerator; 0: it does not */
     bool network_running;        /* a network_vm_setup() is under way */
     bool shutdown_sent, gone;    /* gone: the VMI left the API; free when nothing is under way */
     char *sync_error;            /* why the last attempt failed, or NULL */
@@ -48,15 +50,27 @@ struct handler {
     struct client *client;
     struct handler_config config;
     char *node_name, *boot_id;
-    struct informer *vmis, *kubevirts;
+    struct informer *vmis, *kubevirts, *nodes; /* nodes: our own */
     struct recorder *recorder;
     struct map vms;              /* uid → struct vm */
     struct map by_key;           /* "namespace/name" → struct vm */
-    struct probe_result kvm;
-    bool kvm_known, started;
-    int emulation;               /* enum kv_emulation */
+    struct host *host;           /* what this machine can run */
+    char *allowed;               /* the Node's annotation vireo.io/hypervisors; NULL: all */
+    char *requested, *answered;  /* its vireo.io/probe-requested: the newest, and the one that the report answers; or NULL */
+    bool started;
+    struct kv_config *kv;        /* of the KubeVirt object */
     struct node_object *node;
 };
+
+/* offer.c: what the node tells of its hypervisors. Pure but for the handler's state. */
+const struct json *offer_labels(const struct handler *h, const struct json *labels, bool patch, struct arena *a);
+const struct json *offer_annotations(const struct handler *h, const struct json *annotations, struct arena *a);
+const struct json *offer_resources(const struct handler *h, const struct json *resources, const char *slots, struct arena *a);
+struct offer_condition {
+    const char *type, *status, *reason, *message;
+};
+struct offer_condition offer_kvm(const struct handler *h, struct arena *a);
+struct offer_condition offer_hypervisors(const struct handler *h, struct arena *a);
 
 /* status.c: pure. */
 struct vm_report {
@@ -77,5 +91,5 @@ struct vm *vm_find(struct handler *h, struct str ns, struct str name);
 
 /* node.c: the Node object, its labels and heartbeat. */
 struct node_object *node_object_new(struct handler *h);
-void node_object_probe(struct node_object *n); /* the accelerator verdict is known */
+void node_object_changed(struct node_object *n); /* it is written anew, now */
 void node_object_free(struct node_object *n);

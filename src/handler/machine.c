@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "handler/choose.h"
 #include "handler/internal.h"
 #include "json/patch.h"
 
@@ -28,6 +29,7 @@
 #define CONNECT_TIMEOUT SECONDS(30) /* upstream's watchdog: a socket that stays dead */
 #define LONGEST_GRACE_S (365ll * 24 * 3600)
 #define CALL_TIMEOUT    SECONDS(60)
+#define WAIT_IN_SILENCE MILLIS(1500) /* for a verdict on accelerators and VMMs */
 #define EMPTY_DIR       "volumes/kubernetes.io~empty-dir/"
 
 static void advance(struct vm *v);
@@ -292,6 +294,15 @@ static void shut_down(struct vm *v, const struct json *vmi)
                       CALL_TIMEOUT, on_shutdown_sent, v);
 }
 
+/* A start that cannot be now: why stands in the VMI's condition, and it is tried again. */
+static void put_off(struct vm *v, const struct error *err)
+{
+    set_error(v, err);
+    v->stage = VM_ASKING;
+    report(v);
+    retry_later(v);
+}
+
 static void on_synced(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
 {
     struct vm *v = user;
@@ -303,10 +314,7 @@ static void on_synced(void *user, const struct json *ok, int *fds, size_t n_fds,
     if (err->kind != ERROR_NONE) {
         if (err->kind == ERROR_UNAVAILABLE && !v->launcher)
             return; /* on_closed() deals with it */
-        set_error(v, err);
-        v->stage = VM_ASKING;
-        report(v);
-        retry_later(v);
+        put_off(v, err);
         return;
     }
     set_error(v, NULL);
@@ -319,32 +327,41 @@ static void on_synced(void *user, const struct json *ok, int *fds, size_t n_fds,
     advance(v);
 }
 
-/* The accelerator that this VM gets, by the KubeVirt object's useEmulation and the probe's verdict. */
-static bool choose_accelerator(const struct handler *h, const char **ret, struct error *err)
+/* The accelerator that this VM gets. NULL: none now; the VMI says why, unless it is a matter of a moment. */
+static const char *accelerator_of(struct vm *v, const struct json *vmi)
 {
-    bool works = h->kvm.verdict == PROBE_WORKS;
+    AUTO(error_clear) struct error err = {0};
+    struct handler *h = v->h;
+    struct str name = meta_annotation(vmi, KV_ANNOTATION_VMM);
+    struct choose_view view = {.host = h->host, .name = name.n ? name : STR("qemu"), .node = h->node_name,
+                               .allowed = str_of(h->allowed), .emulation = kv_emulation(h->kv), .embedded = h->config.embedded,
+                               .kvm_allowed = true};
+    struct host_vmm *vmm = host_vmm(h->host, view.name);
+    enum vmm_accelerator accelerator = VMM_TCG;
+    int64_t now = loop_now_ns(h->loop);
 
-    switch ((enum kv_emulation)h->emulation) {
-    case KV_EMULATION_YES:
-        *ret = "tcg";
-        return true;
-    case KV_EMULATION_AUTO:
-        if (works || h->config.embedded) {
-            *ret = works ? "kvm" : "tcg";
-            return true;
-        }
-        break;
-    case KV_EMULATION_NO:
-        if (works) {
-            *ret = "kvm";
-            return true;
-        }
-        break;
+    if (vmm)
+        host_check_vmm(h->host, vmm); /* programs come and go */
+    view.vmm = vmm;
+    switch (choose_accelerator(&view, &accelerator, &err)) {
+    case CHOOSE_TAKEN:
+        v->waiting_since_ns = 0;
+        return vmm_accelerator_name(accelerator);
+    case CHOOSE_WAIT: /* look_again() comes with the verdict */
+        if (!v->waiting_since_ns)
+            v->waiting_since_ns = now > 0 ? now : 1;
+        v->stage = VM_ASKING;
+        if (now - v->waiting_since_ns >= WAIT_IN_SILENCE)
+            put_off(v, &err);
+        else
+            loop_timer_start(h->loop, &v->retry, v->waiting_since_ns + WAIT_IN_SILENCE - now, on_retry);
+        return NULL;
+    case CHOOSE_REFUSED:
+        v->waiting_since_ns = 0;
+        put_off(v, &err);
+        return NULL;
     }
-    return error_set(err, ERROR_UNSUPPORTED,
-                     "KVM cannot be used on node %s (%s), and spec.configuration.developerConfiguration.useEmulation of the "
-                     "KubeVirt object is %s: set it to true, or use a node where KVM works",
-                     h->node_name, h->kvm.reason, h->emulation == KV_EMULATION_NO ? "false" : "not set");
+    return NULL;
 }
 
 static const struct json *nic_message(struct arena *a, const struct network_nic *n, int *fds, size_t *n_fds)
@@ -379,21 +396,16 @@ static const struct json *nic_status(struct arena *a, const struct network_nic *
 static void sync_machine(struct vm *v, const struct network_vm *net)
 {
     AUTO(arena_done) struct arena a = {0};
-    AUTO(error_clear) struct error err = {0};
     const struct json *vmi = vmi_of(v, &a), *nics = json_array(&a, NULL), *status = nics;
-    const char *accelerator = NULL;
+    const char *accelerator;
     int fds[PROTO_MAX_FDS];
     size_t n_fds = 0;
 
     if (!vmi || !v->launcher)
         return;
-    if (!choose_accelerator(v->h, &accelerator, &err)) {
-        set_error(v, &err);
-        v->stage = VM_ASKING;
-        report(v);
-        retry_later(v);
+    accelerator = accelerator_of(v, vmi); /* asked again: making the network took its time */
+    if (!accelerator)
         return;
-    }
     for (unsigned i = 0; i < net->n; i++) {
         nics = json_append(&a, nics, nic_message(&a, &net->nics[i], fds, &n_fds));
         status = json_append(&a, status, nic_status(&a, &net->nics[i]));
@@ -423,10 +435,7 @@ static void on_network(void *user, struct network_vm *net, const struct error *e
         return;
     }
     if (err->kind != ERROR_NONE) {
-        set_error(v, err);
-        v->stage = VM_ASKING;
-        report(v);
-        retry_later(v);
+        put_off(v, err);
         return;
     }
     sync_machine(v, net);
@@ -594,7 +603,7 @@ static void advance(struct vm *v)
             shut_down(v, vmi);
         } else if (!v->domain) {
             proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
-        } else if (v->h->kvm_known) {
+        } else if (accelerator_of(v, vmi)) { /* before anything is made for it */
             set_up_network(v, vmi);
         }
         return;

@@ -135,9 +135,26 @@ static int make_dir(int at, const char *name)
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* This machine: no KVM; an emulator that is part of us, and a VMM that needs KVM. */
+static bool probe_emulator(struct vmm_version *ret, struct error *err)
+{
+    ret->tcg = ret->kvm = true;
+    return vmm_version_parse(STR("emulator 9.1"), ret, err);
+}
+
+static bool probe_small(struct vmm_version *ret, struct error *err)
+{
+    ret->kvm = true;
+    return vmm_version_parse(STR("small 9.1"), ret, err);
+}
+
+static const struct vmm_driver emulator = {.name = "qemu", .program = "", .probe = probe_emulator};
+static const struct vmm_driver small = {.name = "firecracker", .program = "", .probe = probe_small};
+static const struct vmm_driver *const drivers[] = {&emulator, &small, NULL};
+
 static int setup(void **state)
 {
-    static const struct probe_result no_kvm = {.verdict = PROBE_ABSENT, .reason = "none here"};
+    static const struct host_options host = {.kvm = "/nonexistent", .mshv = "/nonexistent", .drivers = drivers, .dirfd = -1};
     AUTO(error_clear) struct error err = {0};
     AUTO_CLOSE int pod = -1, volumes = -1;
 
@@ -157,7 +174,7 @@ static int setup(void **state)
     close(make_dir(w.volumes, "private"));
     launcher_listens();
     w.handler = handler_new(&(struct handler_config){.client = w.client, .pods_dirfd = w.pods, .node_name = "n1", .uid_base = 1,
-                                                     .embedded = true, .kvm = &no_kvm},
+                                                     .embedded = true, .host = &host},
                             &err);
     assert_non_null(w.handler);
     fake_create(w.client, "virtualmachineinstances",

@@ -1,5 +1,6 @@
 /* The Node object of this machine: made in embedded mode, labelled and kept alive in both (reference/api-and-lifecycle.md §4). */
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -20,13 +21,19 @@
 
 enum { STEP_CREATE, STEP_STATUS, STEP_IDLE };
 
+struct told { /* of a condition, and since when */
+    char status[8];
+    int64_t unix_ns;
+};
+
 struct node_object {
     struct handler *h;
     struct client_call *call;
     struct loop_timer beat;
     int step;
     bool again;
-    int64_t ready_unix_ns, probed_unix_ns; /* since when the conditions say what they say */
+    int64_t ready_unix_ns;
+    struct told kvm, hypervisors;
 };
 
 static void next(struct node_object *n);
@@ -35,6 +42,7 @@ static void on_beat(struct loop_timer *t)
 {
     struct node_object *n = container_of(t, struct node_object, beat);
 
+    host_check(n->h->host); /* what has changed is told when its verdict is there */
     if (n->step == STEP_IDLE)
         n->step = n->h->config.embedded ? STEP_STATUS : STEP_CREATE;
     next(n);
@@ -59,8 +67,7 @@ static const struct json *resources(const struct handler *h, struct arena *a, in
                     json_new_z(a, "10000"), "ephemeral-storage",
                     json_new_f(a, "%lldKi", (long long)fs.f_blocks * (long long)fs.f_frsize / 1024), NULL);
     r = json_with(a, r, "devices.kubevirt.io/tun", json_new_z(a, DEVICE_SLOTS));
-    r = json_with(a, r, "devices.kubevirt.io/kvm",
-                  json_new_z(a, h->kvm_known && h->kvm.verdict == PROBE_WORKS ? DEVICE_SLOTS : "0"));
+    r = offer_resources(h, r, DEVICE_SLOTS, a);
     return json_with(a, r, "devices.kubevirt.io/vhost-net", json_new_z(a, access("/dev/vhost-net", F_OK) == 0 ? DEVICE_SLOTS : "0"));
 }
 
@@ -114,45 +121,51 @@ static const struct json *condition(struct arena *a, const char *type, const cha
                        json_new_z(a, since), NULL);
 }
 
-static const struct json *conditions(const struct node_object *n, struct arena *a, const char *now)
+/* Since when a condition says what it says. */
+static int64_t since(struct told *t, const struct offer_condition *c, int64_t now)
 {
-    const struct handler *h = n->h;
-    const char *kvm_status = !h->kvm_known || h->kvm.verdict == PROBE_INCONCLUSIVE ? "Unknown"
-                             : h->kvm.verdict == PROBE_WORKS                      ? "True"
-                                                                                  : "False";
-    AUTO(buf_done) struct buf reason = {0};
-    const char *verdict = h->kvm_known ? probe_verdict_name(h->kvm.verdict) : "probing";
-
-    buf_addf(&reason, "KVM%c%s", verdict[0] - 'a' + 'A', verdict + 1);
-    return json_array(a, condition(a, "Ready", "True", "KubeletReady", "the node agent is posting ready status", now,
-                                   n->ready_unix_ns),
-                      condition(a, "KVMWorks", kvm_status, reason.p,
-                                h->kvm_known ? h->kvm.reason : "the accelerator probe is still running", now,
-                                n->probed_unix_ns),
-                      NULL);
+    if (strcmp(t->status, c->status) != 0) {
+        snprintf(t->status, sizeof t->status, "%s", c->status);
+        t->unix_ns = now;
+    }
+    return t->unix_ns;
 }
 
-static const struct json *labels(const struct handler *h, struct arena *a)
+static const struct json *offered(struct told *t, const struct offer_condition *c, const char *now, int64_t now_unix_ns, struct arena *a)
+{
+    return condition(a, c->type, c->status, c->reason, c->message, now, since(t, c, now_unix_ns));
+}
+
+static const struct json *conditions(struct node_object *n, struct arena *a, const char *now)
+{
+    const struct handler *h = n->h;
+    int64_t now_unix_ns = loop_unix_ns(h->loop);
+    struct offer_condition kvm = offer_kvm(h, a), hypervisors = offer_hypervisors(h, a);
+
+    return json_array(a, condition(a, "Ready", "True", "KubeletReady", "the node agent is posting ready status", now,
+                                   n->ready_unix_ns),
+                      offered(&n->kvm, &kvm, now, now_unix_ns, a), offered(&n->hypervisors, &hypervisors, now, now_unix_ns, a), NULL);
+}
+
+static const struct json *labels(const struct handler *h, bool patch, struct arena *a)
 {
     const struct json *l = json_object(a, "kubernetes.io/hostname", json_new_z(a, h->node_name), "kubernetes.io/arch",
                                        json_new_z(a, "amd64"), "kubernetes.io/os", json_new_z(a, "linux"),
                                        "kubevirt.io/schedulable", json_new_z(a, "true"), "node-role.kubernetes.io/control-plane",
                                        json_new_z(a, ""), "kubevirt.io/cpumanager", json_new_z(a, "false"), NULL);
 
-    if (h->kvm_known)
-        l = json_with(a, l, "vireo.io/kvm", json_new_z(a, probe_verdict_name(h->kvm.verdict)));
-    return l;
+    return offer_labels(h, l, patch, a);
 }
 
-static const struct json *heartbeat(const struct handler *h, struct arena *a)
+static const struct json *annotations(const struct handler *h, struct arena *a)
 {
     char now[TIME_TEXT_LEN + 1];
 
     ident_time(loop_unix_ns(h->loop), false, now);
-    return json_object(a, "kubevirt.io/heartbeat", json_new_z(a, now), NULL);
+    return offer_annotations(h, json_object(a, "kubevirt.io/heartbeat", json_new_z(a, now), NULL), a);
 }
 
-static const struct json *status(const struct node_object *n, struct arena *a)
+static const struct json *status(struct node_object *n, struct arena *a)
 {
     const struct handler *h = n->h;
     char now[TIME_TEXT_LEN + 1], host[256] = "";
@@ -204,14 +217,14 @@ static void next(struct node_object *n)
         r.verb = CLIENT_CREATE;
         r.name = STR_NONE;
         r.body = json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "Node"), "metadata",
-                             json_object(&a, "name", json_new_z(&a, h->node_name), "labels", labels(h, &a), "annotations",
-                                         heartbeat(h, &a), NULL),
+                             json_object(&a, "name", json_new_z(&a, h->node_name), "labels", labels(h, false, &a), "annotations",
+                                         annotations(h, &a), NULL),
                              "spec", json_object(&a, NULL), "status", status(n, &a), NULL);
     } else {
         r.verb = CLIENT_PATCH_MERGE;
         r.subresource = h->config.embedded ? "status" : NULL;
         r.body = json_object(&a, "metadata",
-                             json_object(&a, "labels", labels(h, &a), "annotations", heartbeat(h, &a), NULL), "status",
+                             json_object(&a, "labels", labels(h, true, &a), "annotations", annotations(h, &a), NULL), "status",
                              h->config.embedded ? status(n, &a) : NULL, NULL);
     }
     n->call = client_call(h->client, &r, on_done, n);
@@ -222,15 +235,14 @@ struct node_object *node_object_new(struct handler *h)
     struct node_object *n = NEW(struct node_object);
 
     n->h = h;
-    n->ready_unix_ns = n->probed_unix_ns = loop_unix_ns(h->loop);
+    n->ready_unix_ns = loop_unix_ns(h->loop);
     n->step = STEP_CREATE;
     next(n);
     return n;
 }
 
-void node_object_probe(struct node_object *n)
+void node_object_changed(struct node_object *n)
 {
-    n->probed_unix_ns = loop_unix_ns(n->h->loop);
     if (n->call) {
         n->again = true;
         return;

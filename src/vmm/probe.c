@@ -3,22 +3,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "vmm/probe_caps.h"
+#include "vmm/errand.h"
 
 /* The guest: 64-bit code at 0x1000, three page tables that map the first 2 MiB onto themselves.
  *
@@ -69,6 +66,51 @@ const char *probe_verdict_name(enum probe_verdict v)
         return "works";
     }
     return "inconclusive";
+}
+
+const char *probe_kvm_fix(enum probe_verdict v)
+{
+    switch (v) {
+    case PROBE_ABSENT:
+        return "load kvm_intel or kvm_amd, turn virtualization on in the firmware, or, in a virtual machine, allow nested "
+               "virtualization";
+    case PROBE_DENIED:
+        return "give this user access to it (group kvm)";
+    case PROBE_BROKEN:
+        return "use emulation (useEmulation: true), or a host with real virtualization";
+    case PROBE_INCONCLUSIVE:
+        return "it is tried again by itself; virtctl hypervisors --probe does it at once";
+    case PROBE_WORKS:
+        break;
+    }
+    return "";
+}
+
+const char *probe_mshv_fix(enum probe_verdict v)
+{
+    switch (v) {
+    case PROBE_ABSENT:
+        return "it is there in the root partition of Microsoft's hypervisor, with a kernel that has the mshv driver";
+    case PROBE_DENIED:
+        return "give this user access to it";
+    case PROBE_BROKEN:
+        return "use KVM or emulation";
+    case PROBE_INCONCLUSIVE:
+        return "it is tried again by itself; virtctl hypervisors --probe does it at once";
+    case PROBE_WORKS:
+        break;
+    }
+    return "";
+}
+
+bool probe_verdict_parse(struct str name, enum probe_verdict *ret)
+{
+    for (int v = PROBE_ABSENT; v <= PROBE_WORKS; v++)
+        if (str_is(name, probe_verdict_name((enum probe_verdict)v))) {
+            *ret = (enum probe_verdict)v;
+            return true;
+        }
+    return false;
 }
 
 static void say(struct probe_result *r, enum probe_verdict v, const char *fmt, ...)
@@ -256,45 +298,38 @@ static void try_guest(int kvm, struct probe_result *r)
     if (best > 0)
         say(r, PROBE_BROKEN,
             "KVM opens, but 64-bit guest code runs at %.0f ns for a turn of a loop (hardware: "
-            "about 1): it is emulated, and a guest"
-            " kernel would seem to hang; use emulation (useEmulation: true), or a host with real "
-            "virtualization",
+            "about 1): it is emulated, and a guest kernel would seem to hang",
             best);
     else if (failed)
-        say(r, PROBE_BROKEN,
-            "KVM opens, but a small 64-bit guest does not run: %s; use emulation (useEmulation: "
-            "true)",
-            why);
+        say(r, PROBE_BROKEN, "KVM opens, but a small 64-bit guest does not run: %s", why);
     else
         say(r, PROBE_INCONCLUSIVE, "the test guest made no progress that could be measured");
+}
+
+static bool open_device(const char *path, int *ret, struct probe_result *r)
+{
+    struct stat st;
+
+    *ret = open(path, O_RDWR | O_CLOEXEC);
+    if (*ret < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
+        say(r, PROBE_ABSENT, "%s is not there", path);
+    else if (*ret < 0)
+        say(r, PROBE_DENIED, "%s: %s", path, strerror(errno));
+    else if (fstat(*ret, &st) != 0 || !S_ISCHR(st.st_mode))
+        say(r, PROBE_BROKEN, "%s is not a device", path);
+    else
+        return true;
+    return false;
 }
 
 static void probe_child(const char *path, struct probe_result *r)
 {
     struct sigaction on = {.sa_handler = ignore_signal};
-    AUTO_CLOSE int kvm = open(path, O_RDWR | O_CLOEXEC);
-    struct stat st;
+    AUTO_CLOSE int kvm = -1;
 
     sigaction(SIGPROF, &on, NULL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (kvm < 0) {
-        if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-            say(r, PROBE_ABSENT,
-                "%s is not there: load kvm_intel or kvm_amd, turn virtualization on in the "
-                "firmware, or, in a virtual"
-                " machine, allow nested virtualization",
-                path);
-        else
-            say(r, PROBE_DENIED, "%s: %s: give this user access to it (group kvm)", path,
-                strerror(errno));
+    if (!open_device(path, &kvm, r))
         return;
-    }
-    if (fstat(kvm, &st) != 0 || !S_ISCHR(st.st_mode)) {
-        say(r, PROBE_BROKEN, "%s is not a device", path);
-        return;
-    }
     r->api_version = ioctl(kvm, KVM_GET_API_VERSION, 0);
     if (r->api_version != KVM_API_VERSION) {
         say(r, PROBE_BROKEN, "%s speaks version %d of KVM's interface, not %d", path,
@@ -305,173 +340,134 @@ static void probe_child(const char *path, struct probe_result *r)
     r->max_vcpus = n > 0 ? (unsigned)n : 0;
     n = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_NR_VCPUS);
     r->recommended_vcpus = n > 0 ? (unsigned)n : 0;
+    probe_caps_read(kvm, r);
     try_guest(kvm, r);
+}
+
+/* Microsoft's hypervisor tells little before there is a partition: so one is made, and let go. linux/mshv.h is younger than the
+ * headers of many build machines; these lines are its ABI (Linux 6.15). */
+struct mshv_partition {
+    uint64_t flags, isolation;
+};
+#define MSHV_CREATE_PARTITION_ _IOW(0xb8, 0x00, struct mshv_partition)
+#define MSHV_LAPIC_X2APIC 3 /* bits 0 and 1 */
+
+static void mshv_child(const char *path, struct probe_result *r)
+{
+    struct mshv_partition p = {.flags = MSHV_LAPIC_X2APIC};
+    AUTO_CLOSE int mshv = -1, partition = -1;
+
+    if (!open_device(path, &mshv, r))
+        return;
+    partition = ioctl(mshv, MSHV_CREATE_PARTITION_, &p);
+    if (partition < 0)
+        say(r, PROBE_BROKEN, "%s opens, but a partition cannot be made: %s", path, strerror(errno));
+    else
+        say(r, PROBE_WORKS, "a partition of Microsoft's hypervisor was made");
 }
 
 /* ---- in the parent ---- */
 
-static pid_t start_child(const char *path, int *ret_pipe)
+static const int64_t limit_ns = SECONDS(WALL_LIMIT_S);
+
+static void kvm_errand(const void *arg, void *result)
 {
-    int ends[2];
-    pid_t pid;
+    const char *const *path = arg;
 
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return -1;
-    pid = fork();
-    if (pid == 0) {
-        struct probe_result r = {.verdict = PROBE_INCONCLUSIVE};
+    probe_child(*path, result);
+}
 
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        probe_child(path ? path : "/dev/kvm", &r);
-        if (write(ends[1], &r, sizeof r) != (ssize_t)sizeof r)
-            _exit(1);
-        _exit(0);
+static void mshv_errand(const void *arg, void *result)
+{
+    const char *const *path = arg;
+
+    mshv_child(*path, result);
+}
+
+/* What a silent child used of the processor tells a hung vCPU from a machine without time. */
+static void judge(enum errand_end end, const struct probe_result *from, int64_t cpu_ms, struct probe_result *r)
+{
+    memset(r, 0, sizeof *r);
+    switch (end) {
+    case ERRAND_DONE:
+        *r = *from;
+        return;
+    case ERRAND_SILENT:
+        if (cpu_ms >= ENOUGH_CPU_MS)
+            say(r, PROBE_BROKEN, "KVM opens, but a small 64-bit guest hangs in it");
+        else
+            say(r, PROBE_INCONCLUSIVE,
+                "the test guest got no processor time within %d s; the machine is too busy to tell", WALL_LIMIT_S);
+        return;
+    case ERRAND_DIED:
+        say(r, PROBE_INCONCLUSIVE, "the test could not be carried out");
+        return;
     }
-    close(ends[1]);
-    if (pid < 0)
-        close(ends[0]);
-    else
-        *ret_pipe = ends[0];
-    return pid;
-}
-
-/* A child that did not answer: what it used of the processor tells a hung vCPU from a machine without time. */
-static void judge_silence(pid_t pid, struct probe_result *r)
-{
-    char path[64], text[512];
-    unsigned long long user = 0, system = 0;
-    AUTO_CLOSE int fd = -1;
-    const char *after;
-    ssize_t n;
-
-    memset(r, 0, sizeof *r);
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
-    text[n > 0 ? n : 0] = '\0';
-    after = strrchr(text, ')');
-    if (after)
-        sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system);
-    if ((user + system) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK) >= ENOUGH_CPU_MS)
-        say(r, PROBE_BROKEN,
-            "KVM opens, but a small 64-bit guest hangs in it; use emulation (useEmulation: true)");
-    else
-        say(r, PROBE_INCONCLUSIVE,
-            "the test guest got no processor time within %d s; the machine is too busy to tell",
-            WALL_LIMIT_S);
-}
-
-static void judge_death(struct probe_result *r)
-{
-    memset(r, 0, sizeof *r);
-    say(r, PROBE_INCONCLUSIVE, "the test of KVM could not be carried out");
 }
 
 void probe_kvm_now(const char *path, struct probe_result *ret)
 {
-    int fd = -1;
-    pid_t pid = start_child(path, &fd);
-    struct pollfd p = {.fd = fd, .events = POLLIN};
+    const char *device = path ? path : PROBE_KVM_DEVICE;
+    const struct errand_spec s = {.run = kvm_errand, .arg = &device, .result_size = sizeof *ret, .limit_ns = limit_ns};
+    struct probe_result r = {0};
+    int64_t cpu_ms;
+    enum errand_end end = errand_run(&s, &r, &cpu_ms);
 
-    judge_death(ret);
-    if (pid < 0)
-        return;
-    if (poll(&p, 1, WALL_LIMIT_S * 1000) <= 0) {
-        judge_silence(pid, ret);
-    } else {
-        struct probe_result r;
+    judge(end, &r, cpu_ms, ret);
+}
 
-        if (read(fd, &r, sizeof r) == (ssize_t)sizeof r)
-            *ret = r;
-    }
-    close(fd);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+void probe_mshv_now(const char *path, struct probe_result *ret)
+{
+    const char *device = path ? path : PROBE_MSHV_DEVICE;
+    const struct errand_spec s = {.run = mshv_errand, .arg = &device, .result_size = sizeof *ret, .limit_ns = limit_ns};
+    struct probe_result r = {0};
+
+    judge(errand_run(&s, &r, NULL), &r, 0, ret);
 }
 
 struct probe {
-    struct loop_io pipe_io, exit_io;
-    struct loop_timer timer;
-    struct loop_defer gone;
-    int pipe_fd, pidfd;
-    pid_t pid;
+    struct errand *errand;
     void (*done)(void *user, const struct probe_result *r);
     void *user;
 };
 
-static void probe_gone(struct loop_defer *d)
+static void on_done(void *user, enum errand_end end, const void *result, int64_t cpu_ms)
 {
-    struct probe *p = container_of(d, struct probe, gone);
+    struct probe *p = user;
+    struct probe_result r;
 
-    fd_close(&p->pipe_fd);
-    fd_close(&p->pidfd);
+    judge(end, result, cpu_ms, &r);
+    p->done(p->user, &r);
     free(p);
 }
 
-static void probe_exited(struct loop_io *io, uint32_t events)
-{
-    struct probe *p = container_of(io, struct probe, exit_io);
-
-    (void)events;
-    waitpid(p->pid, NULL, WNOHANG);
-    loop_defer(io->loop, &p->gone, probe_gone);
-    loop_io_stop(io);
-}
-
-/* The verdict is given; the child is killed and waited for. */
-static void finish(struct probe *p, const struct probe_result *r)
-{
-    struct loop *l = p->pipe_io.loop;
-
-    loop_io_stop(&p->pipe_io);
-    loop_timer_stop(&p->timer);
-    kill(p->pid, SIGKILL);
-    loop_io_start(l, &p->exit_io, p->pidfd, EPOLLIN, probe_exited);
-    p->done(p->user, r);
-}
-
-static void probe_answered(struct loop_io *io, uint32_t events)
-{
-    struct probe *p = container_of(io, struct probe, pipe_io);
-    struct probe_result r, dead;
-
-    (void)events;
-    judge_death(&dead);
-    finish(p, read(p->pipe_fd, &r, sizeof r) == (ssize_t)sizeof r ? &r : &dead);
-}
-
-static void probe_timeout(struct loop_timer *t)
-{
-    struct probe *p = container_of(t, struct probe, timer);
-    struct probe_result r;
-
-    judge_silence(p->pid, &r);
-    finish(p, &r);
-}
-
-void probe_kvm(struct loop *l, const char *path,
-               void (*done)(void *user, const struct probe_result *r), void *user)
+static struct probe *start(struct loop *l, void (*run)(const void *, void *), const char *path,
+                           void (*done)(void *user, const struct probe_result *r), void *user)
 {
     struct probe *p = NEW(struct probe);
 
     p->done = done;
     p->user = user;
-    p->pipe_fd = p->pidfd = -1;
-    p->pid = start_child(path, &p->pipe_fd);
-    if (p->pid > 0)
-        p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-    if (p->pidfd < 0) {
-        struct probe_result r;
+    p->errand = errand_start(
+        l, &(struct errand_spec){.run = run, .arg = &path, .result_size = sizeof(struct probe_result), .limit_ns = limit_ns},
+        on_done, p);
+    return p;
+}
 
-        judge_death(&r);
-        if (p->pid > 0) {
-            kill(p->pid, SIGKILL);
-            waitpid(p->pid, NULL, 0);
-        }
-        done(user, &r);
-        loop_defer(l, &p->gone, probe_gone);
+struct probe *probe_kvm(struct loop *l, const char *path, void (*done)(void *user, const struct probe_result *r), void *user)
+{
+    return start(l, kvm_errand, path ? path : PROBE_KVM_DEVICE, done, user);
+}
+
+struct probe *probe_mshv(struct loop *l, const char *path, void (*done)(void *user, const struct probe_result *r), void *user)
+{
+    return start(l, mshv_errand, path ? path : PROBE_MSHV_DEVICE, done, user);
+}
+
+void probe_cancel(struct probe *p)
+{
+    if (!p)
         return;
-    }
-    loop_io_start(l, &p->pipe_io, p->pipe_fd, EPOLLIN, probe_answered);
-    loop_timer_start(l, &p->timer, SECONDS(WALL_LIMIT_S), probe_timeout);
+    errand_cancel(p->errand);
+    free(p);
 }
