@@ -449,6 +449,7 @@ static void set_up_network(struct vm *v, const struct json *vmi)
     AUTO(buf_done) struct buf resolv = {0};
     AUTO(error_clear) struct error err = {0};
     AUTO_CLOSE int netns = -1;
+    AUTO_CLOSE int root = -1;
     char *path = arena_printf(&a, "/proc/%d/ns/net", (int)proto_client_pid(v->launcher));
 
     netns = open(path, O_RDONLY | O_CLOEXEC);
@@ -462,7 +463,8 @@ static void set_up_network(struct vm *v, const struct json *vmi)
         return;
     }
     buf_init(&resolv, 64 << 10);
-    if (!file_read(AT_FDCWD, "/etc/resolv.conf", &resolv, &err))
+    root = open(arena_printf(&a, "/proc/%d/root", (int)proto_client_pid(v->launcher)), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (!file_read(root, "etc/resolv.conf", &resolv, &err))
         error_clear(&err); /* no resolver: the guest gets the fall-back */
     v->stage = VM_NETWORK;
     v->network_running = true;

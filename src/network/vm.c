@@ -244,8 +244,11 @@ static bool make_dhcp(const struct vm_job *j, const struct json *interface, cons
     struct dhcp_config trial;
 
     read_resolv_conf(j->resolv_conf, a, &r);
-    if (subdomain.n > 0 && r.longest_svc.n > 0) {
-        const struct json *own = json_new_f(a, STR_FMT "." STR_FMT, STR_ARG(subdomain), STR_ARG(r.longest_svc));
+    if (subdomain.n > 0) {
+        struct str of_namespace = r.longest_svc; /* of a cluster's DNS; without one, as it would be named */
+        if (!of_namespace.n)
+            of_namespace = str_of(arena_printf(a, STR_FMT ".svc.cluster.local", STR_ARG(json_str_at(j->vmi, "metadata/namespace"))));
+        const struct json *own = json_new_f(a, STR_FMT "." STR_FMT, STR_ARG(subdomain), STR_ARG(of_namespace));
         const struct json *list = json_array(a, own, NULL);
 
         json_each_item(domain, r.search)
