@@ -12,7 +12,7 @@ enum {
     NEED_OVMF = 2, /* the package ovmf */
     NEED_KVM = 4,  /* /dev/kvm opens; no guest runs on it, so one that hangs guests will do */
     MAY_LACK = 8,  /* this host's KVM, or this QEMU, may lack it: QEMU then says so, and the machine is skipped */
-    NEED_BOOT = 16 /* a kernel and an initrd (any bytes: nothing runs them) */
+    AS_ADMITTED = 16 /* with the defaults that admission gives; else the driver gets what is written */
 };
 
 /* question: words separated by blanks

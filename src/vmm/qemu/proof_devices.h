@@ -43,6 +43,16 @@ static const struct proof_ask devices_none[] = {
     {0},
 };
 
+static const struct proof_ask devices_input[] = {
+    {DEV "autoattachInputDevice", "type " P "ua-default-0", "usb-tablet"},
+    {DEV "autoattachInputDevice", "query-mice #", "2"},
+    {0},
+};
+static const struct proof_ask devices_no_input[] = {
+    {DEV "autoattachInputDevice", "type " P "ua-default-0", "none"},
+    {0},
+};
+
 static const struct proof_ask devices_cirrus[] = {{DEV "video/type", "type " P "video0", "cirrus-vga"}, {0}};
 static const struct proof_ask devices_bochs[] = {{DEV "video/type", "type " P "video0", "bochs-display"}, {0}};
 static const struct proof_ask devices_ramfb[] = {{DEV "video/type", "type " P "video0", "ramfb"}, {0}};
@@ -102,6 +112,8 @@ static const struct proof_machine proof_devices[] = {
      "sound':{'name':'s','model':'ac97'},"
      "'panicDevices':[{'model':'isa'}]}}}",
      devices_none},
+    {"devices-input", PROOF_QEMU, AS_ADMITTED, "{'domain':{'devices':{'autoattachInputDevice':true,'autoattachPodInterface':false}}}", devices_input},
+    {"devices-no-input", PROOF_QEMU, AS_ADMITTED, "{'domain':{'devices':{'autoattachInputDevice':false,'autoattachPodInterface':false}}}", devices_no_input},
     {"devices-cirrus", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'cirrus'}}}}", devices_cirrus},
     {"devices-bochs", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'bochs'}}}}", devices_bochs},
     {"devices-ramfb", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'ramfb'}}}}", devices_ramfb},
