@@ -51,7 +51,7 @@ struct vmm_disk {
 
 struct vmm_nic { /* matched by name to spec.domain.devices.interfaces */
     struct str name;
-    const int *fds; /* borrowed: tap queues */
+    const int *fds; /* borrowed: tap queues. A driver whose VMM takes a tap by its name lets go of it: they lead nowhere then */
     size_t n_fds;
     struct str mac;
     int mtu; /* 0: the default */

@@ -41,17 +41,24 @@ bool qemu_socket_pair(int ret[2], struct error *err)
     return true;
 }
 
-/* What QEMU opens by itself: its libraries, ROMs and firmware; the accelerator; where a migration or a snapshot comes in. All
- * else it has as descriptors. */
+/* What QEMU opens by itself: its libraries, ROMs and firmware; the accelerator; the socket at which a migration comes in; a
+ * snapshot's files. All else it has as descriptors. */
 static bool confine(const struct qemu_cmd *c, struct confine *ret, struct error *err)
 {
     static const char *const devices[] = {"/dev/kvm", "/dev/mshv", NULL};
     const struct vmm_machine *m = c->m;
-    const char *const write[] = {m->private_dir, NULL};
-    const char *read[] = {"/usr/share", "/etc/localtime", m->restore_dir, NULL};
+    struct str dir = STR_NONE, name;
+    const char *write[2] = {NULL, NULL};
+    const char *const read[] = {"/usr/share", "/etc/localtime", m->restore_dir, NULL};
 
-    return confine_make(&(struct confine_spec){.program = c->argv.p[0], .read = read, .devices = devices,
-                                               .write = write, .fds = c->fds.p, .n_fds = c->fds.n},
+    if (m->incoming && str_rcut(str_of(m->incoming), '/', &dir, &name))
+        write[0] = arena_strdup(c->a, dir);
+    return confine_make(&(struct confine_spec){.program = c->argv.p[0],
+                                               .read = read,
+                                               .devices = devices,
+                                               .write = write,
+                                               .fds = c->fds.p,
+                                               .n_fds = c->fds.n},
                         ret, err);
 }
 
