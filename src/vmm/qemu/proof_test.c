@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/kv.h"
@@ -262,6 +263,8 @@ static bool bench_start(struct bench *b, const struct proof_machine *p, const st
     if (!mkdtemp(b->dir))
         return error_errno(err, errno, "%s", b->dir);
     b->dirfd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (mkdirat(b->dirfd, "qemu", 0700) != 0) /* where the confined process may write */
+        return error_errno(err, errno, "%s/qemu", b->dir);
     const struct json *object = spec_of(&b->a, p->spec);
     if (p->needs & AS_ADMITTED)
         object = admitted(object, &b->a);
@@ -404,8 +407,8 @@ static bool memory_has(struct bench *b, struct str bytes)
     buf_init(&ram, 64u << 20);
     qmp(b, "pmemsave",
         json_object(&b->a, "val", json_new_i64(&b->a, 0), "size", json_new_i64(&b->a, 32 << 20), "filename",
-                    json_new_f(&b->a, "%s/ram", b->dir), NULL));
-    return file_read(b->dirfd, "ram", &ram, &err) && str_find(buf_str(&ram), bytes, &at);
+                    json_new_f(&b->a, "%s/qemu/ram", b->dir), NULL));
+    return file_read(b->dirfd, "qemu/ram", &ram, &err) && str_find(buf_str(&ram), bytes, &at);
 }
 
 static struct str uuid_bytes(struct str text, struct arena *a)

@@ -42,17 +42,17 @@ bool qemu_socket_pair(int ret[2], struct error *err)
 }
 
 /* What QEMU opens by itself: its libraries, ROMs and firmware; the accelerator; the socket at which a migration comes in; a
- * snapshot's files. All else it has as descriptors. */
+ * snapshot's files; and a directory of its own, where someone makes it one. All else it has as descriptors. */
 static bool confine(const struct qemu_cmd *c, struct confine *ret, struct error *err)
 {
     static const char *const devices[] = {"/dev/kvm", "/dev/mshv", NULL};
     const struct vmm_machine *m = c->m;
     struct str dir = STR_NONE, name;
-    const char *write[2] = {NULL, NULL};
+    const char *write[] = {arena_printf(c->a, "%s/qemu", m->private_dir ? m->private_dir : ""), NULL, NULL};
     const char *const read[] = {"/usr/share", "/etc/localtime", m->restore_dir, NULL};
 
     if (m->incoming && str_rcut(str_of(m->incoming), '/', &dir, &name))
-        write[0] = arena_strdup(c->a, dir);
+        write[1] = arena_strdup(c->a, dir);
     return confine_make(&(struct confine_spec){.program = c->argv.p[0],
                                                .read = read,
                                                .devices = devices,
