@@ -96,7 +96,7 @@ static void each_request(struct bench *b, const char *fault)
     const struct subject *s = b->s;
     struct wish w = {.disk = true, .balloon = true, .vsock = true};
     AUTO_FREE char *whole = NULL;
-    int nth = 1;
+    int nth = 2; /* 1 is the start of the process */
 
     for (;; nth++) {
         AUTO_FREE char *text = xasprintf("[{\"path\":\"*\",\"nth\":%d,\"times\":1,%s}]", nth, fault);

@@ -136,27 +136,23 @@ static void add_machine(struct build *b)
         "spec.domain.cpu and spec.domain.memory");
 }
 
-/* Memory that can be plugged is a device of its own, declared before the start. */
+/* Memory that can be plugged is a device of its own, declared before the start, in whole slots; what is beyond maxGuest in the last
+ * of them is never asked for. */
 static void add_hotplug(struct build *b)
 {
     const struct kv_memory *mem = b->domain->memory;
     struct arena *a = b->c->a;
-    uint64_t max = 0;
+    uint64_t max = 0, slots;
 
     if (!mem || !mem->max_guest.n || !bytes_of(b, mem->max_guest, "spec.domain.memory.maxGuest", &max) || max <= b->c->memory)
         return;
     b->c->hotplug = max - b->c->memory;
-    if (b->c->hotplug % (SLOT_MIB * MIB)) {
-        refuse(b, ERROR_INVALID,
-               "spec.domain.memory.maxGuest: Firecracker plugs memory in pieces of %dMi: let it be guest and a multiple of that",
-               SLOT_MIB);
-        return;
-    }
+    slots = (b->c->hotplug + SLOT_MIB * MIB - 1) / (SLOT_MIB * MIB);
     vec_push(&b->c->calls,
              (struct fc_call){.method = "PUT",
                               .path = "/hotplug/memory",
-                              .body = json_object(a, "total_size_mib", json_new_i64(a, (int64_t)(b->c->hotplug / MIB)),
-                                                  "slot_size_mib", json_new_i64(a, SLOT_MIB), NULL),
+                              .body = json_object(a, "total_size_mib", json_new_i64(a, (int64_t)slots * SLOT_MIB), "block_size_mib",
+                                                  json_new_i64(a, 2), "slot_size_mib", json_new_i64(a, SLOT_MIB), NULL),
                               .field = "spec.domain.memory.maxGuest",
                               .since = FC_VERSION(1, 14)});
 }
@@ -416,7 +412,7 @@ bool fc_config_build(struct fc_config *c, struct arena *a, const struct vmm_mach
     if (m->incoming)
         return error_set(err, ERROR_UNSUPPORTED, "Firecracker does not migrate machines");
     c->serial = opt_not_false(b.devices->autoattach_serial_console);
-    c->reboots = str_is(b.domain->reboot_policy, "Reboot");
+    c->reboots = !str_is(b.domain->reboot_policy, "Terminate");
     refuse_others(&b);
     add_machine(&b);
     add_boot(&b);

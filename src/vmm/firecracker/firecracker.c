@@ -86,8 +86,8 @@ static void over(struct fc *f)
     unlinkat(f->dir_fd, FC_VSOCK, 0);
 }
 
-/* The one place where a machine's end is judged. A guest's reset and its power-off look the same from here: the process ends,
- * with 0. Linux guests of Firecracker end themselves by a reset, so without another word it counts as "off". */
+/* The one place where a machine's end is judged. A guest has one way out, a reset, and that ends the process, with 0. What it
+ * means is said by who asked for it, and else by the reboot policy, whose default is to boot again. */
 void fc_exited(struct fc *f, int status)
 {
     struct vmm *v = &f->base;

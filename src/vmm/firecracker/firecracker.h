@@ -1,13 +1,12 @@
 /* vmm/firecracker/firecracker - the Firecracker driver's own state, shared by its files.
  *
- * One process is one boot: a guest that resets itself ends its Firecracker, and so does one that turns itself off (there is no
- * other way for it to end). What the driver keeps for a machine's whole life is the configuration with its descriptors, and the
- * console's stream; what belongs to one process (struct fc_process) goes with it. A reboot is a new process that is told the
- * same.
+ * One process is one boot: a guest that resets itself ends its Firecracker (it has no other way to turn itself off). What the
+ * driver keeps for a machine's whole life is the configuration with its descriptors, and the console's stream; what belongs to
+ * one process (struct fc_process) goes with it. A reboot is a new process that is told the same.
  *
  *     start ─▶ spawn ─▶ API socket answers ─▶ requests ─▶ InstanceStart ─▶ running ─▶ exit
- *                ▲                                                                      │ reset(), soft reboot, rebootPolicy
- *                └──────────────────────────────────────────────────────────────────────┘ Reboot; else the machine is over
+ *                ▲                                                                      │ reset(), or the guest's reset, but
+ *                └──────────────────────────────────────────────────────────────────────┘ for rebootPolicy Terminate and powerdown()
  *
  * Nothing of it has a name in a file system but two sockets in a directory of its own: disks, kernel, log and metrics are
  * descriptors that it opens again by /proc/self/fd. */
