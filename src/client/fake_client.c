@@ -284,8 +284,9 @@ static const struct json *do_patch(struct fake_client *f, const struct client_re
         }
         new = json_merge_patch(a, old, r->body);
     }
-    if (r->subresource)
-        new = set(a, old, "status", json_get(new, "status"));
+    if (r->subresource) /* as upstream: labels and annotations go with a Node's status */
+        new = set(a, set(a, set(a, old, "status", json_get(new, "status")), "metadata/labels", json_at(new, "metadata/labels")),
+                  "metadata/annotations", json_at(new, "metadata/annotations"));
     else if (has_status(r->plural))
         new = set(a, new, "status", json_get(old, "status"));
     new = set(a, new, "metadata/resourceVersion", json_at(old, "metadata/resourceVersion"));

@@ -332,10 +332,10 @@ static const char *accelerator_of(struct vm *v, const struct json *vmi)
 {
     AUTO(error_clear) struct error err = {0};
     struct handler *h = v->h;
-    struct str name = meta_annotation(vmi, KV_ANNOTATION_VMM);
-    struct choose_view view = {.host = h->host, .name = name.n ? name : STR("qemu"), .node = h->node_name,
+    struct choose_view view = {.host = h->host, .name = kv_vmm(vmi), .node = h->node_name,
                                .allowed = str_of(h->allowed), .emulation = kv_emulation(h->kv), .embedded = h->config.embedded,
-                               .kvm_allowed = true};
+                               .kvm_allowed = kv_accelerator_allowed(h->kv, kv_vmm(vmi), "kvm"),
+                               .mshv_allowed = kv_accelerator_allowed(h->kv, kv_vmm(vmi), "mshv")};
     struct host_vmm *vmm = host_vmm(h->host, view.name);
     enum vmm_accelerator accelerator = VMM_TCG;
     int64_t now = loop_now_ns(h->loop);

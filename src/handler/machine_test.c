@@ -152,15 +152,14 @@ static const struct vmm_driver emulator = {.name = "qemu", .program = "", .probe
 static const struct vmm_driver small = {.name = "firecracker", .program = "", .probe = probe_small};
 static const struct vmm_driver *const drivers[] = {&emulator, &small, NULL};
 
-static int setup(void **state)
+static int setup_with(const char *domain, const char *annotations)
 {
     static const struct host_options host = {.kvm = "/nonexistent", .mshv = "/nonexistent", .drivers = drivers, .dirfd = -1};
     AUTO(error_clear) struct error err = {0};
     AUTO_CLOSE int pod = -1, volumes = -1;
 
-    (void)state;
     memset(&w, 0, sizeof w);
-    w.domain = RUNS;
+    w.domain = domain;
     w.loop = loop_new_fake();
     w.client = fake_client_new(w.loop);
     choose_pod();
@@ -180,14 +179,32 @@ static int setup(void **state)
     fake_create(w.client, "virtualmachineinstances",
                 arena_printf(&w.a,
                              "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"namespace\":\"x\","
-                             "\"name\":\"v\",\"labels\":{\"kubevirt.io/nodeName\":\"n1\"}},\"spec\":{"
+                             "\"name\":\"v\",\"labels\":{\"kubevirt.io/nodeName\":\"n1\"},\"annotations\":{%s}},\"spec\":{"
                              "\"terminationGracePeriodSeconds\":5,\"domain\":{\"devices\":{}}},\"status\":{\"phase\":"
                              "\"Scheduled\",\"nodeName\":\"n1\",\"activePods\":{\"%s\":\"n1\"}}}",
-                             w.pod));
+                             annotations, w.pod));
     assert_string_equal(VMI("metadata/uid"), UID);
     handler_start(w.handler);
     turns(SECONDS(1));
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_with(RUNS, "");
+}
+
+static int setup_small(void **state)
+{
+    (void)state;
+    return setup_with("{\"state\":\"none\"}", "\"vireo.io/vmm\":\"firecracker\"");
+}
+
+static int setup_foreign(void **state)
+{
+    (void)state;
+    return setup_with("{\"state\":\"none\"}", "\"vireo.io/vmm\":\"bochs\"");
 }
 
 static int teardown(void **state)
@@ -291,9 +308,70 @@ static void an_agent_that_stops_ends_what_waits(void **state)
     assert_string_equal(VMI("status/phase"), "Running");
 }
 
+/* What cannot run here says so within two seconds, and nothing is made for it. */
+static void a_vmm_that_needs_kvm_is_refused_with_the_reason(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(VMI("status/conditions/0/message"),
+                           "hypervisor firecracker cannot be used on node n1: firecracker needs KVM, which does not work here: /nonexistent"));
+    assert_string_equal(w.calls, "subscribe ");
+    assert_true(fake_event_says(w.client, "firecracker needs KVM"));
+    assert_string_equal(VMI("status/phase"), "Scheduled");
+}
+
+static void a_vmm_without_a_driver_is_refused(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(VMI("status/conditions/0/message"), "node n1 has no driver for hypervisor 'bochs'"));
+}
+
+#define NODE(path) (arena_strdup(&w.a, json_str_at(fake_get(w.client, "nodes", "n1", &w.a), path)))
+
+static const struct json *report_of_node(void)
+{
+    return parse(&w.a, NODE("metadata/annotations/vireo.io~1hypervisor-report"));
+}
+
+static void the_node_tells_and_obeys(void **state)
+{
+    (void)state;
+    assert_string_equal(NODE("metadata/labels/vireo.io~1vmm-qemu"), "true");
+    assert_string_equal(NODE("metadata/labels/vireo.io~1vmm-qemu-level"), "901");
+    assert_string_equal(NODE("metadata/labels/vireo.io~1vmm-firecracker"), "");
+    assert_string_equal(NODE("status/conditions/2/type"), "HypervisorsUsable");
+    assert_null(json_get(report_of_node(), "requested"));
+
+    fake_merge(w.client, "nodes", "n1", "{\"metadata\":{\"annotations\":{\"vireo.io/probe-requested\":\"one\"}}}");
+    turns(SECONDS(1));
+    assert_string_equal(arena_strdup(&w.a, json_str_at(report_of_node(), "requested")), "one");
+
+    fake_merge(w.client, "nodes", "n1", "{\"metadata\":{\"annotations\":{\"vireo.io/hypervisors\":\"firecracker\"}}}");
+    turns(SECONDS(1));
+    assert_string_equal(NODE("metadata/labels/vireo.io~1vmm-qemu"), "");
+    assert_string_equal(arena_strdup(&w.a, json_str_at(report_of_node(), "vmms/0/state")), "withheld");
+
+    fake_merge(w.client, "nodes", "n1", "{\"metadata\":{\"annotations\":{\"vireo.io/hypervisors\":null}}}");
+    turns(SECONDS(1));
+    assert_string_equal(NODE("metadata/labels/vireo.io~1vmm-qemu"), "true");
+}
+
+/* An hour in which nothing changes: a heartbeat a minute, and nothing else is written. */
+static void an_idle_node_writes_heartbeats_only(void **state)
+{
+    size_t before = fake_writes(w.client, "nodes");
+
+    (void)state;
+    turns(SECONDS(1800));
+    assert_in_range(fake_writes(w.client, "nodes") - before, 1, 60);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_vmm_that_needs_kvm_is_refused_with_the_reason, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(a_vmm_without_a_driver_is_refused, setup_foreign, teardown),
+        cmocka_unit_test_setup_teardown(the_node_tells_and_obeys, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_idle_node_writes_heartbeats_only, setup, teardown),
         cmocka_unit_test_setup_teardown(finds_what_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_word_decides, setup, teardown),
         cmocka_unit_test_setup_teardown(somebody_elses_last_word_does_not, setup, teardown),

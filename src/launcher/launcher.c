@@ -39,7 +39,7 @@ const struct json *launcher_domain(struct launcher *l, struct arena *a)
                        json_new_z(a, vmm_reason_name(s->reason)), "message",
                        json_new_z(a, s->message), "since_ns", json_new_i64(a, s->since_ns), "pid",
                        json_new_i64(a, s->pid), "machine", json_new_z(a, s->machine), "accelerator",
-                       json_new_z(a, l->accelerator == VMM_KVM ? "kvm" : "tcg"), "reboots",
+                       json_new_z(a, vmm_accelerator_name(l->accelerator)), "reboots",
                        json_new_i64(a, s->reboots), "agent",
                        json_new_bool(agent_connected(l->agent)), "interfaces",
                        list ? list : json_array(a, NULL), "guestOSInfo",

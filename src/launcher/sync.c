@@ -175,7 +175,8 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
         || !storage_prepare(l->vmi, &place, p->passed, p->n_passed, &a, &disks, err)
         || !start_dhcp(l, json_get(request, "nics"), fds, n_fds, err))
         return false;
-    l->accelerator = str_is(json_str_at(request, "accelerator"), "kvm") ? VMM_KVM : VMM_TCG;
+    if (!vmm_accelerator_parse(json_str_at(request, "accelerator"), &l->accelerator, err))
+        return false;
     m.vmi = l->vmi;
     m.accelerator = l->accelerator;
     m.disks = to_vmm(&disks, &a);

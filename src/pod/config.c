@@ -96,6 +96,11 @@ static const struct json *bind_of(struct arena *a, const struct config_mount *m)
                                  m->exec ? "" : ",rnoexec"));
 }
 
+static const struct json *device(struct arena *a, const char *source, const char *destination)
+{
+    return bind_of(a, &(struct config_mount){.source = source, .destination = destination, .dev = true, .file = true});
+}
+
 static const struct json *mounts(const struct config_input *in, struct arena *a)
 {
     const struct json *list;
@@ -114,8 +119,9 @@ static const struct json *mounts(const struct config_input *in, struct arena *a)
                                           .file = true}),
         NULL);
     if (in->kvm)
-        list = json_append(a, list, bind_of(a, &(struct config_mount){.source = in->kvm, .destination = "/dev/kvm", .dev = true,
-                                                                      .file = true}));
+        list = json_append(a, list, device(a, in->kvm, "/dev/kvm"));
+    if (in->mshv)
+        list = json_append(a, list, device(a, in->mshv, "/dev/mshv"));
     for (size_t i = 0; i < in->n_mounts; i++)
         list = json_append(a, list, bind_of(a, &in->mounts[i]));
     return list;

@@ -204,7 +204,9 @@ MUST_CHECK bool volume_files(struct pod *p, int pod_dirfd, const char *dir, cons
 MUST_CHECK bool volume_claim(struct pod *p, const char *pv_name, bool write, struct error *err);
 MUST_CHECK bool volume_etc(struct pod *p, int pod_dirfd, const struct json *pod, const char *ip, struct error *err);
 /* A device node of the VM's own beside its files; *ret_path in the arena, NULL: no such device. */
-MUST_CHECK bool volume_kvm(struct pod *p, int pod_dirfd, struct arena *a, const char **ret_path, struct error *err);
+/* A node of the host's /dev/<name> for this VM alone; NULL where the host has none. */
+MUST_CHECK bool volume_device(struct pod *p, int pod_dirfd, const char *name, struct arena *a, const char **ret_path,
+                              struct error *err);
 void volumes_unmount(struct pod *p, int pod_dirfd);
 MUST_CHECK bool volume_name_ok(struct str name, struct error *err);
 
@@ -215,7 +217,7 @@ struct config_mount {
 };
 struct config_input {
     const struct json *pod;
-    const char *rootfs, *cgroup, *netns, *etc, *launcher, *termination_log, *kvm; /* kvm: NULL for none */
+    const char *rootfs, *cgroup, *netns, *etc, *launcher, *termination_log, *kvm, *mshv; /* kvm, mshv: NULL for none */
     uid_t root_uid, vm_uid;
     uint64_t host_memory, nofile; /* bytes; hard limit of descriptors */
     const struct config_mount *mounts; /* volumes */

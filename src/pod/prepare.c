@@ -228,7 +228,8 @@ static bool make_bundle(struct work *w, int dirfd, struct error *err)
         if (!lay_out(w, dirfd, &w->volumes[i], err))
             return false;
     if (!collect_mounts(w, &mounts, &in.n_mounts, err) || !volume_etc(p, dirfd, w->pod, p->rec.ip, err)
-        || !volume_kvm(p, dirfd, &w->arena, &in.kvm, err) || !make_file(dirfd, TERMINATION_LOG, in.vm_uid, 0600, err))
+        || !volume_device(p, dirfd, "kvm", &w->arena, &in.kvm, err)
+        || !volume_device(p, dirfd, "mshv", &w->arena, &in.mshv, err) || !make_file(dirfd, TERMINATION_LOG, in.vm_uid, 0600, err))
         return false;
     in.mounts = mounts;
     in.rootfs = arena_printf(&w->arena, "%s/run/rootfs", r->dir);

@@ -291,22 +291,23 @@ bool volume_etc(struct pod *p, int pod_dirfd, const struct json *pod, const char
 }
 
 /* Not the host's node, whose group no id in the sandbox can be: one that the VM's uid owns. */
-bool volume_kvm(struct pod *p, int pod_dirfd, struct arena *a, const char **ret_path, struct error *err)
+bool volume_device(struct pod *p, int pod_dirfd, const char *name, struct arena *a, const char **ret_path, struct error *err)
 {
+    const char *host = arena_printf(a, "/dev/%s", name);
     uid_t uid = VM_UID_OF(p->r, p->rec.slot);
     struct statvfs fs;
     struct stat st;
 
     *ret_path = NULL;
-    if (stat("/dev/kvm", &st) < 0 || !S_ISCHR(st.st_mode))
+    if (stat(host, &st) < 0 || !S_ISCHR(st.st_mode))
         return true;
     if (fstatvfs(pod_dirfd, &fs) == 0 && fs.f_flag & ST_NODEV) {
-        *ret_path = "/dev/kvm"; /* no nodes here: the host's own has to do, which udev makes open to all */
+        *ret_path = host; /* no nodes here: the host's own has to do, which udev makes open to all */
         return true;
     }
-    if ((unlinkat(pod_dirfd, "kvm", 0) < 0 && errno != ENOENT) || mknodat(pod_dirfd, "kvm", S_IFCHR | 0600, st.st_rdev) < 0
-        || fchownat(pod_dirfd, "kvm", uid, uid, AT_SYMLINK_NOFOLLOW) < 0)
-        return error_errno(err, errno, "make a node of /dev/kvm");
-    *ret_path = arena_printf(a, "%s/pods/%s/kvm", p->r->dir, p->rec.uid);
+    if ((unlinkat(pod_dirfd, name, 0) < 0 && errno != ENOENT) || mknodat(pod_dirfd, name, S_IFCHR | 0600, st.st_rdev) < 0
+        || fchownat(pod_dirfd, name, uid, uid, AT_SYMLINK_NOFOLLOW) < 0)
+        return error_errno(err, errno, "make a node of %s", host);
+    *ret_path = arena_printf(a, "%s/pods/%s/%s", p->r->dir, p->rec.uid, name);
     return true;
 }

@@ -154,6 +154,7 @@ static void on_tell(struct loop_defer *d)
 {
     struct host *h = container_of(d, struct host, tell);
 
+    h->news = false;
     if (h->running == 0) {
         loop_timer_stop(&h->settle);
         keep(h);
@@ -177,6 +178,7 @@ static void took(struct host *h, struct host_subject *s, bool conclusive)
         s->retry_ns = loop_now_ns(h->loop) + (RETRY_NS << n);
         s->failures++;
     }
+    h->news = true;
     loop_defer(h->loop, &h->tell, on_tell);
 }
 
@@ -366,7 +368,7 @@ bool host_check(struct host *h)
 {
     for (size_t i = 0; i < h->n_vmms; i++)
         host_check_vmm(h, &h->vmms[i]);
-    return h->running > 0;
+    return h->running > 0 || h->news;
 }
 
 void host_probe(struct host *h)

@@ -60,6 +60,7 @@ struct host {
     struct host_vmm vmms[HOST_MAX_VMMS];
     size_t n_vmms;
     unsigned running;                 /* probes under way */
+    bool news;                        /* a verdict has not been told yet */
     void (*found)(void *user);        /* a verdict is there */
     void (*settled)(void *user);      /* all are, or after a second and a half those that are */
     void *user;
@@ -71,7 +72,7 @@ struct host {
 struct host *host_new(struct loop *l, const struct host_options *o, void (*found)(void *user), void (*settled)(void *user), void *user);
 void host_free(struct host *h); /* NULL is fine; probes under way are killed */
 /* Looks (by stat) whether what is known still holds, and probes what is not known. Cheap when nothing has changed. Returns whether
- * something is being probed. */
+ * something is being probed, or is about to be told. */
 bool host_check(struct host *h);
 void host_check_vmm(struct host *h, struct host_vmm *v); /* the same, of one and of the accelerators */
 void host_probe(struct host *h); /* all of it anew */

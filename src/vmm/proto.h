@@ -13,7 +13,7 @@
  * calls:
  *   hello      → {"v":1,"launcher":"<version>","uid":"<VMI uid>","namespace":…,"name":…,"pid":…}
  *   subscribe  → {"domain":{…}}; then events
- *   sync       {"vmi":{object},"accelerator":"kvm"|"tcg","nics":[nic…],"disks":[disk…]} → {"domain":{…}}. Starts the machine
+ *   sync       {"vmi":{object},"accelerator":"kvm"|"tcg"|"mshv","nics":[nic…],"disks":[disk…]} → {"domain":{…}}. Starts the machine
  *              if there is none, else brings what can change in line (start strategy, pause does not belong here). Idempotent.
  *   pause, unpause, reset, soft-reboot → {}
  *   shutdown   {"grace_ms":N} → {}: asks the guest (ACPI), kills after the grace; 0 kills at once; without a machine the launcher ends

@@ -69,6 +69,16 @@ const char *vmm_accelerator_name(enum vmm_accelerator a)
     return "tcg";
 }
 
+bool vmm_accelerator_parse(struct str name, enum vmm_accelerator *ret, struct error *err)
+{
+    for (int i = VMM_KVM; i <= VMM_MSHV; i++)
+        if (str_is(name, vmm_accelerator_name((enum vmm_accelerator)i))) {
+            *ret = (enum vmm_accelerator)i;
+            return true;
+        }
+    return error_set(err, ERROR_BAD_REQUEST, "accelerator '" STR_FMT "' is none of kvm, tcg and mshv", STR_ARG(name));
+}
+
 struct vmm *vmm_new(const struct vmm_driver *d, struct loop *l, const struct vmm_listener *listener)
 {
     struct vmm *v = d->create(l, listener);

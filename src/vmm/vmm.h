@@ -33,6 +33,7 @@ const char *vmm_reason_name(enum vmm_reason r); /* "" for none */
 
 enum vmm_accelerator { VMM_KVM, VMM_TCG, VMM_MSHV };
 const char *vmm_accelerator_name(enum vmm_accelerator a); /* "kvm", "tcg", "mshv": as in proto.h */
+MUST_CHECK bool vmm_accelerator_parse(struct str name, enum vmm_accelerator *ret, struct error *err);
 /* Size of TCG's translation buffer; the memory overhead of an emulated VM has to count it. */
 #define VMM_TCG_BUFFER_MIB 128
 
