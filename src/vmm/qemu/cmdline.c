@@ -4,11 +4,21 @@
 
 #include "api/types.h"
 
-void cmd_init(struct qemu_cmd *c, struct arena *a, const struct vmm_machine *m)
+static enum qemu_board board_of(const struct kv_domain_spec *d, bool microvm)
+{
+    struct str type = d && d->machine ? d->machine->type : STR_NONE;
+
+    if (microvm)
+        return QEMU_MICROVM;
+    return str_is(type, "pc") || str_starts(type, STR("pc-i440fx-")) ? QEMU_PC : QEMU_Q35;
+}
+
+void cmd_init(struct qemu_cmd *c, struct arena *a, const struct vmm_machine *m, bool microvm)
 {
     *c = (struct qemu_cmd){.a = a, .m = m, .next_fd = 3};
     c->domain = m->vmi->spec ? m->vmi->spec->domain : NULL;
     c->devices = c->domain ? c->domain->devices : NULL;
+    c->board = board_of(c->domain, microvm);
     buf_init(&c->opt, 64u << 10);
     vec_push(&c->argv, "qemu-system-x86_64");
 }
@@ -155,12 +165,14 @@ bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct
     if (!c->domain || !c->devices)
         return error_set(err, ERROR_INVALID, "spec.domain is missing");
     c->efi = fw->code_fd >= 0;
+    if (c->board == QEMU_MICROVM)
+        microvm_check(c);
     qemu_add_base(c);
     qemu_add_cpu(c);
     qemu_add_memory(c);
     qemu_add_clock(c);
     qemu_add_smbios(c);
-    qemu_add_boot(c);
+    qemu_add_boot(c, fw->bios_fd);
     if (c->efi) {
         for (int i = 0; i < 2; i++) {
             const char *node = i ? "pflash1" : "pflash0",
@@ -192,7 +204,7 @@ bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct
     qemu_add_ports(c, ends->serial, ends->agent);
     qemu_add_graphics(c);
     qemu_add_devices(c);
-    pci_spare_ports(c);
+    place_spare_ports(c);
     if (cmd_failed(c))
         return error_move(err, &c->err);
     vec_push(&c->argv, NULL);

@@ -11,10 +11,17 @@
 #include "loop/child.h"
 #include "vmm/vmm.h"
 
-struct qemu_pci {     /* see pci.c */
+enum qemu_board {
+    QEMU_Q35,     /* PCI Express */
+    QEMU_PC,      /* i440fx: conventional PCI */
+    QEMU_MICROVM, /* no PCI: virtio-mmio */
+};
+
+struct qemu_places { /* see places.c */
     unsigned ports;   /* root ports so far */
     unsigned devices; /* that count for the spare ports */
     unsigned legacy;  /* slots taken for conventional devices */
+    unsigned mmio;    /* transports taken */
 };
 
 struct qemu_cmd {
@@ -28,13 +35,15 @@ struct qemu_cmd {
     const struct vmm_machine *m;
     const struct kv_domain_spec *domain;
     const struct kv_devices *devices;
-    struct qemu_pci pci;
+    enum qemu_board board;
+    struct qemu_places places;
     unsigned vcpus; /* at boot */
+    unsigned tsc_khz; /* of the host's counter, which an emulated guest sees; 0: not known */
     bool efi, usb, scsi, ahci2;
     unsigned iothreads;
 };
 
-void cmd_init(struct qemu_cmd *c, struct arena *a, const struct vmm_machine *m);
+void cmd_init(struct qemu_cmd *c, struct arena *a, const struct vmm_machine *m, bool microvm);
 void cmd_done(struct qemu_cmd *c);
 bool cmd_failed(const struct qemu_cmd *c);
 void cmd_fail(struct qemu_cmd *c, enum error_kind kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -60,21 +69,27 @@ const char *cmd_fdset(struct qemu_cmd *c, int fd); /* "/dev/fdset/3", with the -
 const char *cmd_fd_path(struct qemu_cmd *c,
                         int fd); /* "/proc/self/fd/9", for files that QEMU reads once at start */
 
-/* pci.c: places for PCI devices; each writes bus= and addr= into the open option. */
-void pci_express(
-    struct qemu_cmd *c,
-    struct str wanted); /* a root port of its own; wanted: spec's pciAddress or absent */
-void pci_legacy(struct qemu_cmd *c);            /* conventional devices: straight on the root bus */
-void pci_ports(struct qemu_cmd *c, unsigned n); /* ports left empty for what comes later */
-void pci_spare_ports(struct qemu_cmd *c);       /* the extra ones that hotplug counts on; last */
+/* places.c: where devices sit; each writes bus= and addr= into the open option. */
+#define QEMU_MMIO_PLACES 24 /* of a microvm with ACPI; 8 without */
+/* wanted: spec's pciAddress or absent. A root port of its own (q35), a slot (pc). */
+void place_device(struct qemu_cmd *c, struct str wanted);
+void place_legacy(struct qemu_cmd *c); /* conventional devices: straight on the root bus */
+void place_ports(struct qemu_cmd *c, unsigned n); /* ports left empty for what comes later */
+void place_spare_ports(struct qemu_cmd *c);       /* the extra ones that hotplug counts on; last */
+/* -device <name>-pci or <name>-device ("virtio-blk"), with its place: options follow, then cmd_end(). */
+void cmd_virtio(struct qemu_cmd *c, const char *name, struct str wanted);
+const char *place_root(const struct qemu_cmd *c); /* "pcie.0" */
+bool qemu_acpi(const struct qemu_cmd *c); /* features.acpi */
 
+/* microvm.c: what a machine without PCI cannot be asked for, by its path in the spec. */
+void microvm_check(struct qemu_cmd *c);
 /* machine.c */
 void qemu_add_base(struct qemu_cmd *c);
 void qemu_add_cpu(struct qemu_cmd *c);
 void qemu_add_memory(struct qemu_cmd *c);
 void qemu_add_clock(struct qemu_cmd *c);
 void qemu_add_smbios(struct qemu_cmd *c);
-void qemu_add_boot(struct qemu_cmd *c);
+void qemu_add_boot(struct qemu_cmd *c, int bios_fd);
 /* disks.c */
 void qemu_add_controllers(struct qemu_cmd *c);
 void qemu_add_iothreads(struct qemu_cmd *c);
@@ -85,10 +100,11 @@ void qemu_add_ports(struct qemu_cmd *c, int serial_fd, int agent_fd);
 void qemu_add_graphics(struct qemu_cmd *c);
 void qemu_add_devices(struct qemu_cmd *c);
 
-/* EFI: what firmware.c opened; -1 where there is none. */
+/* What firmware.c opened; -1 where there is none. */
 struct qemu_firmware {
-    int code_fd, vars_fd;
+    int code_fd, vars_fd; /* UEFI */
     bool secure;
+    int bios_fd; /* of a microvm that boots from a disk */
 };
 struct qemu_ends {              /* QEMU's ends of our socket pairs */
     int monitor, serial, agent; /* serial: -1 without */

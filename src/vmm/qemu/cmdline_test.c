@@ -25,9 +25,9 @@ static void built_done(struct built *b)
     arena_done(&b->a);
 }
 
-static void build(struct built *b, const char *spec, const struct vmm_machine *with)
+static void build_on(struct built *b, const char *spec, const struct vmm_machine *with, bool microvm)
 {
-    static const struct qemu_firmware none = {-1, -1, false};
+    static const struct qemu_firmware none = {-1, -1, false, -1};
     static const struct qemu_ends ends = {100, 101, 102};
     struct kv_virtual_machine_instance *vmi;
     struct vmm_machine *m;
@@ -44,11 +44,17 @@ static void build(struct built *b, const char *spec, const struct vmm_machine *w
     assert_true(schema_decode(&schema_type_kv_virtual_machine_instance, v, &b->a, vmi, &b->err));
     *m = *with;
     m->vmi = vmi;
-    cmd_init(&b->c, &b->a, m);
+    cmd_init(&b->c, &b->a, m, microvm);
+    b->c.tsc_khz = 2000000;
     b->ok = qemu_build(&b->c, &none, &ends, &b->err);
     for (size_t i = 0; b->ok && i < b->c.argv.n; i++)
         buf_addf(&text, "%s%c", b->c.argv.p[i], b->c.argv.p[i][0] == '-' ? ' ' : '\n');
     b->line = buf_detach(&text);
+}
+
+static void build(struct built *b, const char *spec, const struct vmm_machine *with)
+{
+    build_on(b, spec, with, false);
 }
 
 #define MEM "\"memory\":{\"guest\":\"64Mi\"}"
@@ -67,7 +73,7 @@ static const struct {
      &plain,
      {"-machine type=q35,usb=off,vmport=off,dump-guest-core=off,acpi=on,hpet=off\n",
       "-accel tcg,tb-size=128\n", "-cpu max\n", "-smp 1,sockets=1,cores=1,threads=1,maxcpus=1\n",
-      "-m size=67108864B\n", "-device virtio-serial-pci,id=virtio-serial0,bus=pci.2,addr=0x0\n"},
+      "-m size=67108864B\n", "-device virtio-serial-pci,bus=pci.2,addr=0x0,id=virtio-serial0\n"},
      {"-S ", "rng", "qemu-xhci"}},
     {"{\"domain\":{\"devices\":{}," MEM "}}",
      &kvm,
@@ -100,7 +106,7 @@ static const struct {
      &plain,
      {"-device i6300esb,id=ua-w,bus=pcie.0,addr=0x10\n", "-action watchdog=poweroff\n",
       "-device usb-tablet,bus=usb.0,id=ua-t\n",
-      "-device virtio-rng-pci,id=rng0,rng=objrng0,bus=pci.",
+      "-device virtio-rng-pci,bus=pci.5,addr=0x0,id=rng0,rng=objrng0\n",
       "-device ich9-intel-hda,id=ua-s,bus=pcie.0,addr=0x1b\n",
       "-device pvpanic-pci,bus=pcie.0,addr=0x11\n"},
      {0}},
@@ -202,7 +208,7 @@ static void disks_and_nics(void **state)
         "id=ua-c,drive=d2,write-cache=on,werror=enospc,rerror=report\n",
         "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"",
         "-device "
-        "virtio-scsi-pci,id=scsi0,bus=pci.5,addr=0x0,iothread=iothread1,num_queues="
+        "virtio-scsi-pci,bus=pci.5,addr=0x0,id=scsi0,iothread=iothread1,num_queues="
         "1\n", /* after the NIC and 3 placeholders */
     };
     AUTO(built_done) struct built b;
@@ -265,12 +271,122 @@ static void refused(void **state)
     }
 }
 
+/* The same on a board without PCI. */
+static void microvm_lines(void **state)
+{
+    static const struct vmm_machine kernel = {
+        .accelerator = VMM_TCG, .kernel_fd = 70, .initrd_fd = 71, .private_dirfd = -1};
+    static const struct {
+        const char *spec;
+        const struct vmm_machine *with;
+        const char *has[8], *lacks[7];
+    } table[] = {
+        {"{\"domain\":{\"devices\":{\"rng\":{}},\"firmware\":{\"kernelBoot\":{\"kernelArgs\":\"console=ttyS0\"}}," MEM "}}",
+         &kernel,
+         {"-machine microvm,usb=off,pcie=off,graphics=off,dump-guest-core=off,acpi=on,isa-serial=off,pic=off,rtc=on\n",
+          "-global virtio-mmio.force-legacy=false\n", "-bios qboot.rom\n", "-append console=ttyS0 tsc_early_khz=2000000\n",
+          "-device virtio-serial-device,bus=virtio-mmio-bus.0,id=virtio-serial0\n",
+          "-device virtio-balloon-device,bus=virtio-mmio-bus.1,id=balloon0,", "-device isa-serial,",
+          "-device virtio-rng-device,bus=virtio-mmio-bus.2,"},
+         {"-pci", "pcie-root-port", "-smbios", "-vnc", "ICH9", "-icount", "virtio-scsi"}},
+        {"{\"domain\":{\"devices\":{},\"firmware\":{\"kernelBoot\":{\"kernelArgs\":\"tsc_early_khz=1\"}}," MEM "}}",
+         &kernel,
+         {"-append tsc_early_khz=1\n"},
+         {"2000000"}},
+        {"{\"domain\":{\"devices\":{}," MEM ",\"cpu\":{\"sockets\":2,\"maxSockets\":8}}}",
+         &plain,
+         {"-icount shift=auto\n", "-smp 2,sockets=2,cores=1,threads=1,maxcpus=2\n"},
+         {"-append"}},
+        {"{\"domain\":{\"devices\":{},\"clock\":{\"timer\":{\"pit\":{\"present\":false},\"rtc\":{\"present\":false}}}," MEM "}}",
+         &kvm,
+         {"acpi=on,isa-serial=off,pic=off,rtc=off,pit=off\n"},
+         {"-icount", "tsc_early"}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        AUTO(built_done) struct built b;
+
+        build_on(&b, table[i].spec, table[i].with, true);
+        if (!b.ok)
+            fail_msg("case %zu: %s", i, error_text(&b.err));
+        for (size_t k = 0; k < ARRAY_SIZE(table[i].has) && table[i].has[k]; k++)
+            if (!strstr(b.line, table[i].has[k]))
+                fail_msg("case %zu lacks '%s' in:\n%s", i, table[i].has[k], b.line);
+        for (size_t k = 0; k < ARRAY_SIZE(table[i].lacks) && table[i].lacks[k]; k++)
+            if (strstr(b.line, table[i].lacks[k]))
+                fail_msg("case %zu has '%s' in:\n%s", i, table[i].lacks[k], b.line);
+    }
+}
+
+static void microvm_refuses(void **state)
+{
+    static const struct {
+        const char *domain, *text;
+    } table[] = {
+        {"\"devices\":{},\"machine\":{\"type\":\"q35\"}", "spec.domain.machine.type"},
+        {"\"devices\":{},\"firmware\":{\"bootloader\":{\"efi\":{}}}", "firmware.bootloader.efi"},
+        {"\"devices\":{},\"firmware\":{\"serial\":\"x\"}", "firmware.serial"},
+        {"\"devices\":{},\"chassis\":{\"sku\":\"x\"}", "spec.domain.chassis"},
+        {"\"devices\":{},\"features\":{\"smm\":{}}", "features.smm"},
+        {"\"devices\":{},\"features\":{\"acpi\":{\"enabled\":false}}", "features.acpi"},
+        {"\"devices\":{},\"clock\":{\"timer\":{\"hpet\":{}}}", "clock.timer.hpet"},
+        {"\"devices\":{},\"clock\":{\"timer\":{\"pit\":{\"present\":false}}}", "clock.timer.pit.present"},
+        {"\"devices\":{\"autoattachGraphicsDevice\":true}", "autoattachGraphicsDevice"},
+        {"\"devices\":{\"watchdog\":{\"name\":\"w\",\"i6300esb\":{}}}", "devices.watchdog"},
+        {"\"devices\":{\"sound\":{\"name\":\"s\"}}", "devices.sound"},
+        {"\"devices\":{\"inputs\":[{\"name\":\"t\",\"type\":\"tablet\",\"bus\":\"usb\"}]}", "devices.inputs"},
+        {"\"devices\":{\"useVirtioTransitional\":true}", "useVirtioTransitional"},
+        {"\"devices\":{\"disks\":[{\"name\":\"a\",\"disk\":{\"bus\":\"sata\"}}]}", "devices.disks[0].disk.bus"},
+        {"\"devices\":{\"disks\":[{\"name\":\"a\",\"cdrom\":{}}]}", "devices.disks[0].cdrom"},
+        {"\"devices\":{\"interfaces\":[{\"name\":\"a\",\"model\":\"e1000e\"}]}", "devices.interfaces[0].model"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        AUTO(built_done) struct built b;
+        AUTO_FREE char *spec = xasprintf("{\"domain\":{%s," MEM "}}", table[i].domain);
+
+        build_on(&b, spec, &plain, true);
+        assert_false(b.ok);
+        if (!strstr(b.err.msg, table[i].text))
+            fail_msg("case %zu says '%s'", i, b.err.msg);
+    }
+}
+
+/* One disk more than there are places. */
+static void microvm_is_full(void **state)
+{
+    AUTO(buf_done) struct buf spec = {0};
+    struct vmm_disk disks[24];
+    char names[24][8];
+    struct vmm_machine m = plain;
+
+    (void)state;
+    buf_adds(&spec, "{\"domain\":{" MEM ",\"devices\":{\"disks\":[");
+    for (size_t i = 0; i < ARRAY_SIZE(disks); i++) {
+        snprintf(names[i], sizeof names[i], "d%zu", i);
+        disks[i] = (struct vmm_disk){.name = str_of(names[i]), .fd = 50, .format = "raw", .backing_fd = -1};
+        buf_addf(&spec, "%s{\"name\":\"d%zu\",\"disk\":{}}", i ? "," : "", i);
+    }
+    buf_adds(&spec, "]}}}");
+    m.disks = disks;
+    m.n_disks = ARRAY_SIZE(disks);
+    AUTO(built_done) struct built b;
+    build_on(&b, spec.p, &m, true);
+    assert_false(b.ok);
+    assert_non_null(strstr(b.err.msg, "24 places"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_lines),
         cmocka_unit_test(disks_and_nics),
         cmocka_unit_test(refused),
+        cmocka_unit_test(microvm_lines),
+        cmocka_unit_test(microvm_refuses),
+        cmocka_unit_test(microvm_is_full),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

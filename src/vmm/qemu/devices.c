@@ -42,21 +42,22 @@ static bool open_nic(struct qemu_cmd *c, const struct kv_interface *iface, bool 
     *ret_virtio = str_is(model, "virtio") || str_is(model, "virtio-non-transitional");
     if (*ret_virtio && opt_true(c->devices->use_virtio_transitional)) {
         cmd_opt(c, "-device", "virtio-net-pci-transitional");
-        pci_legacy(c);
+        place_legacy(c);
         return true;
     }
-    if (*ret_virtio || str_is(model, "e1000e") || str_is(model, "igb")) {
-        cmd_opt(c, "-device",
-                *ret_virtio            ? "virtio-net-pci"
-                : str_is(model, "igb") ? "igb"
-                                       : "e1000e");
-        pci_express(c, iface->pci_address);
+    if (*ret_virtio) {
+        cmd_virtio(c, "virtio-net", iface->pci_address);
+        return true;
+    }
+    if (str_is(model, "e1000e") || str_is(model, "igb")) {
+        cmd_opt(c, "-device", str_is(model, "igb") ? "igb" : "e1000e");
+        place_device(c, iface->pci_address);
         return true;
     }
     for (size_t i = 0; i < ARRAY_SIZE(legacy); i++) {
         if (str_is(model, legacy[i])) {
             cmd_opt(c, "-device", legacy[i]);
-            pci_legacy(c);
+            place_legacy(c);
             return true;
         }
     }
@@ -89,13 +90,14 @@ void qemu_add_nics(struct qemu_cmd *c)
         cmd_kv(c, "mac", r->mac.n ? r->mac : iface->mac_address.n ? iface->mac_address : STR_NONE);
         if (is_virtio && r->n_fds > 1) {
             cmd_kvz(c, "mq", "on");
-            cmd_kvu(c, "vectors", 2 * r->n_fds + 2);
+            if (c->board != QEMU_MICROVM)
+                cmd_kvu(c, "vectors", 2 * r->n_fds + 2);
         }
         if (is_virtio && r->mtu > 0)
             cmd_kvu(c, "host_mtu", (uint64_t)r->mtu);
         if (iface->boot_order.set)
             cmd_kvu(c, "bootindex", (uint64_t)iface->boot_order.v);
-        else
+        else if (c->board != QEMU_MICROVM)
             cmd_kv(c, "romfile",
                    STR("")); /* no boot ROM where nothing boots from it: saves its load */
         if (iface->acpi_index.set)
@@ -104,7 +106,7 @@ void qemu_add_nics(struct qemu_cmd *c)
         n++;
     }
     if (n > 0 && n < 4)
-        pci_ports(c, (unsigned)(4 - n));
+        place_ports(c, (unsigned)(4 - n));
 }
 
 static void add_chardev(struct qemu_cmd *c, const char *id, int fd)
@@ -121,9 +123,8 @@ void qemu_add_ports(struct qemu_cmd *c, int serial_fd, int agent_fd)
         add_chardev(c, "charserial0", serial_fd);
         cmd_pair(c, "-device", "isa-serial,chardev=charserial0,id=serial0,index=0");
     }
-    cmd_opt(c, "-device", "virtio-serial-pci");
+    cmd_virtio(c, "virtio-serial", STR_NONE);
     cmd_kvz(c, "id", "virtio-serial0");
-    pci_express(c, STR_NONE);
     cmd_end(c);
     add_chardev(c, "charchannel0", agent_fd);
     cmd_pair(c, "-device",
@@ -141,7 +142,7 @@ void qemu_add_graphics(struct qemu_cmd *c)
                  {"bochs", "bochs-display"}};
     struct str type = c->devices->video ? c->devices->video->type : STR_NONE;
 
-    if (!qemu_wants_graphics(c->m))
+    if (c->board == QEMU_MICROVM || !qemu_wants_graphics(c->m))
         return;
     /* No socket to guard: each viewer is handed over as a descriptor (add_client). */
     cmd_pair(c, "-vnc", "none");
@@ -154,7 +155,8 @@ void qemu_add_graphics(struct qemu_cmd *c)
     for (size_t i = 0; i < ARRAY_SIZE(cards); i++) {
         if (str_is(type, cards[i].type)) {
             cmd_pair(c, "-device",
-                     arena_printf(c->a, "%s,id=video0,bus=pcie.0,addr=0x1", cards[i].device));
+                     arena_printf(c->a, "%s,id=video0,bus=%s,addr=0x%x", cards[i].device,
+                                  place_root(c), c->board == QEMU_PC ? 2 : 1));
             return;
         }
     }
@@ -168,8 +170,7 @@ static void add_inputs(struct qemu_cmd *c)
         const struct kv_input *in = &c->devices->inputs.p[i];
 
         if (str_is(in->bus, "virtio")) {
-            cmd_opt(c, "-device", "virtio-tablet-pci");
-            pci_express(c, STR_NONE);
+            cmd_virtio(c, "virtio-tablet", STR_NONE);
         } else {
             cmd_opt(c, "-device", "usb-tablet");
             cmd_kvz(c, "bus", "usb.0");
@@ -192,7 +193,7 @@ static void add_watchdog(struct qemu_cmd *c)
     }
     cmd_opt(c, "-device", "i6300esb");
     cmd_kvf(c, "id", "ua-" STR_FMT, STR_ARG(w->name));
-    pci_legacy(c);
+    place_legacy(c);
     cmd_end(c);
     cmd_opt(c, "-action", NULL);
     cmd_kv(c, "watchdog", w->i6300esb->action.n ? w->i6300esb->action : STR("reset"));
@@ -210,13 +211,13 @@ static void add_sound(struct qemu_cmd *c)
         cmd_opt(c, "-device", "AC97");
         cmd_kvf(c, "id", "ua-" STR_FMT, STR_ARG(s->name));
         cmd_kvz(c, "audiodev", "audio1");
-        pci_legacy(c);
+        place_legacy(c);
         cmd_end(c);
         return;
     }
     cmd_opt(c, "-device", "ich9-intel-hda");
     cmd_kvf(c, "id", "ua-" STR_FMT, STR_ARG(s->name));
-    cmd_kvz(c, "bus", "pcie.0");
+    cmd_kvz(c, "bus", place_root(c));
     cmd_kvz(c, "addr", "0x1b");
     cmd_end(c);
     cmd_opt(c, "-device", "hda-duplex");
@@ -235,7 +236,7 @@ static void add_panic(struct qemu_cmd *c)
             continue; /* a property of the CPU */
         if (str_is(model, "pvpanic")) {
             cmd_opt(c, "-device", "pvpanic-pci");
-            pci_legacy(c);
+            place_legacy(c);
             cmd_end(c);
         } else {
             cmd_pair(c, "-device", "pvpanic");
@@ -265,7 +266,7 @@ static void refuse_unsupported(struct qemu_cmd *c)
         {c->domain->firmware && c->domain->firmware->acpi, "firmware.acpi"},
         {f && f->apic && !opt_not_false(f->apic->enabled), "features.apic.enabled: false (PCI Express needs one)"},
         {f && f->apic && opt_true(f->apic->end_of_interrupt), "features.apic.endOfInterrupt"},
-        {timer && timer->rtc && !opt_not_false(timer->rtc->present), "clock.timer.rtc.present: false"},
+        {c->board != QEMU_MICROVM && timer && timer->rtc && !opt_not_false(timer->rtc->present), "clock.timer.rtc.present: false"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
@@ -281,18 +282,16 @@ void qemu_add_devices(struct qemu_cmd *c)
     add_inputs(c);
     add_watchdog(c);
     if (opt_not_false(c->devices->autoattach_mem_balloon)) {
-        cmd_opt(c, "-device", "virtio-balloon-pci");
+        cmd_virtio(c, "virtio-balloon", STR_NONE);
         cmd_kvz(c, "id", "balloon0");
-        pci_express(c, STR_NONE);
         cmd_kvb(c, "free-page-reporting", !(c->domain->memory && c->domain->memory->hugepages));
         cmd_end(c);
     }
     if (c->devices->rng) {
         cmd_pair(c, "-object", "rng-random,id=objrng0,filename=/dev/urandom");
-        cmd_opt(c, "-device", "virtio-rng-pci");
+        cmd_virtio(c, "virtio-rng", STR_NONE);
         cmd_kvz(c, "id", "rng0");
         cmd_kvz(c, "rng", "objrng0");
-        pci_express(c, STR_NONE);
         cmd_end(c);
     }
     add_sound(c);

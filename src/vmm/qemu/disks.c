@@ -28,6 +28,8 @@ static enum bus bus_of(struct qemu_cmd *c, const struct kv_disk *d)
     if (bus.n > 0 && !str_is(bus, "sata"))
         cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': bus '" STR_FMT "' is not supported",
                  STR_ARG(d->name), STR_ARG(bus));
+    if (c->board == QEMU_MICROVM && !bus.n)
+        return BUS_VIRTIO;
     return BUS_SATA;
 }
 
@@ -113,12 +115,11 @@ void qemu_add_iothreads(struct qemu_cmd *c)
 
 void qemu_add_controllers(struct qemu_cmd *c)
 {
-    bool hotplug = !opt_true(c->devices->disable_hotplug);
+    bool hotplug = c->board != QEMU_MICROVM && !opt_true(c->devices->disable_hotplug);
 
     if (uses_bus(c, BUS_SCSI) || hotplug) {
-        cmd_opt(c, "-device", "virtio-scsi-pci");
+        cmd_virtio(c, "virtio-scsi", STR_NONE);
         cmd_kvz(c, "id", "scsi0");
-        pci_express(c, STR_NONE);
         if (wants_dedicated(c, true)) {
             cmd_kvz(c, "iothread", "iothread1");
             cmd_kvu(c, "num_queues", c->vcpus);
@@ -133,16 +134,17 @@ void qemu_add_controllers(struct qemu_cmd *c)
         cmd_kvz(c, "id", "usb");
         cmd_kvz(c, "p2", "15");
         cmd_kvz(c, "p3", "15");
-        pci_express(c, STR_NONE);
+        place_device(c, STR_NONE);
         cmd_end(c);
     }
     unsigned sata = 0;
     for (size_t i = 0; i < c->devices->disks.n; i++)
         sata += bus_of(c, &c->devices->disks.p[i]) == BUS_SATA;
-    for (unsigned i = 1; i * 6 < sata; i++) { /* the chipset's own controller has six ports */
+    /* q35's own controller has six ports, i440fx has none */
+    for (unsigned i = c->board == QEMU_PC ? 0 : 1; i * 6 < sata; i++) {
         cmd_opt(c, "-device", "ich9-ahci");
         cmd_kvf(c, "id", "sata%u", i);
-        pci_express(c, STR_NONE);
+        place_device(c, STR_NONE);
         cmd_end(c);
     }
 }
@@ -298,10 +300,9 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
     case BUS_VIRTIO:
         if (opt_true(c->devices->use_virtio_transitional)) {
             cmd_opt(c, "-device", "virtio-blk-pci-transitional");
-            pci_legacy(c);
+            place_legacy(c);
         } else {
-            cmd_opt(c, "-device", "virtio-blk-pci");
-            pci_express(c, d->disk ? d->disk->pci_address : STR_NONE);
+            cmd_virtio(c, "virtio-blk", d->disk ? d->disk->pci_address : STR_NONE);
         }
         if (c->devices->block_multi_queue.set) /* unset: QEMU's own choice, which depends on the board */
             cmd_kvu(c, "num-queues", opt_true(c->devices->block_multi_queue) ? c->vcpus : 1);
@@ -312,7 +313,7 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
         return;
     case BUS_SATA:
         cmd_opt(c, "-device", cdrom ? "ide-cd" : "ide-hd");
-        if (n->sata < 6)
+        if (n->sata < 6 && c->board != QEMU_PC)
             cmd_kvf(c, "bus", "ide.%u", n->sata);
         else
             cmd_kvf(c, "bus", "sata%u.%u", n->sata / 6, n->sata % 6);

@@ -46,7 +46,20 @@ static bool copy_variables(int from, int private_dirfd, const char *name, int *r
     return true;
 }
 
-bool firmware_open(const struct vmm_machine *m, struct qemu_firmware *ret, struct error *err)
+/* SeaBIOS as it is built for microvm. Debian's QEMU has under this name, in its own folder, a link to a firmware that enters
+ * kernels only; so SeaBIOS' folder comes first. */
+static bool open_bios(struct qemu_firmware *ret, struct error *err)
+{
+    static const char *const places[] = {"/usr/share/seabios/bios-microvm.bin", "/usr/share/qemu/bios-microvm.bin"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(places) && ret->bios_fd < 0; i++)
+        ret->bios_fd = open(places[i], O_RDONLY | O_CLOEXEC);
+    return ret->bios_fd >= 0
+           || error_set(err, ERROR_UNSUPPORTED, "%s is missing, which a microvm needs to boot from a disk; install the package seabios",
+                        places[0]);
+}
+
+bool firmware_open(const struct vmm_machine *m, bool microvm, struct qemu_firmware *ret, struct error *err)
 {
     const struct kv_firmware *fw = m->vmi->spec->domain->firmware;
     const struct kv_efi *efi = fw && fw->bootloader ? fw->bootloader->efi : NULL;
@@ -56,7 +69,9 @@ bool firmware_open(const struct vmm_machine *m, struct qemu_firmware *ret, struc
     AUTO_CLOSE int code = -1;
     AUTO_FREE char *name = NULL;
 
-    *ret = (struct qemu_firmware){-1, -1, false};
+    *ret = (struct qemu_firmware){-1, -1, false, -1};
+    if (microvm)
+        return m->kernel_fd >= 0 || open_bios(ret, err);
     if (!efi)
         return true;
     if (opt_true(efi->persistent))

@@ -17,6 +17,42 @@ static bool has_timer(const struct qemu_cmd *c)
     return c->domain->clock && c->domain->clock->timer;
 }
 
+bool qemu_acpi(const struct qemu_cmd *c)
+{
+    const struct kv_features *f = c->domain->features;
+
+    return !(f && f->acpi) || opt_not_false(f->acpi->enabled);
+}
+
+static bool timer_off(const struct opt_bool present)
+{
+    return !opt_not_false(present);
+}
+
+/* ACPI gives the power button, and tells the guest where its devices are; without it the kernel's command line does. No PIC:
+ * boot loaders that find one hang, and no kernel needs it. The PIT stays unless it is written away: where there is no clock of
+ * KVM's a kernel calibrates by it. */
+static void add_microvm(struct qemu_cmd *c)
+{
+    const struct kv_timer *t = has_timer(c) ? c->domain->clock->timer : NULL;
+
+    cmd_opt(c, "-machine", "microvm");
+    cmd_kvz(c, "usb", "off");
+    cmd_kvz(c, "pcie", "off");
+    cmd_kvz(c, "graphics", "off");
+    cmd_kvz(c, "dump-guest-core", "off");
+    cmd_kvb(c, "acpi", qemu_acpi(c));
+    cmd_kvz(c, "isa-serial", "off"); /* the serial port is a device of its own, with its name */
+    cmd_kvz(c, "pic", "off");
+    cmd_kvb(c, "rtc", !(t && t->rtc && timer_off(t->rtc->present)));
+    if (t && t->pit && timer_off(t->pit->present))
+        cmd_kvz(c, "pit", "off");
+    if (c->domain->memory && c->domain->memory->hugepages)
+        cmd_kvz(c, "memory-backend", "pc.ram");
+    cmd_end(c);
+    cmd_pair(c, "-global", "virtio-mmio.force-legacy=false");
+}
+
 static void add_machine(struct qemu_cmd *c)
 {
     const struct kv_features *f = c->domain->features;
@@ -33,7 +69,7 @@ static void add_machine(struct qemu_cmd *c)
     cmd_kvz(c, "usb", "off");
     cmd_kvz(c, "vmport", "off");
     cmd_kvz(c, "dump-guest-core", "off");
-    cmd_kvb(c, "acpi", !(f && f->acpi) || opt_not_false(f->acpi->enabled));
+    cmd_kvb(c, "acpi", qemu_acpi(c));
     cmd_kvb(c, "hpet", hpet && opt_not_false(hpet->present));
     if (pit && !opt_not_false(pit->present))
         cmd_kvz(c, "pit", "off");
@@ -66,14 +102,18 @@ void qemu_add_base(struct qemu_cmd *c)
              "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     if (c->domain->firmware && c->domain->firmware->uuid.n)
         cmd_text(c, "-uuid", c->domain->firmware->uuid);
-    add_machine(c);
+    if (c->board == QEMU_MICROVM)
+        add_microvm(c);
+    else
+        add_machine(c);
     if (c->m->accelerator == VMM_KVM)
         cmd_pair(c, "-accel", "kvm");
     else
         cmd_pair(c, "-accel", arena_printf(c->a, "tcg,tb-size=%d", VMM_TCG_BUFFER_MIB));
     cmd_pair(c, "-overcommit", "mem-lock=off");
-    cmd_pair(c, "-global", "ICH9-LPC.disable_s3=1");
-    cmd_pair(c, "-global", "ICH9-LPC.disable_s4=1");
+    const char *pm = c->board == QEMU_PC ? "PIIX4_PM" : "ICH9-LPC";
+    for (int i = 3; i <= 4 && c->board != QEMU_MICROVM; i++)
+        cmd_pair(c, "-global", arena_printf(c->a, "%s.disable_s%d=1", pm, i));
     if (str_is(c->domain->reboot_policy, "Terminate"))
         cmd_pair(c, "-action", "reboot=shutdown");
 }
@@ -220,7 +260,7 @@ void qemu_add_cpu(struct qemu_cmd *c)
              max = part(c, cpu->max_sockets, "maxSockets");
     uint64_t total;
 
-    if (max < sockets)
+    if (max < sockets || c->board == QEMU_MICROVM) /* it can plug none */
         max = sockets;
     total = (uint64_t)max * cores * threads;
     c->vcpus = sockets * cores * threads;
@@ -287,7 +327,7 @@ void qemu_add_memory(struct qemu_cmd *c)
         cmd_fail(c, ERROR_INVALID, "spec.domain.memory.guest: less than 1Mi");
     cmd_opt(c, "-m", NULL);
     cmd_kvf(c, "size", "%lluB", (unsigned long long)bytes);
-    if (mem && mem->max_guest.n && qemu_quantity(mem->max_guest, &max, &c->err) && max > bytes) {
+    if (c->board != QEMU_MICROVM && mem && mem->max_guest.n && qemu_quantity(mem->max_guest, &max, &c->err) && max > bytes) {
         cmd_kvu(c, "slots", 16);
         cmd_kvf(c, "maxmem", "%lluB", (unsigned long long)max);
     }
@@ -349,6 +389,8 @@ void qemu_add_smbios(struct qemu_cmd *c)
     const struct kv_firmware *fw = c->domain->firmware;
     const struct kv_chassis *ch = c->domain->chassis;
 
+    if (c->board == QEMU_MICROVM)
+        return; /* it has no SMBIOS */
     cmd_opt(c, "-smbios", "type=1");
     cmd_kvz(c, "manufacturer", "KubeVirt");
     cmd_kvz(c, "product", "None");
@@ -369,7 +411,24 @@ void qemu_add_smbios(struct qemu_cmd *c)
     }
 }
 
-void qemu_add_boot(struct qemu_cmd *c)
+/* How a kernel under emulation learns how fast its clock goes. A microvm has no timer that it could compare with but the PIT,
+ * whose counter it reads in a hurry; on a host that has more to do that fails, and then the kernel waits for ever for its first
+ * tick. So it is told, by the command line where that is ours to write. Behind a boot loader time goes by instructions instead
+ * (-icount), which no other load of the host disturbs; that costs speed, and more than one processor at a time. */
+static void emulated_time(struct qemu_cmd *c, struct str *args)
+{
+    size_t at;
+
+    if (c->m->kernel_fd < 0) {
+        cmd_pair(c, "-icount", "shift=auto");
+        return;
+    }
+    if (c->tsc_khz == 0 || str_find(*args, STR("tsc_early_khz="), &at))
+        return;
+    *args = str_of(arena_printf(c->a, STR_FMT "%stsc_early_khz=%u", STR_ARG(*args), args->n ? " " : "", c->tsc_khz));
+}
+
+void qemu_add_boot(struct qemu_cmd *c, int bios_fd)
 {
     const struct kv_firmware *fw = c->domain->firmware;
     bool paused = str_is(c->m->vmi->spec->start_strategy, "Paused");
@@ -377,10 +436,17 @@ void qemu_add_boot(struct qemu_cmd *c)
     if (paused)
         cmd_flag(c, "-S");
     cmd_pair(c, "-boot", paused ? "strict=on,menu=on,splash-time=10000" : "strict=on");
+    if (bios_fd >= 0)
+        cmd_pair(c, "-bios", cmd_fd_path(c, bios_fd));
+    else if (c->board == QEMU_MICROVM)
+        cmd_pair(c, "-bios", "qboot.rom"); /* it knows one thing: to enter a kernel */
     if (c->m->kernel_fd >= 0)
         cmd_pair(c, "-kernel", cmd_fd_path(c, c->m->kernel_fd));
     if (c->m->initrd_fd >= 0)
         cmd_pair(c, "-initrd", cmd_fd_path(c, c->m->initrd_fd));
-    if (fw && fw->kernel_boot && fw->kernel_boot->kernel_args.n)
-        cmd_text(c, "-append", fw->kernel_boot->kernel_args);
+    struct str args = fw && fw->kernel_boot ? fw->kernel_boot->kernel_args : STR_NONE;
+    if (c->board == QEMU_MICROVM && c->m->accelerator == VMM_TCG)
+        emulated_time(c, &args);
+    if (args.n)
+        cmd_text(c, "-append", args);
 }

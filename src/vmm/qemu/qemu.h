@@ -7,7 +7,7 @@
 #include "vmm/qemu/qmp.h"
 #include "vmm/vmm.h"
 
-extern const struct vmm_driver vmm_qemu;
+extern const struct vmm_driver vmm_qemu, vmm_qemu_microvm;
 
 enum qemu_end { END_UNKNOWN, END_GUEST, END_PANIC, END_HOST }; /* what the last SHUTDOWN event said */
 

@@ -1,11 +1,14 @@
-/* Where PCI devices sit. Every PCI Express device has a root port of its own, eight ports to a slot from slot 2 on, so
+/* Where devices sit. On q35 every PCI Express device has a root port of its own, eight ports to a slot from slot 2 on, so
  * that it can be unplugged and so that addresses depend on the order of devices only. Slot 1 is the display's, 0x1b the
- * sound's, 0x1f the chipset's; conventional devices, which cannot be unplugged, lie on the root bus from 0x10 on. */
+ * sound's, 0x1f the chipset's; conventional devices, which cannot be unplugged, lie on the root bus from 0x10 on. The older pc has one bus for all and
+ * no ports: its slots can be unplugged themselves. A microvm has no PCI but a row of virtio-mmio transports, filled from the
+ * lowest address on, which is the order in which a guest finds them. */
 #include "vmm/qemu/cmdline.h"
 
 #include "api/types.h"
 
 #define MAX_PORTS 31
+#define FIRST_PC_SLOT 3
 #define FIRST_PORT_SLOT 2
 #define FIRST_LEGACY_SLOT 0x10
 #define LAST_LEGACY_SLOT 0x1a
@@ -13,7 +16,7 @@
 /* The port's own option is written while the device's is open: it goes in front of the device's flag. */
 static unsigned add_port(struct qemu_cmd *c)
 {
-    unsigned i = c->pci.ports++;
+    unsigned i = c->places.ports++;
     const char *text;
 
     if (i >= MAX_PORTS) {
@@ -41,18 +44,63 @@ static bool fixed_address(struct qemu_cmd *c, struct str wanted)
     if (sscanf(text, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &fn, &rest) != 4 || domain || bus
         || slot > 0x1f || fn > 7)
         return false;
-    cmd_kvz(c, "bus", "pcie.0");
+    cmd_kvz(c, "bus", place_root(c));
     cmd_kvf(c, "addr", "0x%x.0x%x", slot, fn);
     return true;
 }
 
-void pci_express(struct qemu_cmd *c, struct str wanted)
+/* Slots of i440fx: 0 and 1 are the chipset's, 2 the display's. */
+static void pc_slot(struct qemu_cmd *c)
 {
-    c->pci.devices++;
+    unsigned slot = FIRST_PC_SLOT + c->places.legacy++;
+
+    if (slot == 0x1b) /* the sound's */
+        slot = FIRST_PC_SLOT + c->places.legacy++;
+    if (slot > 0x1f)
+        cmd_fail(c, ERROR_INVALID, "more PCI devices than this machine has slots; q35 has more");
+    cmd_kvz(c, "bus", place_root(c));
+    cmd_kvf(c, "addr", "0x%x", slot);
+}
+
+static void mmio_transport(struct qemu_cmd *c)
+{
+    unsigned i = c->places.mmio++, most = qemu_acpi(c) ? QEMU_MMIO_PLACES : 8;
+
+    if (i >= most)
+        cmd_fail(c, ERROR_INVALID,
+                 "spec.domain.devices: a microvm has %u places for disks, interfaces and other "
+                 "devices; the machine q35 (vireo.io/hypervisor: qemu) has more",
+                 most);
+    cmd_kvf(c, "bus", "virtio-mmio-bus.%u", i);
+}
+
+void cmd_virtio(struct qemu_cmd *c, const char *name, struct str wanted)
+{
+    cmd_opt(c, "-device",
+            arena_printf(c->a, "%s-%s", name, c->board == QEMU_MICROVM ? "device" : "pci"));
+    place_device(c, wanted);
+}
+
+const char *place_root(const struct qemu_cmd *c)
+{
+    return c->board == QEMU_PC ? "pci.0" : "pcie.0";
+}
+
+void place_device(struct qemu_cmd *c, struct str wanted)
+{
+    if (c->board == QEMU_MICROVM) {
+        mmio_transport(c);
+        return;
+    }
+    c->places.devices++;
     if (wanted.n > 0) {
         if (!fixed_address(c, wanted))
             cmd_fail(c, ERROR_INVALID, "PCI address '" STR_FMT "' is not on the root bus 0000:00",
                      STR_ARG(wanted));
+        return;
+    }
+    if (c->board == QEMU_PC) {
+        pc_slot(c);
         return;
     }
     /* The device's flag is the last word so far; the port has to come before it. */
@@ -63,9 +111,17 @@ void pci_express(struct qemu_cmd *c, struct str wanted)
     cmd_kvz(c, "addr", "0x0");
 }
 
-void pci_legacy(struct qemu_cmd *c)
+void place_legacy(struct qemu_cmd *c)
 {
-    unsigned slot = FIRST_LEGACY_SLOT + c->pci.legacy++;
+    if (c->board == QEMU_MICROVM) {
+        cmd_fail(c, ERROR_INVALID, "a microvm has no PCI bus");
+        return;
+    }
+    if (c->board == QEMU_PC) {
+        pc_slot(c);
+        return;
+    }
+    unsigned slot = FIRST_LEGACY_SLOT + c->places.legacy++;
 
     if (slot > LAST_LEGACY_SLOT)
         cmd_fail(c, ERROR_INVALID, "more conventional PCI devices than this machine has slots");
@@ -73,25 +129,25 @@ void pci_legacy(struct qemu_cmd *c)
     cmd_kvf(c, "addr", "0x%x", slot);
 }
 
-void pci_ports(struct qemu_cmd *c, unsigned n)
+void place_ports(struct qemu_cmd *c, unsigned n)
 {
-    for (unsigned i = 0; i < n && c->pci.ports < MAX_PORTS; i++)
+    for (unsigned i = 0; c->board == QEMU_Q35 && i < n && c->places.ports < MAX_PORTS; i++)
         add_port(c);
 }
 
 /* Upstream's port topology v3: enough ports that a machine of this size can take what is plugged later. */
-void pci_spare_ports(struct qemu_cmd *c)
+void place_spare_ports(struct qemu_cmd *c)
 {
     AUTO(error_clear) struct error ignored = {0};
     uint64_t bytes = 0;
     bool large = c->domain->memory && qemu_quantity(c->domain->memory->guest, &bytes, &ignored)
                  && bytes > (2ull << 30);
-    unsigned total = large ? 16 : 8, spare = large ? 6 : 3, used = c->pci.devices,
+    unsigned total = large ? 16 : 8, spare = large ? 6 : 3, used = c->places.devices,
              nics = (unsigned)c->m->n_nics;
     unsigned placeholders = nics == 0 || nics >= 4 ? 0 : 4 - nics, extra;
 
     extra = total > used && total - used > spare ? total - used : spare;
     if (opt_true(c->devices->disable_hotplug) || extra <= placeholders)
         return;
-    pci_ports(c, extra - placeholders);
+    place_ports(c, extra - placeholders);
 }

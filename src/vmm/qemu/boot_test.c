@@ -1,0 +1,132 @@
+#include "vmm/qemu/guest_test.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+/* Both drivers, from a kernel and from a raw disk, from the first instruction to the power button. */
+#define DOMAIN(devices, more)                                                                                                   \
+    "{\"domain\":{\"memory\":{\"guest\":\"160Mi\"},\"devices\":{\"autoattachGraphicsDevice\":false" devices "}" more "}}"
+
+static void from_a_kernel(const struct vmm_driver *d, const char *machine)
+{
+    AUTO(guest_done) struct guest g;
+    AUTO(error_clear) struct error err = {0};
+    struct vmm_stats *stats = NEW(struct vmm_stats);
+
+    guest_boot(&g, d, DOMAIN(",\"rng\":{}", "," GUEST_FIRMWARE), &guest_nothing);
+    if (strncmp(vmm_status(g.v)->machine, machine, strlen(machine)) != 0)
+        fail_msg("the machine is %s", vmm_status(g.v)->machine);
+    assert_true(str_is(guest_run(&g, "grep -c ^processor /proc/cpuinfo"), "1"));
+    assert_true(str_is(guest_run(&g, "cat /sys/class/misc/hw_random/rng_current"), "virtio_rng.0"));
+    assert_true(vmm_pause(g.v, &err));
+    guest_await_state(&g, VMM_PAUSED, 5);
+    assert_true(vmm_resume(g.v, &err));
+    guest_await_state(&g, VMM_RUNNING, 5);
+    assert_true(str_is(guest_run(&g, "echo alive"), "alive"));
+    if (!vmm_read_stats(g.v, stats, &err))
+        fail_msg("%s", error_text(&err));
+    assert_true(stats->cpu_ns > 0 && stats->resident_bytes > (64u << 20));
+    assert_int_equal(stats->guest_bytes, 160u << 20);
+    free(stats);
+    /* a reboot by the guest is told, and it comes up again */
+    guest_run(&g, "(sleep 0.2; reboot -f) &");
+    guest_await(&g, "== ready", 120);
+    assert_true(vmm_status(g.v)->reboots >= 1);
+    guest_powerdown(&g);
+    guest_await_state(&g, VMM_SHUTDOWN, 60);
+    assert_int_equal(vmm_status(g.v)->reason, VMM_REASON_HOST_SHUTDOWN);
+}
+
+/* Hours of waiting for a tick that never comes: a kernel could not find out how fast its clock goes. */
+static void microvm_boots_on_a_busy_host(void **state)
+{
+    pid_t busy[4];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(busy); i++) {
+        busy[i] = fork();
+        if (busy[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;) {
+                /* the host's other load */
+            }
+        }
+    }
+    AUTO(guest_done) struct guest g;
+    guest_boot(&g, &vmm_qemu_microvm, DOMAIN("", "," GUEST_FIRMWARE), &guest_nothing);
+    for (size_t i = 0; i < ARRAY_SIZE(busy); i++) {
+        kill(busy[i], SIGKILL);
+        waitpid(busy[i], NULL, 0);
+    }
+}
+
+static void q35_from_a_kernel(void **state)
+{
+    (void)state;
+    from_a_kernel(&vmm_qemu, "pc-q35-");
+}
+
+static void microvm_from_a_kernel(void **state)
+{
+    (void)state;
+    from_a_kernel(&vmm_qemu_microvm, "microvm");
+}
+
+/* A whole Linux on a raw disk, by its own boot loader. */
+static void from_a_disk(const struct vmm_driver *d)
+{
+    AUTO(guest_done) struct guest g;
+    AUTO_CLOSE int disk = guest_part("disk.raw");
+    const struct vmm_disk disks[] = {
+        {.name = STR("root"), .fd = disk, .format = "raw", .backing_fd = -1, .read_only = true}};
+    struct vmm_machine m = guest_nothing;
+
+    m.disks = disks;
+    m.n_disks = 1;
+    guest_new(&g, d);
+    guest_start(&g, DOMAIN(",\"rng\":{},\"disks\":[{\"name\":\"root\",\"disk\":{\"bus\":\"virtio\"}}]", ""), &m);
+    guest_await(&g, "tiny login:", 120);
+}
+
+static void microvm_from_a_raw_disk(void **state)
+{
+    (void)state;
+    from_a_disk(&vmm_qemu_microvm);
+}
+
+static void pc_board(void **state)
+{
+    AUTO(guest_done) struct guest g;
+    AUTO_CLOSE int disk = guest_memfd(STR("raw disk"));
+    const struct vmm_disk disks[] = {{.name = STR("a"), .fd = disk, .format = "raw", .backing_fd = -1},
+                                     {.name = STR("b"), .fd = disk, .format = "raw", .backing_fd = -1}};
+    struct vmm_machine m = guest_nothing;
+
+    (void)state;
+    assert_int_equal(ftruncate(disk, 1 << 20), 0);
+    m.disks = disks;
+    m.n_disks = 2;
+    guest_boot(&g, &vmm_qemu,
+               DOMAIN(",\"disks\":[{\"name\":\"a\",\"shareable\":true,\"disk\":{\"bus\":\"virtio\"}},{\"name\":\"b\",\"shareable\":true,"
+                      "\"disk\":{\"bus\":\"sata\"}}]",
+                      ",\"machine\":{\"type\":\"pc\"}," GUEST_FIRMWARE),
+               &m);
+    assert_true(strncmp(vmm_status(g.v)->machine, "pc-i440fx-", 10) == 0);
+    guest_until(&g, "ls /sys/block | grep -E '^(vd|sd)' | tr '\\n' ' '", "sda vda", 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(microvm_from_a_kernel),
+        cmocka_unit_test(microvm_boots_on_a_busy_host),
+        cmocka_unit_test(microvm_from_a_raw_disk),
+        cmocka_unit_test(q35_from_a_kernel),
+        cmocka_unit_test(pc_board),
+    };
+
+    if (guest_missing())
+        return 0;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
