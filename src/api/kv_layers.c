@@ -46,6 +46,12 @@ static char *pointer_of(struct arena *a, const char *field)
     return arena_strdup(a, buf_str(&b));
 }
 
+/* An empty text says as little as an absent one, and defaults fill both. */
+static bool says(const struct json *v)
+{
+    return v && !(json_is(v, JSON_STRING) && v->n == 0);
+}
+
 const struct json *kv_spec_without_unhonoured(const struct json *made, const struct json *written, struct str vmm, struct arena *a)
 {
     const struct vmm_caps *v = vmm_caps_find(vmm);
@@ -60,7 +66,7 @@ const struct json *kv_spec_without_unhonoured(const struct json *made, const str
         if (!str_starts(str_of(causes.p[i].field), STR("spec.")))
             continue;
         path = pointer_of(a, causes.p[i].field);
-        if (json_at(made, path) && !json_at(written, path))
+        if (json_at(made, path) && !says(json_at(written, path)))
             made = json_with_at(a, made, path, NULL);
     }
     return made;
