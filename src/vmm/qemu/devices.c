@@ -276,9 +276,36 @@ static void refuse_unsupported(struct qemu_cmd *c)
                      table[i].path);
 }
 
+/* An emulated processor takes these words and does nothing about them. */
+static void refuse_without_kvm(struct qemu_cmd *c)
+{
+    const struct kv_features *f = c->domain->features;
+    const struct kv_timer *timer = c->domain->clock ? c->domain->clock->timer : NULL;
+    bool crash = false;
+
+    if (c->m->accelerator != VMM_TCG)
+        return;
+    for (size_t i = 0; i < c->devices->panic_devices.n; i++)
+        crash |= str_is(c->devices->panic_devices.p[i].model, "hyperv");
+    const struct {
+        bool asked;
+        const char *path;
+    } table[] = {
+        {crash, "devices.panicDevices: model hyperv"},
+        {timer && timer->hyperv && opt_not_false(timer->hyperv->present), "clock.timer.hyperv"},
+        {timer && timer->kvm && opt_true(timer->kvm->present), "clock.timer.kvm"},
+        {f && f->pvspinlock && opt_not_false(f->pvspinlock->enabled), "features.pvspinlock"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        if (table[i].asked)
+            cmd_fail(c, ERROR_UNSUPPORTED, "spec.domain.%s needs KVM; this machine is emulated", table[i].path);
+}
+
 void qemu_add_devices(struct qemu_cmd *c)
 {
     refuse_unsupported(c);
+    refuse_without_kvm(c);
     add_inputs(c);
     add_watchdog(c);
     if (opt_not_false(c->devices->autoattach_mem_balloon)) {

@@ -73,8 +73,8 @@ static void add_machine(struct qemu_cmd *c)
     cmd_kvb(c, "hpet", hpet && opt_not_false(hpet->present));
     if (pit && !opt_not_false(pit->present))
         cmd_kvz(c, "pit", "off");
-    if (secure || (f && state_on(f->smm)))
-        cmd_kvz(c, "smm", "on");
+    if (secure || (f && f->smm)) /* unset: QEMU's own choice */
+        cmd_kvb(c, "smm", secure || state_on(f->smm));
     if (bios && opt_true(bios->use_serial))
         cmd_kvz(c, "graphics", "off"); /* SeaBIOS then speaks on the serial port */
     if (c->efi) {

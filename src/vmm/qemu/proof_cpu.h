@@ -58,6 +58,16 @@ static const struct proof_ask cpu_smap[] = {
     {0},
 };
 
+static const struct proof_ask cpu_lacking[] = {
+    {CPU "features/*/policy", "start", "~'avx512f' is required"}, /* no emulated processor has it */
+    {0},
+};
+
+static const struct proof_ask cpu_needs_kvm[] = {
+    {NULL, "start", "~clock.timer.hyperv needs KVM"},
+    {0},
+};
+
 static const struct proof_ask cpu_no_apic[] = {
     {NULL, "start", "~apic.enabled"}, /* refused, not left out */
     {0},
@@ -161,7 +171,7 @@ static const struct proof_machine proof_cpu[] = {
     {"cpu-topology", PROOF_BOTH, 0, "{'domain':{'cpu':{'sockets':2,'cores':3,'threads':2,'maxSockets':4}}}", cpu_topology},
     {"cpu-other-topology", PROOF_BOTH, 0, "{'domain':{'cpu':{'sockets':12}}}", cpu_other_topology},
     {"cpu-model", PROOF_BOTH, 0,
-     "{'domain':{'cpu':{'model':'Haswell','features':[{'name':'avx2','policy':'disable'},{'name':'bmi1','policy':'forbid'}]}}}",
+     "{'domain':{'cpu':{'model':'Haswell','features':[{'name':'avx2','policy':'disable'},{'name':'bmi1','policy':'disable'}]}}}",
      cpu_model},
     {"cpu-features", PROOF_BOTH, 0,
      "{'domain':{'cpu':{'model':'Opteron_G3','features':[{'name':'bmi1'},{'name':'smap','policy':'optional'}]}}}",
@@ -169,6 +179,8 @@ static const struct proof_machine proof_cpu[] = {
     {"cpu-smap", PROOF_BOTH, 0,
      "{'domain':{'features':{'apic':{}},'cpu':{'model':'Opteron_G3','features':[{'name':'smap','policy':'require'}]}}}",
      cpu_smap},
+    {"cpu-lacking", PROOF_BOTH, 0, "{'domain':{'cpu':{'features':[{'name':'avx512f'}]}}}", cpu_lacking},
+    {"cpu-needs-kvm", PROOF_BOTH, 0, "{'domain':{'clock':{'utc':{},'timer':{'hyperv':{}}}}}", cpu_needs_kvm},
     {"cpu-no-apic", PROOF_QEMU, 0, "{'domain':{'features':{'apic':{'enabled':false}}}}", cpu_no_apic},
     {"cpu-kvm", PROOF_BOTH, NEED_KVM, "{'domain':{" MODEL "'features':{}}}", cpu_kvm},
     {"cpu-kvm-off", PROOF_BOTH, NEED_KVM,

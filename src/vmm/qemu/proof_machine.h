@@ -58,6 +58,7 @@ static const struct proof_ask machine_rtc[] = {
 };
 
 static const struct proof_ask machine_requests[] = {
+    {D "features/smm/enabled", "qom /machine smm", "off", PROOF_QEMU},
     {D "resources/requests/*", "query-memory-size-summary base-memory", "50331648"},
     {D "clock/timezone", "rtc", "540", PROOF_QEMU},
     {"startStrategy", "state", "running"},
@@ -120,7 +121,7 @@ static const struct proof_machine proof_machines[] = {
     {"machine-no-rtc", PROOF_QEMU, 0, "{'domain':{'clock':{'utc':{},'timer':{'rtc':{'present':false}}}}}", machine_no_rtc},
     {"machine-rtc", PROOF_QEMU, 0, "{'domain':{'clock':{'utc':{},'timer':{'rtc':{'present':true}}}}}", machine_rtc},
     {"machine-requests", PROOF_BOTH, 0,
-     "{'startStrategy':'','domain':{'memory':{},'resources':{'requests':{'memory':'48Mi'}},'clock':{'timezone':'Asia/Tokyo'}}}",
+     "{'startStrategy':'','domain':{'memory':{},'features':{'smm':{'enabled':false}},'resources':{'requests':{'memory':'48Mi'}},'clock':{'timezone':'Asia/Tokyo'}}}",
      machine_requests},
     {"machine-limits", PROOF_BOTH, 0, "{'domain':{'memory':{},'resources':{'limits':{'memory':'40Mi'}}}}", machine_limits},
     {"machine-nameless", PROOF_QEMU, 0, "{'startStrategy':'','domain':{'firmware':{'bootloader':{'bios':{'useSerial':true}}}}}",

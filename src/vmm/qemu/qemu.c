@@ -170,6 +170,34 @@ static bool set_links(struct qemu *q, const struct vmm_machine *m, struct error 
     return true;
 }
 
+/* QEMU leaves out of a processor what the host does not have, with no more than a warning. */
+static bool check_features(struct qemu *q, const struct vmm_machine *m, struct error *err)
+{
+    const struct kv_cpu *cpu = m->vmi->spec->domain->cpu;
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *path = NULL, *v;
+
+    for (size_t i = 0; cpu && i < cpu->features.n; i++) {
+        const struct kv_cpu_feature *f = &cpu->features.p[i];
+
+        if (f->policy.n && !str_is(f->policy, "require"))
+            continue;
+        if (!path) {
+            if (!qmp_call(q->qmp, "query-cpus-fast", NULL, &a, &v, err))
+                return false;
+            path = json_at(v, "0/qom-path");
+        }
+        if (!qmp_call(q->qmp, "qom-get", json_object(&a, "path", path, "property", json_new_str(&a, f->name), NULL), &a, &v, err))
+            return false;
+        if (!json_bool(v))
+            return error_set(err, ERROR_UNSUPPORTED,
+                             "spec.domain.cpu.features: '" STR_FMT "' is required, and this node cannot give it to a guest; "
+                             "with policy optional it is left out where it is missing",
+                             STR_ARG(f->name));
+    }
+    return true;
+}
+
 static bool hello(struct qemu *q, const struct vmm_machine *m, struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -180,7 +208,7 @@ static bool hello(struct qemu *q, const struct vmm_machine *m, struct error *err
     if (str_ends(machine, STR("-machine")))
         machine = str_take(machine, machine.n - strlen("-machine"));
     snprintf(q->base.status.machine, sizeof q->base.status.machine, STR_FMT, STR_ARG(machine));
-    return set_links(q, m, err);
+    return check_features(q, m, err) && set_links(q, m, err);
 }
 
 #ifdef __x86_64__
