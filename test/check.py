@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -186,7 +187,9 @@ def contract():
     """Every driver against every scenario, those that wait for a bound of time too."""
     args = ["build-asan/test/vmm/contract", os.path.join(ROOT, "test", "vmm", "bin"),
             os.path.join(os.environ.get("VIREO_DATA") or "../shared/data", "vmm-api"), "build-asan/test/vmm/contract-guest"]
-    step("drivers keep their contract, with their VMMs' faults", args, 1800, {"VIREO_CONTRACT_SLOW": "1"})
+    with tempfile.TemporaryDirectory() as recorded:
+        step("drivers keep their contract, with their VMMs' faults", args, 1800, {"VIREO_CONTRACT_SLOW": "1", "VIREO_RECORD": recorded})
+        step("what drivers sent, changed, is caught", ["/usr/bin/python3", "test/vmm/mutate.py", recorded], 900)
 
 
 def robust():

@@ -105,6 +105,23 @@ static void sync_book(void)
     unlink(self.sun_path);
 }
 
+/* With VIREO_RECORD=FOLDER: the requests of a scenario in which nothing was wrong on purpose, for mutate.py. */
+static void record(struct bench *b)
+{
+    static unsigned n;
+    const char *folder = getenv("VIREO_RECORD");
+    AUTO_FREE char *from = xasprintf("%s/requests", bench_dir);
+    AUTO_FREE char *to = folder ? xasprintf("%s/%s-%03u.jsonl", folder, b->s->driver->name, n++) : NULL;
+    AUTO(buf_done) struct buf text = {0};
+    AUTO(error_clear) struct error err = {0};
+
+    buf_init(&text, 8u << 20);
+    if (to && !b->may_err && !b->faulty && file_read(AT_FDCWD, from, &text, &err)
+        && !file_write(AT_FDCWD, to, buf_str(&text), 0644, &err))
+        fail_msg("%s", error_text(&err));
+    unlink(from);
+}
+
 static void read_violations(struct bench *b)
 {
     AUTO(buf_done) struct buf text = {0};
@@ -114,12 +131,26 @@ static void read_violations(struct bench *b)
     if (!b->s->pretended)
         return;
     sync_book();
+    record(b);
     buf_init(&text, 1u << 20);
     if (!file_read(dir, "violations", &text, &err))
         return;
     unlinkat(dir, "violations", 0);
     if (text.n > 0 && !b->may_err)
         fail_msg("the contract server was asked wrongly:\n%.*s", (int)text.n, text.p);
+}
+
+void bench_judge(struct bench *b)
+{
+    read_violations(b);
+    b->may_err = true;
+}
+
+void bench_forget(void)
+{
+    AUTO_FREE char *path = xasprintf("%s/violations", bench_dir);
+
+    unlink(path);
 }
 
 void bench_faults(const char *json)
@@ -184,6 +215,9 @@ void bench_done(struct bench *b)
     }
     vmm_free(b->vmm);
     b->vmm = NULL;
+    for (int i = 0; i < 200 && count_children(&names) > b->children_before; i++) /* the loop collects what ends last */
+        loop_turn(b->loop, MILLIS(10));
+    buf_clear(&names);
     if (b->serial_fd >= 0)
         close(b->serial_fd);
     loop_free(b->loop);
@@ -195,15 +229,11 @@ void bench_done(struct bench *b)
     buf_done(&b->serial);
     error_clear(&b->err);
     arena_done(&b->a);
+    buf_clear(&names);
     children = count_children(&names);
-    for (int i = 0; i < 100 && children > b->children_before; i++) { /* one that was killed may still be on its way out */
-        usleep(20000);
-        buf_clear(&names);
-        children = count_children(&names);
-    }
     if (children > b->children_before)
         fail_msg("processes are left:%.*s", (int)names.n, names.p);
-    if (count_fds() != b->fds_before) {
+    if (b->fds_before > 0 && count_fds() != b->fds_before) {
         describe_fds();
         fail_msg("%zu descriptors are open that were not before", count_fds() - b->fds_before);
     }

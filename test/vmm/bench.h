@@ -55,15 +55,17 @@ struct bench {
     int nic_fds[1];
     unsigned changes;
     struct vmm_status last;
-    size_t fds_before, children_before;
+    size_t fds_before, children_before; /* 0 descriptors: within another bench, which counts them */
     unsigned gone; /* devices that are gone, as the listener heard */
     bool kept;
-    bool may_err; /* the server's book may hold violations: it was told to answer wrongly */
+    bool faulty;  /* the server is told to misbehave */
+    bool may_err; /* the server's book may hold violations: the suite asks wrongly on purpose, or the driver has to cope with a fault */
 };
 
 void bench_init(struct bench *b, const struct subject *s); /* counts what is open */
 /* Ends the machine, and fails the test for what is left over: descriptors, processes, violations in the server's book. */
 void bench_done(struct bench *b);
+void bench_judge(struct bench *b); /* reads the book; from here on the suite asks for what is wrong on purpose */
 bool bench_start(struct bench *b, const struct wish *w); /* b->err on failure */
 void bench_must_start(struct bench *b, const struct wish *w);
 void bench_up(struct bench *b, const struct wish *w); /* … and the guest has said so */
@@ -77,6 +79,7 @@ void bench_reach(struct bench *b, enum vmm_state state, enum vmm_reason reason);
 bool bench_lacks(struct bench *b, bool ok, const void *function); /* no such function: ERROR_UNSUPPORTED that names the driver */
 void bench_ok(struct bench *b, bool ok);
 void bench_faults(const char *json); /* of the contract server, from now on */
+void bench_forget(void); /* what a failed scenario left in the book */
 int64_t bench_now_ms(void);
 
 /* faults.c */

@@ -89,6 +89,7 @@ CORRECTIONS = [
     (fix_required, "api/mod.rs: these fields are no Option, so serde demands them"),
     (fix_user_device, "http_endpoint.rs deserializes vm.add-user-device into UserDeviceConfig, which has an id"),
 ]
+BENCH = "/tmp/vireo-bench-[A-Za-z0-9]{6}"
 DEVICE_LISTS = {"disks": "_disk", "net": "_net", "fs": "_fs", "pmem": "_pmem", "vdpa": "_vdpa", "user_devices": "_vfio_user",
                 "devices": "_vfio", "generic_vhost_user": "_generic_vhost_user"}
 ADDS = {"/vm.add-disk": ("disks", "The disk could not be added to the VM"),
@@ -126,7 +127,7 @@ class CloudHypervisor(Vmm):
 
     # ---- what it tells ----
 
-    def event(self, source, event, **properties):
+    def event(self, source, event, /, **properties):
         """As event_monitor/src/lib.rs: pretty JSON, an empty line between two."""
         t = time.monotonic() - self.begun
         text = json.dumps({"timestamp": {"secs": int(t), "nanos": int(t % 1 * 1e9)}, "source": source, "event": event,
@@ -151,7 +152,7 @@ class CloudHypervisor(Vmm):
         return "Failed to deserialize JSON: " + text
 
     def wrong(self, template, text, status=500):
-        return Problem(status, TOP[template], text)
+        return Problem(status, TOP[template], *text.split(": "))
 
     def refuse(self, template, *texts):
         return Refused(500, TOP[template], *texts)
@@ -205,6 +206,8 @@ class CloudHypervisor(Vmm):
     def do_vm_boot(self, _r, template, _v):
         self.need(template, "Created", "Shutdown")
         self.event("vm", "booting")
+        if self.wire is None:  # it was shut down: the consoles are made anew (lib.rs vm_boot)
+            self.open_wire(template)
         self.open_all(template)
         self.name_devices()
         self.run_guest()
@@ -281,14 +284,20 @@ class CloudHypervisor(Vmm):
             cpus["boot_vcpus"] = value["desired_vcpus"]
         if "desired_ram" in value:
             want = value["desired_ram"]
-            if want > memory["size"] + memory.get("hotplug_size", 0) or (want < memory["size"] and self.state != "Created"):
-                raise self.wrong(template, "Memory manager error: cannot resize to %d" % want)
-            if memory.get("hotplug_method") == "VirtioMem" and self.state != "Created":
-                if want % (128 << 20):
-                    raise self.wrong(template, "Memory manager error: not a multiple of 128 MiB")
+            now = memory["size"] + self.plugged
+            if self.state == "Created":
+                memory["size"] = want
+            elif want > memory["size"] + memory.get("hotplug_size", 0):
+                raise self.wrong(template, "Memory manager error: no room to grow to %d" % want)
+            elif memory.get("hotplug_method", "Acpi") == "VirtioMem":
+                # memory_manager.rs resize(): from the size at boot on, in blocks of 2 MiB
+                if want < memory["size"] or want % (2 << 20):
+                    raise self.wrong(template, "Memory manager error: cannot resize to %d" % want)
                 self.plugged = memory["hotplugged_size"] = want - memory["size"]
-            else:
-                memory["hotplug_size"] = memory.get("hotplug_size", 0) - (want - memory["size"])
+            elif want > now:
+                if (want - now) % (128 << 20):
+                    raise self.wrong(template, "Memory manager error: hotplugged memory is not a multiple of 128 MiB")
+                memory["hotplug_size"] = memory.get("hotplug_size", 0) - (want - now)
                 memory["size"] = want
         if "desired_balloon" in value:
             if "balloon" not in self.config:
@@ -492,6 +501,10 @@ class CloudHypervisor(Vmm):
                     if not piece:
                         raise Refused(500, TOP[template], "Migration was aborted")
                     sent = json.loads(data[0])
+                    # Two nodes share a file system here: what bench.c made for one pod has another name in the other.
+                    mine = re.match(BENCH, url[5:])
+                    if mine:
+                        sent["files"]["config.json"] = re.sub(BENCH, mine[0], sent["files"]["config.json"])
                     self.adopt(template, sent["files"], {}, [])
                     if sent["running"]:
                         self.do_vm_resume(None, "/vm.resume", None)

@@ -237,7 +237,7 @@ class Book:
 
 class Faults:
     """[{"method": "PUT", "path": "/api/v1/vm.boot", "do": "error", "status": 500, "body": …, "nth": 1, "times": 1}, …]
-    path "start" is the start of the process. do:
+    path "*" is any request, "start" the start of the process. do:
       error          answers with status and body, and does nothing
       delay          does it and answers after `seconds`
       cut-before     closes the connection and does nothing;  cut-inside: does it, sends half an answer, closes
@@ -260,7 +260,7 @@ class Faults:
             self.stamp, self.seen = text, {}
         hit = None
         for i, f in enumerate(json.loads(text or "[]")):
-            if f["path"] not in (path, "*") or f.get("method", method) != method:
+            if f["path"] != path and (f["path"] != "*" or path == "start") or f.get("method", method) != method:
                 continue
             self.seen[i] = n = self.seen.get(i, 0) + 1
             first = f.get("nth", 1)
@@ -566,8 +566,8 @@ class Vmm:
         if problem is None:
             return (204, None) if body is None else (200, body)
         if isinstance(problem, Problem):
-            self.book.violation(where, problem.text)
-        self.book.log("%s: %d %s" % (where, problem.status, problem.text))
+            self.book.violation(where, ": ".join((problem.text, *problem.chain)))
+        self.book.log("%s: %d %s" % (where, problem.status, ": ".join((problem.text, *problem.chain))))
         return problem.status, self.error_body(problem)
 
     def unknown(self, r):

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """mutate.py [FOLDER]: proves that the contract servers catch wrong requests.
 
-Correct sequences of requests (written from the documents, and those in FOLDER or `recorded/` that drivers sent) are played to a
+Correct sequences of requests (written from the documents, and those in FOLDER that drivers sent: contract.c writes them
+there with VIREO_RECORD) are played to a
 server in this process and must pass without a violation. Then each is changed in one place – a field renamed, taken away where
 it is required, of another type, out of its range or enumeration; another method or path; a request left out, repeated, swapped
 with its neighbour; a descriptor more or less; broken HTTP – and every such mutant must be caught. A mutant that is rightly
@@ -40,6 +41,7 @@ def files():
 
 
 CH = "/api/v1/vm."
+SHUTDOWN = "/api/v1/vmm.shutdown"
 MACHINE = {
     "cpus": {"boot_vcpus": 2, "max_vcpus": 4, "topology": {"threads_per_core": 1, "cores_per_die": 4, "dies_per_package": 1, "packages": 1}},
     "memory": {"size": 268435456, "hotplug_size": 268435456, "hotplug_method": "Acpi", "shared": True},
@@ -141,6 +143,11 @@ EQUAL = [
     (("swapped",), lambda s, i, r: is_read(r) or is_read(s[i + 1]), "reading is allowed on both sides of it"),
     (("swapped",), lambda s, i, r: r[1] == CH + "resume" and is_change(s[i + 1]) or r[:2] == ("PATCH", "/vm") and is_change(s[i + 1])
      or is_change(r) and s[i + 1][:2] == ("PATCH", "/vm"), "it may be asked of a paused machine"),
+    (("left out",), lambda s, i, r: r[1] == CH + "boot" and all(is_add(x) or is_read(x) or x[1] in (CH + "resize", CH + "remove-device", SHUTDOWN) for x in s[i + 1:]),
+     "devices and sizes may be changed before the boot, too"),
+    (("swapped",), lambda s, i, r: r[1] == CH + "boot" and s[i + 1][1] in (CH + "resize", CH + "remove-device"), "devices and sizes may be changed before the boot, too"),
+    (("left out",), lambda s, i, r: r[1] == CH + "pause" and all(x[1] in (SHUTDOWN, CH + "shutdown", CH + "delete") or is_read(x) for x in s[i + 1:]),
+     "a machine that runs ends as one that is paused"),
     (("left out",), lambda s, i, r: r[1] in (CH + "resume", CH + "shutdown", CH + "delete"), "what follows does as much by itself, or may come to a paused machine"),
     (("repeated",), lambda s, i, r: r[1] == CH + "delete", "to delete what is not there is no error (lib.rs vm_delete)"),
     (("left out", "repeated"), lambda s, i, r: r[:2] == ("PATCH", "/vm") and not any(x[1] == "/snapshot/create" for x in s[i:i + 2 if r[2]["state"] == "Paused" else i]),
@@ -180,7 +187,7 @@ def localize(value, recorded):
         elif k == "snapshot_path":
             out[k] = at(v if not recorded else "state" if "mem_backend" in value else "state.out")
         elif k == "path" and ("image_type" in value or not recorded) and v:
-            name = {"Qcow2": "overlay" if value.get("backing_files") else "qcow2"}.get(value.get("image_type"), "raw") if recorded else v
+            name = v if not recorded else "raw" if value.get("image_type") != "Qcow2" else "overlay" if value.get("backing_files") else "qcow2"
             out[k] = at(name)
         elif k in HOST_FIELDS and v:
             out[k] = at((HOST_FIELDS[k] or "%s.sock" % ("vsock" if "cid" in value else "serial")) if recorded else v)
@@ -431,10 +438,21 @@ def excuse(vmm, kind, what, r):
 
 
 def recordings(folder):
+    """What drivers sent: one sequence for each process, each kind of sequence once. Those that begin with another's machine (a
+    snapshot, a migration) are left out: that machine is not there any more."""
+    seen = set()
     for path in sorted(glob.glob(os.path.join(folder, "*.jsonl"))):
         with open(path, encoding="utf-8") as f:
             lines = [json.loads(line) for line in f]
-        yield lines[0]["vmm"], os.path.basename(path)[:-6], [(x["method"], x["path"], json.loads(x["body"]) if x["body"] else None, x["fds"]) for x in lines]
+        for pid in dict.fromkeys(x["pid"] for x in lines):
+            mine = [x for x in lines if x["pid"] == pid]
+            sequence = [(x["method"], x["path"], json.loads(x["body"]) if x["body"] else None, x["fds"]) for x in mine]
+            shape = json.dumps([(m, p, sorted(b) if b else None) for m, p, b, _ in sequence])
+            boots = sum(r[1] in (CH + "boot",) for r in sequence)  # twice: the guest turned itself off in between
+            if shape in seen or boots > 1 or any(w in r[1] for r in sequence for w in ("restore", "receive", "snapshot/load")):
+                continue
+            seen.add(shape)
+            yield mine[0]["vmm"], "%s[%d]" % (os.path.basename(path)[:-6], pid), sequence
 
 
 def main():
@@ -445,9 +463,10 @@ def main():
     count = Count()
     for vmm, name, sequence in SEQUENCES:
         run(vmm, name, sequence, False, count)
-    folder = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "recorded")
-    for vmm, name, sequence in recordings(folder):
+    recorded = list(recordings(sys.argv[1])) if len(sys.argv) > 1 else []
+    for vmm, name, sequence in recorded:
         run(vmm, "recorded " + name, sequence, True, count)
+    print("%d sequences, %d recorded ones" % (len(SEQUENCES), len(recorded)))
     total = caught = 0
     for kind, (n, c) in sorted(count.n.items()):
         print("%-28s %5d mutants, %5d caught" % (kind, n, c))
