@@ -205,6 +205,11 @@ bool ch_disk(const struct kv_disk *d, const struct vmm_disk *r, unsigned queues,
         return error_set(err, ERROR_UNSUPPORTED,
                          "disk '" STR_FMT "': cloud-hypervisor locks what it writes to: shareable needs readonly",
                          STR_ARG(d->name));
+    if (d->error_policy.n && !str_is(d->error_policy, "report"))
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "disk '" STR_FMT
+                         "': cloud-hypervisor tells the guest of errors and does not stop for them: errorPolicy report",
+                         STR_ARG(d->name));
     if (str_is(d->cache, "none") && !r->direct)
         return error_set(err, ERROR_INVALID, "disk '" STR_FMT "': cache none needs O_DIRECT, which its file system lacks",
                          STR_ARG(d->name));
@@ -296,6 +301,21 @@ static const struct json *platform(const struct kv_firmware *fw, unsigned versio
                        version < 53 ? "serial_number" : "system_serial_number", text(a, fw->serial), NULL);
 }
 
+static bool other_cpu(const struct kv_domain_spec *d)
+{
+    struct str model = d->cpu ? d->cpu->model : STR_NONE;
+
+    return model.n && !str_is(model, "host-passthrough") && !str_is(model, "host-model");
+}
+
+static bool other_panic_device(const struct kv_devices *d)
+{
+    for (size_t i = 0; i < d->panic_devices.n; i++)
+        if (d->panic_devices.p[i].model.n && !str_is(d->panic_devices.p[i].model, "pvpanic"))
+            return true;
+    return false;
+}
+
 static bool refuse_unsupported(const struct vmm_machine *m, struct error *err)
 {
     const struct kv_domain_spec *d = domain_of(m);
@@ -319,6 +339,8 @@ static bool refuse_unsupported(const struct vmm_machine *m, struct error *err)
         {opt_true(v->use_virtio_transitional), "devices.useVirtioTransitional"},
         {opt_true(v->autoattach_vsock) && !m->vsock_cid, "devices.autoattachVSOCK"},
         {d->launch_security != NULL, "launchSecurity"},
+        {other_panic_device(v), "devices.panicDevices.model"},
+        {other_cpu(d), "cpu.model"},
         {d->cpu && d->cpu->numa, "cpu.numa"},
         {d->cpu && d->cpu->features.n > 0, "cpu.features"},
         {d->cpu && opt_true(d->cpu->dedicated_cpu_placement), "cpu.dedicatedCpuPlacement"},
@@ -350,16 +372,6 @@ static const struct json *serial(const struct vmm_machine *m, struct arena *a)
     return json_object(a, "mode", json_new_z(a, "Socket"), "socket", json_new_z(a, CH_PLACES "/serial.sock"), NULL);
 }
 
-static bool wants_pvpanic(const struct vmm_machine *m)
-{
-    const struct kv_panic_device_slice *s = &domain_of(m)->devices->panic_devices;
-
-    for (size_t i = 0; i < s->n; i++)
-        if (!s->p[i].model.n || str_is(s->p[i].model, "pvpanic"))
-            return true;
-    return false;
-}
-
 bool ch_config(const struct vmm_machine *m, enum ch_payload what, unsigned version, struct arena *a, const struct json **ret,
                struct error *err)
 {
@@ -379,6 +391,7 @@ bool ch_config(const struct vmm_machine *m, enum ch_payload what, unsigned versi
     *ret = json_object(a, "cpus", c, "memory", mem, "payload", boot, "disks", drives, "rng",
                        json_object(a, "src", json_new_z(a, "/dev/urandom"), NULL), "balloon", balloon, "serial", serial(m, a),
                        "console", json_object(a, "mode", json_new_z(a, "Off"), NULL), "vsock", vsock, "pvpanic",
-                       wants_pvpanic(m) ? json_new_bool(true) : NULL, "platform", platform(d->firmware, version, a), NULL);
+                       d->devices->panic_devices.n ? json_new_bool(true) : NULL, "platform", platform(d->firmware, version, a),
+                       NULL);
     return true;
 }

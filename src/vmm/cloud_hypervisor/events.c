@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 
-#define LIMIT_EVENT (64u << 10)
+#define LIMIT_EVENT (16u << 10)
 
 /* Objects are told apart by their braces; strings are stepped over. */
 bool ch_events_next(struct buf *b, struct str *ret)
