@@ -122,6 +122,8 @@ static const struct json *mounts(const struct config_input *in, struct arena *a)
         list = json_append(a, list, device(a, in->kvm, "/dev/kvm"));
     if (in->mshv)
         list = json_append(a, list, device(a, in->mshv, "/dev/mshv"));
+    if (in->tun)
+        list = json_append(a, list, device(a, in->tun, "/dev/net/tun"));
     for (size_t i = 0; i < in->n_mounts; i++)
         list = json_append(a, list, bind_of(a, &in->mounts[i]));
     return list;

@@ -41,6 +41,10 @@ static void test_volumes(void **state)
     assert_non_null(strstr(log, "Seccomp:\t2"));
     assert_non_null(strstr(log, "secret\nfrom-map\nfrom-image\n"));
     assert_non_null(strstr(log, "written\n"));
+    if (access("/dev/net/tun", R_OK | W_OK) == 0) {
+        assert_non_null(strstr(log, "has-tun\n"));
+        assert_null(strstr(log, "made-a-tap"));
+    }
     assert_non_null(strstr(log, "refused"));
     assert_true(str_is(json_str_at(get_pod(f, "p", &a), "status/containerStatuses/0/state/terminated/message"), "told\n"));
     assert_int_equal(fstatat(f->dirfd, "volumes/pv-1/disk.img", &st, 0), 0);

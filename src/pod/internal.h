@@ -217,7 +217,7 @@ struct config_mount {
 };
 struct config_input {
     const struct json *pod;
-    const char *rootfs, *cgroup, *netns, *etc, *launcher, *termination_log, *kvm, *mshv; /* kvm, mshv: NULL for none */
+    const char *rootfs, *cgroup, *netns, *etc, *launcher, *termination_log, *kvm, *mshv, *tun; /* kvm, mshv, tun: NULL for none */
     uid_t root_uid, vm_uid;
     uint64_t host_memory, nofile; /* bytes; hard limit of descriptors */
     const struct config_mount *mounts; /* volumes */

@@ -37,6 +37,9 @@ static const char launcher[] = "#!/bin/sh\n"
                                "  echo x >/var/run/kubevirt/container-disks/i/new || echo refused\n"
                                "  echo x >/usr/new || echo refused; unshare -U true || echo refused\n"
                                "  test -c /dev/kvm && : 3<>/dev/kvm && echo kvm\n"
+                               "  test -c /dev/net/tun && : 4<>/dev/net/tun && echo has-tun\n"
+                               "  perl -e 'open(F,\"+<\",\"/dev/net/tun\")||die; my $r=pack(\"a16sx22\",\"tap%d\",0x5002);"
+                               " ioctl(F,0x400454ca,$r)?print \"made-a-tap\\n\":print \"no-new-tap\\n\"'\n"
                                "  mount | grep -c 'kubevirt.*nosuid,nodev,noexec'; ls -l /proc/self/fd; echo end\n"
                                "  echo told >/dev/termination-log; exit 1;;\n"
                                "esac\n";
@@ -234,7 +237,7 @@ static inline void create_pod(struct fixture *f, const char *name, const char *v
         "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"namespace\":\"default\",\"name\":\"%s\",\"labels\":"
         "{\"kubevirt.io/created-by\":\"%s\"}},\"spec\":{\"nodeName\":\"n1\",\"hostname\":\"vm1\",\"containers\":[{\"name\":"
         "\"compute\",\"image\":\"vireo.io/launcher:1\",\"command\":[\"" KV_LAUNCHER_PATH "\",%s],\"volumeMounts\":[%s],"
-        "\"resources\":{\"requests\":{\"cpu\":\"100m\",\"memory\":\"64Mi\"},\"limits\":{\"memory\":\"128Mi\"}}}],"
+        "\"resources\":{\"requests\":{\"cpu\":\"100m\",\"memory\":\"64Mi\"},\"limits\":{\"memory\":\"128Mi\",\"devices.kubevirt.io/tun\":\"1\"}}}],"
         "\"volumes\":[%s]}}",
         name, vmi, args, mounts, volumes);
 

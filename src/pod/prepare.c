@@ -214,6 +214,13 @@ static bool write_config(int dirfd, const struct json *config, struct error *err
            && file_write_all(fd, buf_str(&text), err);
 }
 
+/* For a VMM that attaches to its links by itself. It can take those that are its own, and make none: the network namespace does
+ * not belong to the sandbox's user namespace. */
+static bool wants_tun(const struct json *pod)
+{
+    return json_at(json_item(json_at(pod, "spec/containers"), 0), "resources/limits/devices.kubevirt.io~1tun") != NULL;
+}
+
 static bool make_bundle(struct work *w, int dirfd, struct error *err)
 {
     struct pod *p = w->p;
@@ -229,7 +236,8 @@ static bool make_bundle(struct work *w, int dirfd, struct error *err)
             return false;
     if (!collect_mounts(w, &mounts, &in.n_mounts, err) || !volume_etc(p, dirfd, w->pod, p->rec.ip, err)
         || !volume_device(p, dirfd, "kvm", &w->arena, &in.kvm, err)
-        || !volume_device(p, dirfd, "mshv", &w->arena, &in.mshv, err) || !make_file(dirfd, TERMINATION_LOG, in.vm_uid, 0600, err))
+        || !volume_device(p, dirfd, "mshv", &w->arena, &in.mshv, err)
+        || (wants_tun(w->pod) && !volume_device(p, dirfd, "net/tun", &w->arena, &in.tun, err)) || !make_file(dirfd, TERMINATION_LOG, in.vm_uid, 0600, err))
         return false;
     in.mounts = mounts;
     in.rootfs = arena_printf(&w->arena, "%s/run/rootfs", r->dir);

@@ -293,11 +293,13 @@ bool volume_etc(struct pod *p, int pod_dirfd, const struct json *pod, const char
 /* Not the host's node, whose group no id in the sandbox can be: one that the VM's uid owns. */
 bool volume_device(struct pod *p, int pod_dirfd, const char *name, struct arena *a, const char **ret_path, struct error *err)
 {
-    const char *host = arena_printf(a, "/dev/%s", name);
+    const char *host = arena_printf(a, "/dev/%s", name), *below = strrchr(name, '/');
     uid_t uid = VM_UID_OF(p->r, p->rec.slot);
     struct statvfs fs;
     struct stat st;
 
+    if (below)
+        name = below + 1; /* of "net/tun", beside the others */
     *ret_path = NULL;
     if (stat(host, &st) < 0 || !S_ISCHR(st.st_mode))
         return true;
