@@ -1,5 +1,7 @@
 #include "controller/scheduler_plan.h"
 
+#include "controller/scheduler_words.h"
+
 #include <stdio.h>
 
 #include "api/labels.h"
@@ -261,8 +263,8 @@ static bool better(const struct candidate *x, const struct candidate *y)
 }
 
 /* What the numbers are: the largest room that any node has for what is short everywhere. */
-static void explain(struct buf *b, const struct amounts *want, const struct candidate *nodes,
-                    size_t n)
+static void explain(struct buf *b, const struct json *pod, const struct amounts *want,
+                    const struct candidate *nodes, size_t n)
 {
     for (size_t i = 0; i < want->n; i++) {
         const char *name = want->p[i].name;
@@ -286,7 +288,7 @@ static void explain(struct buf *b, const struct amounts *want, const struct cand
                 (long long)sum_of(want->p[i].n, (1 << 20) - 1) >> 20, STR_ARG(meta_name(most->node)),
                 (long long)left >> 20, (long long)amounts_get(&most->has, name) >> 20);
         else if (strcmp(name, "devices.kubevirt.io/kvm") == 0 && amounts_get(&most->has, name) == 0)
-            buf_adds(b, " No node has a /dev/kvm that works: let the KubeVirt object's "
+            buf_adds(b, scheduler_needs_kvm(pod) ? "" : " No node has a /dev/kvm that works: let the KubeVirt object's "
                         "developerConfiguration.useEmulation be unset or true to run without.");
         else
             buf_addf(b, " The pod needs %lld%s %s; node " STR_FMT " has %lld left of %lld.",
@@ -340,7 +342,8 @@ int schedule(const struct json *pod, const struct candidate *nodes, size_t n, st
     for (size_t i = 0; i < reasons.n; i++)
         buf_addf(&b, "%s%s", i ? ", " : "", lines[i]);
     buf_addc(&b, '.');
-    explain(&b, &want, nodes, n);
+    scheduler_explain_hypervisor(&b, pod, nodes, n);
+    explain(&b, pod, &want, nodes, n);
     *ret_message = arena_strdup(a, buf_str(&b));
     return -1;
 }

@@ -24,6 +24,16 @@ static const struct json *parse(const char *text, struct arena *a)
     ",\"affinity\":{\"nodeAffinity\":{\"requiredDuringSchedulingIgnoredDuringExecution\":{"        \
     "\"nodeSelectorTerms\":[" expr "]}}}"
 
+#define VMM_POD(name) POD(",\"nodeSelector\":{\"vireo.io/vmm-" name "\":\"true\"}")
+#define ALLOCATABLE "\"status\":{\"allocatable\":{\"cpu\":\"2\",\"memory\":\"4Gi\",\"pods\":\"10\"}}}"
+#define REPORTING(name, reason)                                                                    \
+    "{\"metadata\":{\"name\":\"" name                                                            \
+    "\",\"annotations\":{\"vireo.io/hypervisor-report\":\"{\\\"vmms\\\":[{\\\"name\\\":"        \
+    "\\\"firecracker\\\",\\\"reason\\\":\\\"" reason "\\\"}]}\"}}," ALLOCATABLE
+#define OFFERING(name, vmm, level)                                                                 \
+    "{\"metadata\":{\"name\":\"" name "\",\"labels\":{\"vireo.io/vmm-" vmm                         \
+    "\":\"true\",\"vireo.io/vmm-" vmm "-level\":\"" level "\"}}," ALLOCATABLE
+
 static void chooses_or_says_why(void **state)
 {
     static const struct {
@@ -105,6 +115,25 @@ static void chooses_or_says_why(void **state)
          "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm. No node has a /dev/kvm "
          "that works: let the KubeVirt "
          "object's developerConfiguration.useEmulation be unset or true to run without."},
+        /* a hypervisor that no node offers: the nodes say why */
+        {VMM_POD("firecracker"), {REPORTING("x", "firecracker needs KVM, which hangs")},
+         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor firecracker, "
+         "which no node offers: node x: firecracker needs KVM, which hangs. Mend that, or let the annotation vireo.io/hypervisor name "
+         "another one."},
+        {VMM_POD("firecracker"), {NODE("x", ""), REPORTING("y", "")},
+         "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor firecracker, "
+         "which no node offers: node x: its node agent has not said what it offers; node y: its node agent does not know this "
+         "hypervisor. Mend that, or let the annotation vireo.io/hypervisor name another one."},
+        {VMM_POD("qemu-microvm"), {REPORTING("x", "firecracker needs KVM, which hangs")},
+         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor qemu-microvm, "
+         "which no node offers: node x: its node agent does not know this hypervisor. Mend that, or let the annotation "
+         "vireo.io/hypervisor name another one."},
+        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"vireo.io/vmm-qemu-level\",\"operator\":\"Gt\",\"values\":[\"900\"]}]}")),
+         {OFFERING("x", "qemu", "702")},
+         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor qemu, which no "
+         "node offers: node x: it has version 7.2, and what is written needs 9.1 or newer. Mend that, or let the annotation "
+         "vireo.io/hypervisor name another one."},
+        {VMM_POD("qemu"), {OFFERING("x", "qemu", "702")}, "x"},
         {"{\"spec\":{\"containers\":[{}],\"initContainers\":[{\"resources\":{\"requests\":{"
          "\"memory\":\"5Gi\"}}}]}}",
          {NODE("x", "")},
