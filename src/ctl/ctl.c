@@ -201,7 +201,9 @@ bool ctl_call(struct ctl *c, enum http_method method, const char *path, const st
         json_write(&text, body);
     http_client_call(c->http, &(struct http_request){.method = method, .path = str_of(full), .headers = &accept, .n_headers = 1,
                                                      .body = buf_str(&text),
-                                                     .content_type = body ? STR("application/json") : STR_NONE,
+                                                     .content_type = !body                  ? STR_NONE
+                                                                     : method == HTTP_PATCH ? STR("application/merge-patch+json")
+                                                                                            : STR("application/json"),
                                                      .timeout_ns = SECONDS(flags_int(&c->flags, "request-timeout")),
                                                      .done = on_done, .user = &w});
     ctl_wait(c, &w.done);

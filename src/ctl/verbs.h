@@ -10,5 +10,6 @@ extern const struct ctl_verb ctl_vnc;
 extern const struct ctl_verb ctl_port_forward;
 extern const struct ctl_verb ctl_ssh, ctl_scp;
 extern const struct ctl_verb ctl_expand;
+extern const struct ctl_verb ctl_hypervisors;
 extern const struct ctl_verb ctl_version;
 extern const struct ctl_verb ctl_create_vm;
