@@ -162,6 +162,27 @@ void bench_faults(const char *json)
         fail_msg("%s", error_text(&err));
 }
 
+const struct json *bench_config(struct bench *b)
+{
+    AUTO(buf_done) struct buf text = {0};
+    AUTO_CLOSE int dir = open(bench_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    AUTO(error_clear) struct error err = {0};
+    struct str rest, line, last = STR_NONE;
+    const struct json *v = NULL;
+
+    sync_book();
+    buf_init(&text, 4u << 20);
+    if (!file_read(dir, "config", &text, &err))
+        fail_msg("%s", error_text(&err));
+    rest = buf_str(&text);
+    while (str_next(&rest, '\n', &line))
+        if (line.n)
+            last = line;
+    if (!json_parse(last, &b->a, &v, &err))
+        fail_msg("the book: %s", error_text(&err));
+    return json_get(v, "config");
+}
+
 /* ---- a bench ---- */
 
 static void changed(void *user)

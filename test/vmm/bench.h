@@ -78,6 +78,7 @@ unsigned bench_count(struct bench *b); /* asks the guest */
 void bench_reach(struct bench *b, enum vmm_state state, enum vmm_reason reason);
 bool bench_lacks(struct bench *b, bool ok, const void *function); /* no such function: ERROR_UNSUPPORTED that names the driver */
 void bench_ok(struct bench *b, bool ok);
+const struct json *bench_config(struct bench *b); /* with which the contract server booted its guest last, as the VMM would report it */
 void bench_faults(const char *json); /* of the contract server, from now on */
 void bench_forget(void); /* what a failed scenario left in the book */
 int64_t bench_now_ms(void);
@@ -89,4 +90,5 @@ struct scenario {
     enum { EVERY, REST_ONLY, PRETENDED_ONLY } who;
     bool slow; /* it waits for a bound of time */
 };
-extern const struct scenario fault_scenarios[];
+extern const struct scenario fault_scenarios[], field_scenarios[];
+void fields_list(void); /* "<vmm> <field>" of what field_scenarios prove */

@@ -1,4 +1,4 @@
-/* contract SERVERS DOCUMENTS KERNEL [TEXT…]: what every driver has to do, asked of each of them: QEMU under emulation, the REST VMMs as contract
+/* contract SERVERS DOCUMENTS KERNEL [TEXT…] | --list: what every driver has to do, asked of each of them: QEMU under emulation, the REST VMMs as contract
  * servers play them (contract.py), and their real programs where PATH has them. TEXT chooses among "driver: scenario".
  *
  * A scenario that concerns something the driver has no function for demands the refusal that names the driver. After each the
@@ -714,7 +714,7 @@ static void leave_network(void)
 
 int main(int argc, char **argv)
 {
-    const struct scenario *const lists[] = {scenarios, fault_scenarios};
+    const struct scenario *const lists[] = {scenarios, fault_scenarios, field_scenarios};
     static struct CMUnitTest tests[1024];
     static struct run runs[1024];
     AUTO(error_clear) struct error err = {0};
@@ -722,6 +722,10 @@ int main(int argc, char **argv)
     size_t n = 0;
     int result;
 
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        fields_list();
+        return 0;
+    }
     if (argc < 4) {
         fprintf(stderr, "usage: contract FOLDER-OF-SERVERS FOLDER-OF-DOCUMENTS GUEST-KERNEL [TEXT…]\n");
         return 2;
