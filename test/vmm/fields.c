@@ -105,8 +105,7 @@ static bool start(struct bench *b, const struct field *f, int *fd)
         &b->a,
         "{'metadata':{'name':'n','namespace':'ns','uid':'u'},'spec':{'domain':{'firmware':{'kernelBoot':{"
         "'kernelArgs':'console=ttyS0 mine=1','container':{'image':'i','kernelPath':'/k'}}},%s%s%s'devices':{%s}}%s}}",
-        strstr(f->domain, "'memory'") ? "" : "'memory':{'guest':'64Mi'},",
-        f->domain, *f->domain ? "," : "", f->devices,
+        strstr(f->domain, "'memory'") ? "" : "'memory':{'guest':'64Mi'},", f->domain, *f->domain ? "," : "", f->devices,
         f->with & (NIC | NO_NIC) ? ",'networks':[{'name':'default','pod':{}}]" : "");
 
     if (!schema_decode(&schema_type_kv_virtual_machine_instance, parse(&b->a, text), &b->a, vmi, &b->err))
