@@ -317,7 +317,8 @@ static void build_spec(struct bench *b, const struct wish *w)
              "\"devices\":{\"autoattachGraphicsDevice\":false,\"autoattachMemBalloon\":%s%s%s,\"disks\":[",
              w->paused ? "\"startStrategy\":\"Paused\"," : "", w->room ? ",\"maxGuest\":\"256Mi\"" : "", w->room ? ",\"maxSockets\":4" : "",
              w->more ? w->more : "", w->balloon ? "true" : "false", w->vsock ? ",\"autoattachVSOCK\":true" : "",
-             w->panic ? ",\"panicDevices\":[{\"model\":\"pvpanic\"}]" : "");
+             !w->panic ? "" : strcmp(b->s->driver->name, "qemu-microvm") == 0 ? ",\"panicDevices\":[{\"model\":\"isa\"}]"
+                                                                             : ",\"panicDevices\":[{\"model\":\"pvpanic\"}]");
     if (w->disk)
         buf_addf(&t, "{\"name\":\"root\",\"disk\":{\"bus\":\"virtio\"}}");
     if (w->cdrom_like)

@@ -11,7 +11,7 @@
 #define PM_EVENT 0x600 /* where SeaBIOS puts the ACPI registers of q35 and pc */
 /* QEMU's microvm: the generic event device, hw/i386/microvm.h. */
 #define GED_EVENTS ((volatile uint32_t *)0xfea00000)
-#define GED_SLEEP ((volatile uint8_t *)0xfea02000)
+#define GED_SLEEP ((volatile uint8_t *)0xfea00200)
 
 __asm__(".section .note.pvh,\"a\",@note\n"
         ".long 4, 4, 18\n" /* XEN_ELFNOTE_PHYS32_ENTRY */
