@@ -152,6 +152,7 @@ EQUAL = [
     (("repeated",), lambda s, i, r: r[1] == CH + "delete", "to delete what is not there is no error (lib.rs vm_delete)"),
     (("left out", "repeated"), lambda s, i, r: r[:2] == ("PATCH", "/vm") and not any(x[1] == "/snapshot/create" for x in s[i:i + 2 if r[2]["state"] == "Paused" else i]),
      "to pause what is paused does nothing, nor to resume what runs (lib.rs pause_vm)"),
+    (("repeated", "swapped"), lambda s, i, r: r[:2] == ("PATCH", "/vm") == s[min(i + 1, len(s) - 1)][:2], "to resume what runs does nothing (lib.rs resume_vm)"),
     (("repeated",), lambda s, i, r: r[:2] == ("PATCH", "/vm"), "to pause what is paused does nothing (lib.rs pause_vm)"),
     (("left out", "repeated"), lambda s, i, r: r[1] == "/snapshot/create", "a snapshot changes nothing, and overwrites"),
     (("left out",), lambda s, i, r: r[1] == CH + "snapshot", "a snapshot changes nothing"),
