@@ -402,14 +402,11 @@ static const struct json *hostname(const struct json *vmi, struct arena *a)
 static const struct json *selector_of(const struct json *vmi, struct arena *a)
 {
     const struct json *selector = json_at(vmi, "spec/nodeSelector"), *yes = json_new_z(a, "true");
-    struct str vmm = kv_vmm(vmi);
 
     selector = json_with(a, selector, "kubevirt.io/schedulable", yes);
     if (json_str_at(vmi, "spec/architecture").n)
         selector = json_with(a, selector, "kubernetes.io/arch", json_at(vmi, "spec/architecture"));
-    if (str_is(vmm, "qemu"))
-        return selector;
-    return json_with(a, selector, arena_printf(a, KV_LABEL_VMM(STR_FMT), STR_ARG(vmm)), yes);
+    return json_with(a, selector, arena_printf(a, KV_LABEL_VMM(STR_FMT), STR_ARG(kv_vmm(vmi))), yes);
 }
 
 #define TERMS "nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"

@@ -213,8 +213,8 @@ static void hypervisors(void **state)
     static const struct {
         const char *vmi, *path, *want; /* NULL: nothing there */
     } cases[] = {
-        {"{'metadata':{'name':'v','uid':'u'},'spec':{}}", "spec/nodeSelector", "{'kubevirt.io/schedulable':'true'}"},
-        {VMI_ON("qemu", "{}"), "spec/nodeSelector", "{'kubevirt.io/schedulable':'true'}"},
+        {"{'metadata':{'name':'v','uid':'u'},'spec':{}}", "spec/nodeSelector", "{'kubevirt.io/schedulable':'true','vireo.io/vmm-qemu':'true'}"},
+        {VMI_ON("qemu", "{}"), "spec/nodeSelector", "{'kubevirt.io/schedulable':'true','vireo.io/vmm-qemu':'true'}"},
         {VMI_ON("qemu-microvm", "{'nodeSelector':{'a':'b'}}"), "spec/nodeSelector",
          "{'a':'b','kubevirt.io/schedulable':'true','vireo.io/vmm-qemu-microvm':'true'}"},
         {VMI_ON("qemu-microvm", "{}"), "spec/containers/0/resources/limits", NULL},
@@ -280,7 +280,7 @@ static void placement_is_taken_over(void **state)
     pod = pod_of(&a, "{'metadata':{'name':'v','uid':'u'},'spec':{'nodeSelector':{'a':'b'},'architecture':'arm64',"
                      "'terminationGracePeriodSeconds':7,'hostname':'h'}}");
     assert_true(json_eq(json_at(pod, "spec/nodeSelector"),
-                        parse(&a, "{'a':'b','kubevirt.io/schedulable':'true','kubernetes.io/arch':'arm64'}")));
+                        parse(&a, "{'a':'b','kubevirt.io/schedulable':'true','kubernetes.io/arch':'arm64','vireo.io/vmm-qemu':'true'}")));
     assert_int_equal(json_i64_at(pod, "spec/terminationGracePeriodSeconds", 0), 7 + 30); /* time to kill and clean up */
     assert_true(str_is(json_str_at(pod, "spec/hostname"), "h"));
 }

@@ -43,6 +43,7 @@ static void add_node(struct world *w, const char *name, const char *memory)
         arena_printf(
             &w->a,
             "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"%s\",\"labels\":{"
+            "\"vireo.io/vmm-qemu\":\"true\","
             "\"kubernetes.io/arch\":\"amd64\",\"kubevirt.io/"
             "schedulable\":\"true\"},\"annotations\":{"
             "\"kubevirt.io/"
