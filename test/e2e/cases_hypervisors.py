@@ -23,7 +23,7 @@ def annotation(o, name):
 def offered(t):
     """VMMs that the node has, when its agent has told which."""
     def told():
-        for node in t.server.get("node")["items"]:
+        for node in t.server.get("node", ns=None)["items"]:
             names = [m.group(1) for k, v in node["metadata"]["labels"].items()
                      if v == "true" and (m := re.fullmatch(r"vireo\.io/vmm-((?!.*-(?:version|level)$)[a-z-]+)", k))]
             if names:
