@@ -406,12 +406,12 @@ def a_key_from_a_Secret_lets_ssh_in(t):
 @case
 def every_example_does_what_it_says(t):
     s, k = t.server, t.server.kubectl
-    files = [ROOT + "/examples/" + n for n in ("demo.yaml", "container-disk.yaml", "pvc.yaml", "two-namespaces.yaml", "cloud-init-ssh.yaml", "once.yaml")]
+    files = [ROOT + "/examples/" + n for n in ("demo.yaml", "container-disk.yaml", "pvc.yaml", "two-namespaces.yaml", "cloud-init-ssh.yaml", "once.yaml", "lightest.yaml")]
     k("create", "secret", "generic", "my-key", "--from-literal=key=ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample example")
     for path in files:
         k("apply", "-f", path)
     s.subresource("vm", "keeper", "start")
-    for name, ns in (("demo", "default"), ("from-image", "default"), ("keeper", "default"), ("with-key", "default"), ("twin", "blue"), ("twin", "green")):
+    for name, ns in (("demo", "default"), ("from-image", "default"), ("keeper", "default"), ("with-key", "default"), ("twin", "blue"), ("twin", "green"), ("lightest", "default")):
         s.wait_phase(name, ns=ns, seconds=60)
     s.wait_phase("job", "Succeeded", 120)
     out = k("logs", "-l", "vm.kubevirt.io/name=job", "--tail=-1").out
