@@ -105,6 +105,9 @@ void qemu_add_iothreads(struct qemu_cmd *c)
     if (automatic > disks - dedicated && str_is(c->domain->io_threads_policy, "auto"))
         automatic = disks > dedicated ? disks - dedicated : 1;
     c->iothreads = automatic;
+    if (automatic + dedicated > 0 && c->board == QEMU_MICROVM && c->m->accelerator == VMM_TCG)
+        cmd_fail(c, ERROR_UNSUPPORTED,
+                 "spec.domain.ioThreadsPolicy: a microvm needs KVM for threads of its own; this machine is emulated");
     if (automatic + dedicated > 256) {
         cmd_fail(c, ERROR_INVALID, "spec.domain.ioThreads: more than 256 threads");
         return;

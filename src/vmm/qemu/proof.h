@@ -8,11 +8,12 @@
 
 enum { PROOF_QEMU = 1, PROOF_MICROVM = 2, PROOF_BOTH = 3 };
 enum {
-    NEED_TAP = 1,  /* tap devices: root, or a kernel that lets users make networks */
-    NEED_OVMF = 2, /* the package ovmf */
-    NEED_KVM = 4,  /* /dev/kvm opens; no guest runs on it, so one that hangs guests will do */
-    MAY_LACK = 8,  /* this host's KVM, or this QEMU, may lack it: QEMU then says so, and the machine is skipped */
-    AS_ADMITTED = 16 /* with the defaults that admission gives; else the driver gets what is written */
+    NEED_TAP = 1,     /* tap devices: root, or a kernel that lets users make networks */
+    NEED_OVMF = 2,    /* the package ovmf */
+    NEED_KVM = 4,     /* /dev/kvm opens; no guest runs on it, so one that hangs guests will do */
+    MAY_LACK = 8,     /* this host's KVM, or this QEMU, may lack it: QEMU then says so, and the machine is skipped */
+    AS_ADMITTED = 16, /* with the defaults that admission gives; else the driver gets what is written */
+    NEED_KERNEL = 32  /* a kernel, which nothing runs */
 };
 
 /* question: words separated by blanks

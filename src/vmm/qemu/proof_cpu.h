@@ -8,15 +8,22 @@
 #define TIMER "domain/clock/timer/"
 
 static const struct proof_ask cpu_bare[] = {
-    {NULL, "query-cpus-fast #", "1"},      {NULL, "query-hotpluggable-cpus #", "1"}, {NULL, "qom /machine smp sockets", "1"},
-    {NULL, "qom /machine smp cores", "1"}, {NULL, "qom /machine smp threads", "1"},  {NULL, "type cpu0", "max-x86_64-cpu"},
-    {NULL, "qom cpu0 avx2", "true"},       {NULL, "qom cpu0 mpx", "true"},           {0},
+    {NULL, "query-cpus-fast #", "1"},
+    {NULL, "query-hotpluggable-cpus #", "1", PROOF_QEMU},
+    {NULL, "qom /machine smp sockets", "1"},
+    {NULL, "qom /machine smp cores", "1"},
+    {NULL, "qom /machine smp threads", "1"},
+    {NULL, "type cpu0", "max-x86_64-cpu"},
+    {NULL, "qom cpu0 avx2", "true"},
+    {NULL, "qom cpu0 mpx", "true"},
+    {0},
 };
 
 static const struct proof_ask cpu_topology[] = {
     {CPU "sockets", "query-cpus-fast #", "12"},
-    {CPU "maxSockets", "query-hotpluggable-cpus #", "24"},
-    {CPU "maxSockets", "qom /machine smp sockets", "4"},
+    {CPU "maxSockets", "query-hotpluggable-cpus #", "24", PROOF_QEMU},
+    {CPU "maxSockets", "qom /machine smp sockets", "4", PROOF_QEMU},
+    {CPU "sockets", "qom /machine smp sockets", "2", PROOF_MICROVM},
     {CPU "cores", "qom /machine smp cores", "3"},
     {CPU "threads", "qom /machine smp threads", "2"},
     {CPU "sockets", "query-cpus-fast 11/props/socket-id", "1"},
@@ -27,7 +34,7 @@ static const struct proof_ask cpu_topology[] = {
 
 /* As many processors, cut another way. */
 static const struct proof_ask cpu_other_topology[] = {
-    {NULL, "query-hotpluggable-cpus #", "12"},
+    {NULL, "query-hotpluggable-cpus #", "12", PROOF_QEMU},
     {CPU "sockets", "query-cpus-fast 11/props/socket-id", "11"},
     {CPU "cores", "query-cpus-fast 11/props/core-id", "0"},
     {CPU "threads", "query-cpus-fast 11/props/thread-id", "0"},
@@ -54,7 +61,7 @@ static const struct proof_ask cpu_features[] = {
 
 static const struct proof_ask cpu_smap[] = {
     {CPU "features/*/policy", "qom cpu0 smap", "true"}, /* require */
-    {NULL, "start", "ok"}, /* apic: true */
+    {NULL, "start", "ok"},                              /* apic: true */
     {0},
 };
 
@@ -97,7 +104,7 @@ static const struct proof_ask cpu_kvm[] = {
     {NULL, "qom cpu0 hv-vendor-id", "Microsoft Hv"},
     {NULL, "qom cpu0 hv-passthrough", "false"},
     {NULL, "qom cpu0 hv-crash", "false"},
-    {NULL, "count info qtree|lost_tick_policy = \"delay\"", "1"},
+    {NULL, "count info qtree|lost_tick_policy = \"delay\"", "1", PROOF_QEMU},
     {0},
 };
 
@@ -114,8 +121,11 @@ static const struct proof_ask cpu_unhalt[] = {
     {0},
 };
 
-static const struct proof_ask cpu_hyperv[] = {
+static const struct proof_ask cpu_hyperv_time[] = {
     {TIMER "hyperv/present", "qom cpu0 hv-time", "true"},
+    {0},
+};
+static const struct proof_ask cpu_hyperv[] = {
     {HV "relaxed/enabled", "qom cpu0 hv-relaxed", "true"},
     {HV "spinlocks/enabled " HV "spinlocks/spinlocks", "qom cpu0 hv-spinlocks", "8191"},
     {HV "vendorid/enabled " HV "vendorid/vendorid", "qom cpu0 hv-vendor-id", "Vireo"},
@@ -171,7 +181,8 @@ static const struct proof_machine proof_cpu[] = {
     {"cpu-topology", PROOF_BOTH, 0, "{'domain':{'cpu':{'sockets':2,'cores':3,'threads':2,'maxSockets':4}}}", cpu_topology},
     {"cpu-other-topology", PROOF_BOTH, 0, "{'domain':{'cpu':{'sockets':12}}}", cpu_other_topology},
     {"cpu-model", PROOF_BOTH, 0,
-     "{'domain':{'cpu':{'model':'Haswell','features':[{'name':'avx2','policy':'disable'},{'name':'bmi1','policy':'disable'}]}}}",
+     "{'domain':{'cpu':{'model':'Haswell','features':[{'name':'avx2','policy':'disable'},{'name':'bmi1','policy':'disable'}]}}"
+     "}",
      cpu_model},
     {"cpu-features", PROOF_BOTH, 0,
      "{'domain':{'cpu':{'model':'Opteron_G3','features':[{'name':'bmi1'},{'name':'smap','policy':'optional'}]}}}",
@@ -189,18 +200,16 @@ static const struct proof_machine proof_cpu[] = {
      "'pit':{'tickPolicy':'discard'}}}}}",
      cpu_kvm_off},
     {"cpu-unhalt", PROOF_BOTH, NEED_KVM | MAY_LACK, "{'domain':{" MODEL "'features':{'pvspinlock':{}}}}", cpu_unhalt},
-    {"cpu-hyperv", PROOF_BOTH, NEED_KVM | MAY_LACK,
-     "{'domain':{" MODEL
-     "'clock':{'utc':{},'timer':{'hyperv':{}}},'features':{'hyperv':{'relaxed':{},'spinlocks':{'spinlocks':8191},"
-     "'vendorid':{'vendorid':'Vireo'}}}}}",
+    {"cpu-hyperv", PROOF_BOTH, NEED_KVM | MAY_LACK, HYPERV("'relaxed':{},'spinlocks':{'spinlocks':8191},'vendorid':{'vendorid':'Vireo'}"),
      cpu_hyperv},
+    {"cpu-hyperv-time", PROOF_BOTH, NEED_KVM | MAY_LACK, "{'domain':{" MODEL "'clock':{'utc':{},'timer':{'hyperv':{}}}}}", cpu_hyperv_time},
     {"cpu-hyperv-vapic", PROOF_BOTH, NEED_KVM | MAY_LACK, HYPERV("'vapic':{}"), cpu_hyperv_vapic},
     {"cpu-hyperv-more", PROOF_BOTH, NEED_KVM | MAY_LACK, HYPERV("'runtime':{},'reset':{}"), cpu_hyperv_more},
     {"cpu-hyperv-frequencies", PROOF_BOTH, NEED_KVM | MAY_LACK, HYPERV("'frequencies':{}"), cpu_hyperv_frequencies},
     {"cpu-hyperv-reenlightenment", PROOF_BOTH, NEED_KVM | MAY_LACK, HYPERV("'reenlightenment':{}"), cpu_hyperv_reenlightenment},
     {"cpu-hyperv-synic", PROOF_BOTH, NEED_KVM | MAY_LACK,
      "{'domain':{" MODEL "'clock':{'utc':{},'timer':{'hyperv':{}}},'features':{'hyperv':{'vpindex':{},'synic':{},'synictimer':{"
-                         "'direct':{}},'ipi':{},'tlbflush':{}}}}}",
+     "'direct':{}},'ipi':{},'tlbflush':{}}}}}",
      cpu_hyperv_synic},
     {"cpu-hyperv-tlbflush", PROOF_BOTH, NEED_KVM | MAY_LACK, HYPERV("'vpindex':{},'tlbflush':{'direct':{},'extended':{}}"),
      cpu_hyperv_tlbflush},

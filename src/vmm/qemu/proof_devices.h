@@ -8,21 +8,21 @@
 
 static const struct proof_ask devices_bare[] = {
     {NULL, "type " P "rng0", "none"},
-    {DEV "autoattachGraphicsDevice", "type " P "video0", "VGA", PROOF_QEMU},
-    {DEV "autoattachMemBalloon", "type " P "balloon0", "virtio-balloon-pci", PROOF_QEMU},
+    {DEV "autoattachGraphicsDevice", "type " P "video0", "VGA"},
+    {DEV "autoattachMemBalloon", "type " P "balloon0", "virtio-balloon-pci"},
     {DEV "autoattachSerialConsole", "stream serial", "yes"},
     {NULL, "type " P "ua-w", "none"},
     {NULL, "type " P "ua-s", "none"},
     {NULL, "type " P "ua-t", "none"},
     {NULL, "type " P "ua-v", "none"},
-    {NULL, "count info qtree|dev: pvpanic-pci", "0", PROOF_QEMU},
-    {NULL, "count info qtree|dev: pvpanic,", "0", PROOF_QEMU},
+    {NULL, "count info qtree|dev: pvpanic-pci", "0"},
+    {NULL, "count info qtree|dev: pvpanic,", "0"},
     {NULL, "query-mice #", "1"},
     {0},
 };
 
 static const struct proof_ask devices_written[] = {
-    {DEV "rng", "type " P "rng0", "virtio-rng-pci", PROOF_QEMU},
+    {DEV "rng", "type " P "rng0", "virtio-rng-pci"},
     {DEV "video/type", "type " P "video0", "virtio-vga"},
     {DEV "watchdog/name", "type " P "ua-w", "i6300esb"},
     {DEV "sound/name", "type " P "ua-s", "ich9-intel-hda"},
@@ -35,11 +35,11 @@ static const struct proof_ask devices_written[] = {
 };
 
 static const struct proof_ask devices_none[] = {
-    {DEV "autoattachGraphicsDevice", "type " P "video0", "none", PROOF_QEMU},
+    {DEV "autoattachGraphicsDevice", "type " P "video0", "none"},
     {DEV "autoattachMemBalloon", "type " P "balloon0", "none"},
     {DEV "autoattachSerialConsole", "stream serial", "no"},
-    {DEV "sound/model", "type " P "ua-s", "AC97", PROOF_QEMU},
-    {DEV "panicDevices/*/model", "count info qtree|dev: pvpanic,", "1", PROOF_QEMU},
+    {DEV "sound/model", "type " P "ua-s", "AC97"},
+    {DEV "panicDevices/*/model", "count info qtree|dev: pvpanic,", "1"},
     {0},
 };
 
@@ -58,27 +58,27 @@ static const struct proof_ask devices_bochs[] = {{DEV "video/type", "type " P "v
 static const struct proof_ask devices_ramfb[] = {{DEV "video/type", "type " P "video0", "ramfb"}, {0}};
 
 static const struct proof_ask nics_bare[] = {
-    {NIC "name networks/*/name", "type " P "ua-a", "virtio-net-pci", PROOF_QEMU},
+    {NIC "name networks/*/name", "type " P "ua-a", "virtio-net-pci"},
     {NULL, "type " P "ua-b", "none"},
     {NULL, "type " P "ua-c", "none"},
     {NULL, "qom " P "ua-a mac", "~52:54:00"},
     {NULL, "qom " P "ua-a bootindex", "-1"},
-    {NULL, "qom " P "ua-a acpi-index", "0", PROOF_QEMU},
-    {NIC "pciAddress", "query-pci 0/devices/qdev_id=ua-a/slot", "absent", PROOF_QEMU},
-    {DEV "networkInterfaceMultiqueue", "qom " P "ua-a mq", "false", PROOF_QEMU},
+    {NULL, "qom " P "ua-a acpi-index", "0"},
+    {NIC "pciAddress", "query-pci 0/devices/qdev_id=ua-a/slot", "absent"},
+    {DEV "networkInterfaceMultiqueue", "qom " P "ua-a mq", "false"},
     {0},
 };
 
 static const struct proof_ask nics_written[] = {
     {NIC "macAddress", "qom " P "ua-a mac", "02:00:00:00:00:0a"},
     {NIC "bootOrder", "qom " P "ua-a bootindex", "2"},
-    {NIC "acpiIndex", "qom " P "ua-a acpi-index", "7", PROOF_QEMU},
-    {NIC "pciAddress", "query-pci 0/devices/qdev_id=ua-a/slot", "11", PROOF_QEMU},
+    {NIC "acpiIndex", "qom " P "ua-a acpi-index", "7"},
+    {NIC "pciAddress", "query-pci 0/devices/qdev_id=ua-a/slot", "11"},
     {0},
 };
 
 static const struct proof_ask nics_queues[] = {
-    {DEV "networkInterfaceMultiqueue", "qom " P "ua-a mq", "true", PROOF_QEMU},
+    {DEV "networkInterfaceMultiqueue", "qom " P "ua-a mq", "true"},
     {0},
 };
 
@@ -101,7 +101,7 @@ static const struct proof_ask nics_old[] = {
 #define NET(name) "{'name':'" name "','pod':{}}"
 
 static const struct proof_machine proof_devices[] = {
-    {"devices-bare", PROOF_BOTH, 0, "{}", devices_bare},
+    {"devices-bare", PROOF_QEMU, 0, "{}", devices_bare},
     {"devices-written", PROOF_QEMU, 0,
      "{'domain':{'devices':{'rng':{},'video':{'type':'virtio'},'watchdog':{'name':'w','i6300esb':{}},'sound':{'name':'s'},"
      "'inputs':[{'name':'t','type':'tablet'},{'name':'v','type':'tablet','bus':'virtio'}],'panicDevices':[{'model':'pvpanic'}]}"
@@ -112,12 +112,14 @@ static const struct proof_machine proof_devices[] = {
      "sound':{'name':'s','model':'ac97'},"
      "'panicDevices':[{'model':'isa'}]}}}",
      devices_none},
-    {"devices-input", PROOF_QEMU, AS_ADMITTED, "{'domain':{'devices':{'autoattachInputDevice':true,'autoattachPodInterface':false}}}", devices_input},
-    {"devices-no-input", PROOF_QEMU, AS_ADMITTED, "{'domain':{'devices':{'autoattachInputDevice':false,'autoattachPodInterface':false}}}", devices_no_input},
+    {"devices-input", PROOF_QEMU, AS_ADMITTED,
+     "{'domain':{'devices':{'autoattachInputDevice':true,'autoattachPodInterface':false}}}", devices_input},
+    {"devices-no-input", PROOF_QEMU, AS_ADMITTED,
+     "{'domain':{'devices':{'autoattachInputDevice':false,'autoattachPodInterface':false}}}", devices_no_input},
     {"devices-cirrus", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'cirrus'}}}}", devices_cirrus},
     {"devices-bochs", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'bochs'}}}}", devices_bochs},
     {"devices-ramfb", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'ramfb'}}}}", devices_ramfb},
-    {"nics-bare", PROOF_BOTH, NEED_TAP,
+    {"nics-bare", PROOF_QEMU, NEED_TAP,
      "{'domain':{'devices':{'interfaces':[{'name':'a','masquerade':{}}]}},'networks':[" NET("a") "]}", nics_bare},
     {"nics-written", PROOF_QEMU, NEED_TAP,
      "{'domain':{'cpu':{'cores':2},'devices':{'interfaces':[{'name':'a','macAddress':'02:00:00:00:00:0a','bootOrder':2,'"

@@ -8,9 +8,9 @@
 
 static const struct proof_ask disks_bare[] = {
     {DISK "name volumes/*/name", "type " UA "a", "ide-hd"}, /* the bus that upstream has by default */
-    {DISK "disk/bus", "type " UA "b", "virtio-blk-pci", PROOF_QEMU},
-    {DISK "disk/bus", "type " UA "c", "scsi-hd", PROOF_QEMU},
-    {DISK "disk/bus", "type " UA "d", "usb-storage", PROOF_QEMU},
+    {DISK "disk/bus", "type " UA "b", "virtio-blk-pci"},
+    {DISK "disk/bus", "type " UA "c", "scsi-hd"},
+    {DISK "disk/bus", "type " UA "d", "usb-storage"},
     {DISK "cdrom/bus", "type " UA "e", "ide-cd"},
     {DISK "cdrom/bus", "type " UA "f", "scsi-cd"},
     {DISK "cdrom/bus", "type " UA "g", "scsi-cd"},
@@ -24,7 +24,7 @@ static const struct proof_ask disks_bare[] = {
     {NULL, "qom " UA "a bootindex", "1"}, /* the first disk, where no order is written */
     {NULL, "qom " UA "b bootindex", "-1"},
     {NULL, "qom " UA "b serial", ""},
-    {NULL, "qom " UA "b num-queues", "2", PROOF_QEMU},
+    {NULL, "qom " UA "b num-queues", "2"},
     {NULL, "qom " UA "b logical_block_size", "512"},
     {NULL, "qom " UA "b physical_block_size", "512"},
     {NULL, "qom " UA "b discard_granularity", "4294967295"},
@@ -34,12 +34,12 @@ static const struct proof_ask disks_bare[] = {
     {DISK "errorPolicy", "qom " UA "b rerror", "stop"},
     {NULL, "query-block qdev=ua-b/inserted/cache/writeback", "true"},
     {NULL, "query-named-block-nodes node-name=d1f/cache/direct", "true"},
-    {DISK "cdrom/tray", "start", "ok"}, /* tray: closed */
+    {DISK "cdrom/tray", "start", "ok"},         /* tray: closed */
     {NULL, "count info usb|QEMU USB MSD", "2"}, /* d and g: both are plugged in */
     {NULL, "maps [aio]", "no"},
-    {"domain/devices/disableHotplug", "type /machine/peripheral/scsi0", "virtio-scsi-pci", PROOF_QEMU},
+    {"domain/devices/disableHotplug", "type /machine/peripheral/scsi0", "virtio-scsi-pci"},
     {NULL, "query-iothreads #", "0"},
-    {NULL, "query-pci 0/devices/qdev_id=ua-p/slot", "absent", PROOF_QEMU}, /* behind a port */
+    {NULL, "query-pci 0/devices/qdev_id=ua-p/slot", "absent"}, /* behind a port */
     {0},
 };
 
@@ -59,7 +59,7 @@ static const struct proof_ask disks_written[] = {
     {DISK "bootOrder", "qom " UA "a bootindex", "-1"},
     {DISK "bootOrder", "qom " UA "b bootindex", "3"},
     {DISK "serial", "qom " UA "b serial", "ser,ial=1"},
-    {"domain/devices/blockMultiQueue", "qom " UA "b num-queues", "1", PROOF_QEMU},
+    {"domain/devices/blockMultiQueue", "qom " UA "b num-queues", "1"},
     {DISK "blockSize/custom/logical", "qom " UA "b logical_block_size", "1024"},
     {DISK "blockSize/custom/physical", "qom " UA "b physical_block_size", "4096"},
     {DISK "blockSize/custom/discardGranularity", "qom " UA "b discard_granularity", "8192"},
@@ -71,7 +71,7 @@ static const struct proof_ask disks_written[] = {
     {DISK "cache", "query-named-block-nodes node-name=d1f/cache/direct", "false"},
     {DISK "io", "maps [aio]", "yes"},
     {"domain/ioThreadsPolicy", "query-iothreads #", "2"},
-    {DISK "disk/pciAddress", "query-pci 0/devices/qdev_id=ua-p/slot", "10", PROOF_QEMU},
+    {DISK "disk/pciAddress", "query-pci 0/devices/qdev_id=ua-p/slot", "10"},
     {0},
 };
 
@@ -79,10 +79,10 @@ static const struct proof_ask disks_other[] = {
     {DISK "errorPolicy", "qom " UA "b werror", "ignore"},
     {DISK "cache", "query-block qdev=ua-b/inserted/cache/writeback", "true"}, /* writeback */
     {DISK "cache", "query-named-block-nodes node-name=d1f/cache/direct", "false"},
-    {"domain/devices/blockMultiQueue", "qom " UA "b num-queues", "4", PROOF_QEMU},
+    {"domain/devices/blockMultiQueue", "qom " UA "b num-queues", "4"},
     {"domain/ioThreadsPolicy", "query-iothreads #", "3"}, /* auto: a thread for each disk, up to two for each processor */
-    {"domain/devices/disableHotplug", "type /machine/peripheral/scsi0", "none", PROOF_QEMU},
-    {"domain/devices/useVirtioTransitional", "type " UA "b", "virtio-blk-pci-transitional", PROOF_QEMU},
+    {"domain/devices/disableHotplug", "type /machine/peripheral/scsi0", "none"},
+    {"domain/devices/useVirtioTransitional", "type " UA "b", "virtio-blk-pci-transitional"},
     {0},
 };
 
@@ -100,7 +100,8 @@ static const struct proof_machine proof_disks[] = {
     {"disks-bare", PROOF_QEMU, 0,
      "{'domain':{'cpu':{'cores':2},'devices':{'disks':[{'name':'a','disk':{}},{'name':'b','disk':{'bus':'virtio'}},{'name':'c',"
      "'disk':{'bus':'scsi'}},"
-     "{'name':'d','disk':{'bus':'usb'}},{'name':'e','cdrom':{'bus':'sata','tray':'closed'}},{'name':'f','cdrom':{'bus':'scsi'}},{'name':'g','"
+     "{'name':'d','disk':{'bus':'usb'}},{'name':'e','cdrom':{'bus':'sata','tray':'closed'}},{'name':'f','cdrom':{'bus':'scsi'}}"
+     ",{'name':'g','"
      "cdrom':{'bus':'usb'}},"
      "{'name':'h','lun':{'bus':'scsi'}},{'name':'i','lun':{'bus':'sata'}}]}},"
      "'volumes':[" VOLUME("a") "," VOLUME("b") "," VOLUME("c") "," VOLUME("d") "," VOLUME("e") "," VOLUME("f") "," VOLUME(
@@ -126,7 +127,8 @@ static const struct proof_machine proof_disks[] = {
      "'volumes':[" VOLUME("a") "," VOLUME("b") "," VOLUME("c") "]}",
      disks_other},
     {"disks-open-tray", PROOF_QEMU, 0,
-     "{'domain':{'devices':{'disks':[{'name':'e','cdrom':{'bus':'sata','tray':'open'}}]}},'volumes':[" VOLUME("e") "]}", disks_open_tray},
+     "{'domain':{'devices':{'disks':[{'name':'e','cdrom':{'bus':'sata','tray':'open'}}]}},'volumes':[" VOLUME("e") "]}",
+     disks_open_tray},
     {"disks-read-only-sata", PROOF_QEMU, 0,
      "{'domain':{'devices':{'disks':[{'name':'a','disk':{'readonly':true}}]}},'volumes':[" VOLUME("a") "]}",
      disks_read_only_sata},

@@ -22,10 +22,11 @@
 #include "vmm/qemu/proof_devices.h"
 #include "vmm/qemu/proof_disks.h"
 #include "vmm/qemu/proof_machine.h"
+#include "vmm/qemu/proof_microvm.h"
 #include "vmm/qemu/qemu.h"
 #include "vmm/vmm.h"
 
-static const struct proof_machine *const tables[] = {proof_cpu, proof_machines, proof_disks, proof_devices};
+static const struct proof_machine *const tables[] = {proof_cpu, proof_machines, proof_disks, proof_devices, proof_microvm};
 static const struct {
     int bit;
     const char *name;
@@ -133,6 +134,25 @@ static int image(struct bench *b, bool *ret_direct)
     if (fd >= 0 && ftruncate(fd, 8 << 20) != 0)
         fd_close(&fd);
     return keep(b, fd);
+}
+
+/* As much of a kernel as QEMU looks at when it loads one: the head of a bzImage. */
+static int kernel(struct bench *b)
+{
+    static const struct {
+        size_t at;
+        const char *bytes;
+        size_t n;
+    } parts[] = {{0x1f1, "\1", 1}, {0x1fe, "\x55\xaa", 2},         {0x202, "HdrS\6\2", 6},
+                 {0x211, "\1", 1}, {0x22c, "\xff\xff\xff\x37", 4}, {0x238, "\0\10\0\0", 4}};
+    bool direct;
+    int fd = image(b, &direct);
+
+    fcntl(fd, F_SETFL, 0); /* not O_DIRECT */
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+        if (pwrite(fd, parts[i].bytes, parts[i].n, (off_t)parts[i].at) != (ssize_t)parts[i].n)
+            return -1;
+    return ftruncate(fd, 64 << 10) == 0 ? fd : -1;
 }
 
 static int tap(struct bench *b, const char *name, bool queues)
@@ -272,6 +292,8 @@ static bool bench_start(struct bench *b, const struct proof_machine *p, const st
         return error_wrap(err, "spec");
     if (!open_disks(b, vmi, &m) || !open_nics(b, vmi, &m))
         return error_errno(err, errno, "disks and taps");
+    if (p->needs & NEED_KERNEL)
+        m.kernel_fd = kernel(b);
     m.vmi = vmi;
     m.private_dirfd = b->dirfd;
     m.private_dir = b->dir;
