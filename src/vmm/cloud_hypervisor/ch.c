@@ -313,12 +313,6 @@ static bool spawn(struct ch *c, const struct vmm_machine *m, struct launch *l, s
     return true;
 }
 
-static bool too_old(const struct vmm_version *v, struct error *err)
-{
-    return error_set(err, ERROR_UNSUPPORTED, "cloud-hypervisor %u.%u is too old: %d.0 or newer is needed", v->major, v->minor,
-                     CH_OLDEST);
-}
-
 static bool hello(struct ch *c, struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -329,7 +323,8 @@ static bool hello(struct ch *c, struct error *err)
         || !vmm_version_parse(json_str_at(v, "version"), &version, err))
         return false;
     if (version.major < CH_OLDEST)
-        return too_old(&version, err);
+        return error_set(err, ERROR_UNSUPPORTED, "cloud-hypervisor %u.%u is too old: %d.0 or newer is needed", version.major,
+                         version.minor, CH_OLDEST);
     c->version = version.major;
     snprintf(c->base.status.machine, sizeof c->base.status.machine, CH_PROGRAM "-%u.%u", version.major, version.minor);
     return true;
@@ -437,9 +432,24 @@ static bool start(struct vmm *v, const struct vmm_machine *m, struct error *err)
 
 /* ---- life ---- */
 
+/* "Enabled features: ["kvm", "mshv", "io_uring"]" */
+static void read_features(struct str out, struct vmm_version *ret)
+{
+    struct str line;
+    size_t at;
+
+    ret->kvm = true; /* what says nothing of it is built for KVM */
+    while (str_next(&out, '\n', &line)) {
+        if (!str_starts(line, STR("Enabled features:")))
+            continue;
+        ret->kvm = str_find(line, STR("\"kvm\""), &at);
+        ret->mshv = str_find(line, STR("\"mshv\""), &at);
+    }
+}
+
 static bool probe(struct vmm_version *ret, struct error *err)
 {
-    const char *const argv[] = {CH_PROGRAM, "--version", NULL};
+    const char *const argv[] = {CH_PROGRAM, "--version", "-v", NULL};
     AUTO(buf_done) struct buf out = {0};
     struct str line, rest;
 
@@ -449,8 +459,8 @@ static bool probe(struct vmm_version *ret, struct error *err)
     str_cut(buf_str(&out), '\n', &line, &rest);
     if (!vmm_version_parse(line, ret, err))
         return error_wrap(err, CH_PROGRAM);
-    ret->kvm = ret->mshv = true; /* releases have both; which of them works is found out where the node has the device */
-    return ret->major >= CH_OLDEST || too_old(ret, err);
+    read_features(rest, ret);
+    return true;
 }
 
 static struct vmm *create(struct loop *l, const struct vmm_listener *listener)
