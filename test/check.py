@@ -205,6 +205,7 @@ def deep(seconds_of_fuzz):
     if os.path.exists(os.path.join(ROOT, "build-asan", "test", "robust", "store-robust")):
         robust()
         contract()
+        step("the fields of the VMI, asked of running QEMUs", ["build-asan/vmm-qemu-proof-test"], 600, {"VIREO_PROOFS": "all"})
     clang = {"CC": "clang"}
     if setup("build-clang", ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false", "--buildtype=debug",
                              "-Doptimization=1"], clang):
