@@ -215,7 +215,7 @@ static void count_vcpus(struct walk *w, const struct json *spec)
     const struct json *cpu = json_at(spec, "domain/cpu"), *from = NULL;
     static const char *const parts[] = {"sockets", "cores", "threads"};
     size_t n = w->at.n;
-    int64_t vcpus = 1;
+    int64_t vcpus = 1, each = 1; /* in all, and of a socket */
     struct quantity q;
 
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
@@ -223,6 +223,8 @@ static void count_vcpus(struct walk *w, const struct json *spec)
 
         vcpus *= part < 1 ? 1 : part > 65535 ? 65535 : part;
         from = part ? cpu : from;
+        if (i > 0)
+            each *= part < 1 ? 1 : part > 65535 ? 65535 : part;
     }
     if (!from) {
         const char *path = kv_has_at(spec, "domain/resources/limits/cpu") ? "limits" : "requests";
@@ -234,6 +236,12 @@ static void count_vcpus(struct walk *w, const struct json *spec)
         buf_addf(&w->at, ".domain.resources.%s.cpu", path);
     } else {
         buf_adds(&w->at, ".domain.cpu");
+    }
+    if (w->v->max_vcpus && vcpus <= (int64_t)w->v->max_vcpus
+        && json_i64_at(cpu, "maxSockets", 0) > (int64_t)w->v->max_vcpus / each) {
+        cut(&w->at, n);
+        buf_adds(&w->at, ".domain.cpu.maxSockets");
+        vcpus = INT64_MAX;
     }
     if (w->v->max_vcpus && vcpus > (int64_t)w->v->max_vcpus)
         refuse(w, w->causes ? arena_strdup(w->a, buf_str(&w->at)) : "", w->v->title, w->v->max_vcpus_reason);

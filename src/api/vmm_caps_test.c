@@ -527,6 +527,13 @@ static void heads(void **state)
 
             assert_non_null(strstr(is, arena_printf(&a, ": needed by %s: %s", (*v)->title, t->value)));
         }
+        if ((*v)->max_vcpus > 32) { /* room to grow beyond what it can have */
+            const char *is = judge(&a, *v, json_with_at(&a, spec, "domain/cpu", parse(&a, "{\"cores\":2,\"maxSockets\":128}")), "spec");
+
+            assert_string_equal(is, arena_printf(&a, "spec.domain.cpu.maxSockets: not supported by %s: %s", (*v)->title,
+                                                 (*v)->max_vcpus_reason));
+            assert_string_equal(judge(&a, *v, json_with_at(&a, spec, "domain/cpu", parse(&a, "{\"cores\":2,\"maxSockets\":127}")), "spec"), "");
+        }
         if ((*v)->max_vcpus) {
             const char *too_many = arena_printf(&a, "not supported by %s: %s", (*v)->title, (*v)->max_vcpus_reason);
             unsigned max = (*v)->max_vcpus;

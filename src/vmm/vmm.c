@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "api/types.h"
+
 const struct vmm_driver *vmm_driver_find(struct str name)
 {
     for (const struct vmm_driver *const *d = vmm_drivers; *d; d++)
@@ -281,6 +283,20 @@ bool vmm_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct 
     if (!v->driver->migrate_status)
         return lacks(v, "migrate machines", err);
     return v->driver->migrate_status(v, ret, err);
+}
+
+bool vmm_hyperv_asked(const struct kv_feature_hyperv *h)
+{
+    const struct kv_feature_state *const plain[] = {h ? h->relaxed : NULL, h ? h->vapic : NULL, h ? h->vpindex : NULL,
+                                                    h ? h->runtime : NULL, h ? h->synic : NULL, h ? h->reset : NULL,
+                                                    h ? h->frequencies : NULL, h ? h->reenlightenment : NULL,
+                                                    h ? h->ipi : NULL, h ? h->evmcs : NULL};
+
+    for (size_t i = 0; i < ARRAY_SIZE(plain); i++)
+        if (plain[i] && opt_not_false(plain[i]->enabled))
+            return true;
+    return h && ((h->spinlocks && opt_not_false(h->spinlocks->enabled)) || (h->synictimer && opt_not_false(h->synictimer->enabled))
+                 || (h->tlbflush && opt_not_false(h->tlbflush->enabled)) || (h->vendorid && opt_not_false(h->vendorid->enabled)));
 }
 
 bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *err)

@@ -238,6 +238,9 @@ MUST_CHECK bool vmm_migrate_status(struct vmm *v, struct vmm_migration_status *r
 void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 void vmm_changed(struct vmm *v); /* something else in the status changed */
+/* Whether a switch among these is on: an object of switches that are off asks for nothing. */
+struct kv_feature_hyperv;
+bool vmm_hyperv_asked(const struct kv_feature_hyperv *h);
 /* The first "N.N" or "N.N.N" of a line that a program printed about itself. */
 MUST_CHECK bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *err);
 /* Lists by commas, as in struct vmm_version. What has no room is left out. */

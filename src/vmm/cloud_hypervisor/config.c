@@ -344,7 +344,7 @@ static bool refuse_unsupported(const struct vmm_machine *m, struct error *err)
         {d->cpu && d->cpu->numa, "cpu.numa"},
         {d->cpu && d->cpu->features.n > 0, "cpu.features"},
         {d->cpu && opt_true(d->cpu->dedicated_cpu_placement), "cpu.dedicatedCpuPlacement"},
-        {d->features && d->features->hyperv, "features.hyperv"},
+        {d->features && vmm_hyperv_asked(d->features->hyperv), "features.hyperv"},
         {d->firmware && d->firmware->acpi, "firmware.acpi"},
         {efi && opt_not_false(efi->secure_boot), "firmware.bootloader.efi.secureBoot"},
         {efi && opt_true(efi->persistent), "firmware.bootloader.efi.persistent"},
