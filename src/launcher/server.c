@@ -165,20 +165,22 @@ static const struct json *counters(struct arena *a, const struct vmm_counters *k
 static bool call_stats(struct launcher *l, struct request *r, struct error *err)
 {
     struct vmm_stats s;
-    const struct json *block[VMM_MAX_DEVICES];
+    const struct json *block[VMM_MAX_DEVICES], *net[VMM_MAX_DEVICES];
     struct arena *a = r->a;
 
     if (!need_machine(l, err) || !vmm_read_stats(l->vmm, &s, err))
         return false;
     for (size_t i = 0; i < s.n_block; i++)
         block[i] = counters(a, &s.block[i]);
+    for (size_t i = 0; i < s.n_net; i++)
+        net[i] = counters(a, &s.net[i]);
     const struct json *memory = json_object(
         a, "actual", json_new_i64(a, (int64_t)s.guest_bytes), "resident",
         json_new_i64(a, (int64_t)s.resident_bytes), "total",
         json_new_i64(a, (int64_t)s.guest_total), "free", json_new_i64(a, (int64_t)s.guest_free),
         "available", json_new_i64(a, (int64_t)s.guest_available), NULL);
     r->ok = json_object(a, "cpu_ns", json_new_i64(a, (int64_t)s.cpu_ns), "memory", memory, "block",
-                        json_array_n(a, block, s.n_block), "net", json_array(a, NULL), NULL);
+                        json_array_n(a, block, s.n_block), "net", json_array_n(a, net, s.n_net), NULL);
     return true;
 }
 

@@ -16,7 +16,7 @@ static enum qemu_board board_of(const struct kv_domain_spec *d, bool microvm)
 void cmd_init(struct qemu_cmd *c, struct arena *a, const struct vmm_machine *m, bool microvm)
 {
     *c = (struct qemu_cmd){.a = a, .m = m, .next_fd = 3};
-    c->domain = m->vmi->spec ? m->vmi->spec->domain : NULL;
+    c->domain = m->vmi && m->vmi->spec ? m->vmi->spec->domain : NULL;
     c->devices = c->domain ? c->domain->devices : NULL;
     c->board = board_of(c->domain, microvm);
     buf_init(&c->opt, 64u << 10);
@@ -205,6 +205,8 @@ bool qemu_build(struct qemu_cmd *c, const struct qemu_firmware *fw, const struct
     qemu_add_graphics(c);
     qemu_add_devices(c);
     place_spare_ports(c);
+    if (c->m->restore_dir || c->m->incoming)
+        cmd_pair(c, "-incoming", "defer");
     if (cmd_failed(c))
         return error_move(err, &c->err);
     vec_push(&c->argv, NULL);

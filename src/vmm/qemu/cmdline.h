@@ -39,6 +39,8 @@ struct qemu_cmd {
     struct qemu_places places;
     unsigned vcpus; /* at boot */
     unsigned tsc_khz; /* of the host's counter, which an emulated guest sees; 0: not known */
+    uint64_t memory, memory_max; /* bytes at boot, and with what can be plugged */
+    const char *type_name; /* of the machine, as a snapshot has it; NULL: as the spec says */
     bool efi, usb, scsi, ahci2;
     unsigned iothreads;
 };
@@ -94,6 +96,13 @@ void qemu_add_boot(struct qemu_cmd *c, int bios_fd);
 void qemu_add_controllers(struct qemu_cmd *c);
 void qemu_add_iothreads(struct qemu_cmd *c);
 void qemu_add_disks(struct qemu_cmd *c);
+/* The block nodes alone, and what the device has to say about errors and caching: for a disk that is plugged later. */
+struct qemu_disk_parts {
+    const char *write_cache;
+    struct str werror, rerror;
+};
+MUST_CHECK bool qemu_disk_nodes(struct qemu_cmd *c, const char *node, const struct kv_disk *d, const struct vmm_disk *r,
+                                struct qemu_disk_parts *ret, struct error *err);
 /* devices.c */
 void qemu_add_nics(struct qemu_cmd *c);
 void qemu_add_ports(struct qemu_cmd *c, int serial_fd, int agent_fd);

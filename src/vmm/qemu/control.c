@@ -1,7 +1,10 @@
 /* What is asked of a running machine and takes a command or two. */
 #include "vmm/qemu/qemu.h"
 
+#include <errno.h>
+#include <linux/vm_sockets.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define TERM_GRACE_NS SECONDS(5)
@@ -104,5 +107,53 @@ bool qemu_open_stream(struct vmm *v, enum vmm_stream which, int *ret_fd, struct 
     if (*fd < 0)
         return error_set(err, ERROR_NOT_FOUND, "the machine has no such port, or it is in use");
     *ret_fd = TAKE_FD(*fd);
+    return true;
+}
+
+bool qemu_set_balloon(struct vmm *v, uint64_t bytes, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    if (bytes == 0 || bytes > INT64_MAX)
+        return error_set(err, ERROR_INVALID, "a guest cannot be left with %llu bytes of memory", (unsigned long long)bytes);
+    if (qmp_call(qemu_of(v)->qmp, "balloon", json_object(&a, "value", json_new_i64(&a, (int64_t)bytes), NULL), &a, NULL, err))
+        return true;
+    size_t at;
+    if (!str_find(str_of(error_text(err)), STR("No balloon device"), &at))
+        return false;
+    error_clear(err);
+    return error_set(err, ERROR_CONFLICT, "the machine has no balloon (spec.domain.devices.autoattachMemBalloon: false)");
+}
+
+bool qemu_set_link(struct vmm *v, struct str nic, bool up, struct error *err)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    if (qmp_call(qemu_of(v)->qmp, "set_link",
+                 json_object(&a, "name", json_new_f(&a, "ua-" STR_FMT, STR_ARG(nic)), "up", json_new_bool(up), NULL), &a, NULL,
+                 err))
+        return true;
+    if (err->kind != ERROR_NOT_FOUND)
+        return false;
+    error_clear(err);
+    return error_set(err, ERROR_NOT_FOUND, "the machine has no interface '" STR_FMT "'", STR_ARG(nic));
+}
+
+bool qemu_vsock_connect(struct vmm *v, unsigned port, int *ret_fd, struct error *err)
+{
+    const struct qemu *q = qemu_of(v);
+    struct sockaddr_vm to = {.svm_family = AF_VSOCK, .svm_cid = q->vsock_cid, .svm_port = port};
+    const struct timeval limit = {.tv_sec = 5};
+    AUTO_CLOSE int fd = -1;
+
+    if (q->vsock_cid == 0)
+        return error_set(err, ERROR_CONFLICT, "the machine has no vsock (spec.domain.devices.autoattachVSOCK: true gives it one)");
+    fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return error_errno(err, errno, "vsock");
+    setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD, &limit, sizeof limit);
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0)
+        return error_set(err, ERROR_UNAVAILABLE, "nothing in the guest listens at vsock port %u: %s", port, strerror(errno));
+    *ret_fd = TAKE_FD(fd);
     return true;
 }

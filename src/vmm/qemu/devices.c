@@ -260,7 +260,7 @@ static void refuse_unsupported(struct qemu_cmd *c)
         {d->client_passthrough != NULL, "devices.clientPassthrough"},
         {d->downward_metrics != NULL, "devices.downwardMetrics"},
         {d->tpm && opt_not_false(d->tpm->enabled), "devices.tpm"},
-        {opt_true(d->autoattach_vsock), "devices.autoattachVSOCK"},
+        {opt_true(d->autoattach_vsock) && c->m->vsock_cid == 0, "devices.autoattachVSOCK"},
         {c->domain->launch_security != NULL, "launchSecurity"},
         {c->domain->cpu && c->domain->cpu->numa, "cpu.numa"},
         {c->domain->firmware && c->domain->firmware->acpi, "firmware.acpi"},
@@ -302,6 +302,22 @@ static void refuse_without_kvm(struct qemu_cmd *c)
             cmd_fail(c, ERROR_UNSUPPORTED, "spec.domain.%s needs KVM; this machine is emulated", table[i].path);
 }
 
+static void add_vsock(struct qemu_cmd *c)
+{
+    if (c->m->vsock_cid == 0)
+        return;
+    if (c->m->vhost_vsock_fd < 0) {
+        cmd_fail(c, ERROR_UNSUPPORTED,
+                 "spec.domain.devices.autoattachVSOCK: this node has no /dev/vhost-vsock; load the module vhost_vsock");
+        return;
+    }
+    cmd_virtio(c, "vhost-vsock", STR_NONE);
+    cmd_kvz(c, "id", "vsock0");
+    cmd_kvu(c, "guest-cid", c->m->vsock_cid);
+    cmd_kvu(c, "vhostfd", (uint64_t)cmd_fd(c, c->m->vhost_vsock_fd));
+    cmd_end(c);
+}
+
 void qemu_add_devices(struct qemu_cmd *c)
 {
     refuse_unsupported(c);
@@ -321,6 +337,7 @@ void qemu_add_devices(struct qemu_cmd *c)
         cmd_kvz(c, "rng", "objrng0");
         cmd_end(c);
     }
+    add_vsock(c);
     add_sound(c);
     add_panic(c);
 }

@@ -217,16 +217,15 @@ static struct policy policy_of(struct qemu_cmd *c, const struct kv_disk *d,
     return p;
 }
 
-static void add_nodes(struct qemu_cmd *c, size_t i, const struct vmm_disk *r,
+static void add_nodes(struct qemu_cmd *c, const char *node, const struct vmm_disk *r,
                       const struct policy *p)
 {
-    const char *node = arena_printf(c->a, "d%zu", i), *file = arena_printf(c->a, "d%zuf", i),
-               *below = NULL;
+    const char *file = arena_printf(c->a, "%sf", node), *below = NULL;
 
     if (r->backing_fd >= 0) {
-        const char *below_file = arena_printf(c->a, "d%zubf", i);
+        const char *below_file = arena_printf(c->a, "%sbf", node);
 
-        below = arena_printf(c->a, "d%zub", i);
+        below = arena_printf(c->a, "%sb", node);
         cmd_json(c, "-blockdev",
                  file_node(c, below_file, r->backing_fd, r, true, p->direct, false));
         cmd_json(c, "-blockdev",
@@ -239,14 +238,35 @@ static void add_nodes(struct qemu_cmd *c, size_t i, const struct vmm_disk *r,
                          below ? json_new_z(c->a, below) : NULL, !r->preallocated));
 }
 
-static void add_errors(struct qemu_cmd *c, const struct kv_disk *d)
+static void error_policies(const struct kv_disk *d, struct str *ret_write, struct str *ret_read)
 {
     struct str policy = d->error_policy.n ? d->error_policy : STR("stop");
     bool full = str_is(policy, "enospace");
 
-    cmd_kv(c, "werror", full ? STR("enospc") : policy);
-    /* A full disk is no cause for a failed read. */
-    cmd_kv(c, "rerror", full ? STR("report") : policy);
+    *ret_write = full ? STR("enospc") : policy;
+    *ret_read = full ? STR("report") : policy; /* a full disk is no cause for a failed read */
+}
+
+static void add_errors(struct qemu_cmd *c, const struct kv_disk *d)
+{
+    struct str werror, rerror;
+
+    error_policies(d, &werror, &rerror);
+    cmd_kv(c, "werror", werror);
+    cmd_kv(c, "rerror", rerror);
+}
+
+bool qemu_disk_nodes(struct qemu_cmd *c, const char *node, const struct kv_disk *d, const struct vmm_disk *r,
+                     struct qemu_disk_parts *ret, struct error *err)
+{
+    struct policy p = policy_of(c, d, r);
+
+    if (cmd_failed(c))
+        return error_move(err, &c->err);
+    add_nodes(c, node, r, &p);
+    ret->write_cache = p.write_cache;
+    error_policies(d, &ret->werror, &ret->rerror);
+    return true;
 }
 
 static bool any_boot_order(const struct qemu_cmd *c)
@@ -380,7 +400,7 @@ void qemu_add_disks(struct qemu_cmd *c)
             if (p.read_only && !d->cdrom && bus_of(c, d) == BUS_SATA)
                 cmd_fail(c, ERROR_INVALID, "disk '" STR_FMT "': a SATA disk cannot be read-only: give it bus virtio, scsi or usb, or make it a cdrom",
                          STR_ARG(d->name));
-            add_nodes(c, i, r, &p);
+            add_nodes(c, arena_printf(c->a, "d%zu", i), r, &p);
         }
         open_device(c, d, r, &n);
         cmd_kvf(c, "id", "ua-" STR_FMT, STR_ARG(d->name));

@@ -108,8 +108,10 @@ static void on_event(void *user, struct str name, const struct json *data)
         }
     } else if (str_is(name, "STOP")) {
         /* A STOP also comes before the end and while a soft reboot waits; neither is a pause. */
-        if (q->base.status.state == VMM_RUNNING && q->end == END_UNKNOWN && !q->destroying
-            && !q->reboot_on_off)
+        if (q->base.status.state == VMM_RUNNING && q->moved.state == VMM_MIGRATION_RUNS && q->end == END_UNKNOWN)
+            qemu_look(q); /* for the last piece of a migration, or because someone asked? */
+        else if (q->base.status.state == VMM_RUNNING && q->end == END_UNKNOWN && !q->destroying
+                 && !q->reboot_on_off)
             vmm_set(&q->base, VMM_PAUSED, q->pause_reason, "%s",
                     q->pause_reason == VMM_REASON_IO_ERROR ? "a disk error stopped the guest" : "");
         q->pause_reason = VMM_REASON_USER;
@@ -121,6 +123,12 @@ static void on_event(void *user, struct str name, const struct json *data)
             q->pause_reason = VMM_REASON_IO_ERROR;
     } else if (str_is(name, "GUEST_PANICKED")) {
         q->end = END_PANIC;
+    } else if (str_is(name, "DEVICE_DELETED")) {
+        qemu_device_gone(q, json_str_at(data, "device"), false);
+    } else if (str_is(name, "DEVICE_UNPLUG_GUEST_ERROR")) {
+        qemu_device_gone(q, json_str_at(data, "device"), true);
+    } else if (str_is(name, "MIGRATION")) {
+        qemu_migration_event(q, json_str_at(data, "status"));
     } else if (str_is(name, "VSERPORT_CHANGE")) {
         if (str_is(json_str_at(data, "id"), "channel0")) {
             q->base.status.agent_port = json_bool_at(data, "open", false);
@@ -145,6 +153,8 @@ static void finish(struct qemu *q, int status)
     qemu_drain_stderr(q);
     qmp_drain(q->qmp);
     loop_timer_stop(&q->term_timer);
+    bool awaited = q->await_path != NULL && v->status.state == VMM_STARTING;
+    qemu_migration_end(q);
     v->status.pid = 0;
     v->status.agent_port = false;
     if (v->status.state == VMM_CRASHED || v->status.state == VMM_SHUTDOWN)
@@ -152,6 +162,11 @@ static void finish(struct qemu *q, int status)
     child_describe(status, qemu_last_words(q), &how);
     if (q->end == END_PANIC)
         vmm_set(v, VMM_CRASHED, VMM_REASON_GUEST_PANIC, "%s", "the guest's kernel panicked");
+    else if (q->moved.state == VMM_MIGRATION_DONE)
+        vmm_set(v, VMM_SHUTDOWN, VMM_REASON_MIGRATED, "%s", "");
+    else if (awaited && !q->destroying)
+        vmm_set(v, VMM_CRASHED, VMM_REASON_START_FAILED, "the migration did not arrive: " STR_FMT,
+                STR_ARG(buf_str(&how)));
     else if (q->destroying)
         vmm_set(v, VMM_SHUTDOWN, VMM_REASON_DESTROYED, "%s", "");
     else if (q->end == END_GUEST && child_ok(status))

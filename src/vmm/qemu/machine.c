@@ -65,7 +65,7 @@ static void add_machine(struct qemu_cmd *c)
     bool secure = boot && boot->efi && opt_not_false(boot->efi->secure_boot);
 
     cmd_opt(c, "-machine", NULL);
-    cmd_kv(c, "type", type);
+    cmd_kv(c, "type", c->type_name ? str_of(c->type_name) : type);
     cmd_kvz(c, "usb", "off");
     cmd_kvz(c, "vmport", "off");
     cmd_kvz(c, "dump-guest-core", "off");
@@ -325,11 +325,13 @@ void qemu_add_memory(struct qemu_cmd *c)
     }
     if (bytes < (1u << 20))
         cmd_fail(c, ERROR_INVALID, "spec.domain.memory.guest: less than 1Mi");
+    c->memory = c->memory_max = bytes;
     cmd_opt(c, "-m", NULL);
     cmd_kvf(c, "size", "%lluB", (unsigned long long)bytes);
     if (c->board != QEMU_MICROVM && mem && mem->max_guest.n && qemu_quantity(mem->max_guest, &max, &c->err) && max > bytes) {
         cmd_kvu(c, "slots", 16);
         cmd_kvf(c, "maxmem", "%lluB", (unsigned long long)max);
+        c->memory_max = max;
     }
     cmd_end(c);
     if (mem && mem->hugepages) {
@@ -431,11 +433,12 @@ static void emulated_time(struct qemu_cmd *c, struct str *args)
 void qemu_add_boot(struct qemu_cmd *c, int bios_fd)
 {
     const struct kv_firmware *fw = c->domain->firmware;
-    bool paused = str_is(c->m->vmi->spec->start_strategy, "Paused");
+    bool paused = str_is(c->m->vmi->spec->start_strategy, "Paused") || c->m->restore_dir;
 
     if (paused)
         cmd_flag(c, "-S");
-    cmd_pair(c, "-boot", paused ? "strict=on,menu=on,splash-time=10000" : "strict=on");
+    bool menu = paused && !c->m->restore_dir;
+    cmd_pair(c, "-boot", menu ? "strict=on,menu=on,splash-time=10000" : "strict=on");
     if (bios_fd >= 0)
         cmd_pair(c, "-bios", cmd_fd_path(c, bios_fd));
     else if (c->board == QEMU_MICROVM)

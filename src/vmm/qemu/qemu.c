@@ -253,6 +253,18 @@ static unsigned tsc_khz(void)
 }
 #endif
 
+/* What later changes and counters have to know of how it began. */
+static void remember(struct qemu *q, const struct qemu_cmd *c, const struct vmm_machine *m)
+{
+    q->memory_start = c->memory;
+    q->memory_max = c->memory_max;
+    q->vcpus_start = c->vcpus;
+    q->vsock_cid = m->vsock_cid;
+    for (size_t i = 0; i < m->n_nics; i++)
+        if (m->nics[i].n_fds > 0)
+            vmm_taps_add(&q->taps, m->nics[i].name, m->nics[i].fds[0]);
+}
+
 static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error *err)
 {
     struct qemu *q = qemu_of(v);
@@ -265,7 +277,7 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
     AUTO_CLOSE int vars = -1;
     AUTO_CLOSE int bios = -1;
     struct qemu_firmware fw;
-    bool paused = str_is(m->vmi->spec->start_strategy, "Paused");
+    bool paused = str_is(m->vmi->spec->start_strategy, "Paused") || m->restore_dir;
 
     vmm_set(v, VMM_STARTING, VMM_REASON_NONE, "%s", "");
     q->started = true;
@@ -284,17 +296,23 @@ static bool qemu_start(struct vmm *v, const struct vmm_machine *m, struct error 
         return failed(q, m, err);
     cmd_init(&c, &a, m, microvm);
     c.tsc_khz = microvm && m->accelerator == VMM_TCG && m->kernel_fd >= 0 ? tsc_khz() : 0;
+    if (m->restore_dir && !qemu_snapshot_type(m->restore_dir, v->driver, &a, &c.type_name, err))
+        return failed(q, m, err);
     struct qemu_ends ends = {.monitor = monitor[1], .serial = serial[1], .agent = agent[1]};
     if (!qemu_build(&c, &fw, &ends, err) || !spawn(q, &c, err))
         return failed(q, m, err);
+    remember(q, &c, m);
     fd_close(&monitor[1]);
     fd_close(&serial[1]);
     fd_close(&agent[1]);
     q->serial_fd = TAKE_FD(serial[0]);
     q->agent_fd = TAKE_FD(agent[0]);
     q->qmp = qmp_new(v->loop, TAKE_FD(monitor[0]), &qemu_events, q);
-    if (!hello(q, m, err))
+    if (!hello(q, m, err) || (m->restore_dir && !qemu_load(q, m->restore_dir, err))
+        || (m->incoming && !qemu_await(q, m->incoming, err)))
         return failed(q, m, err);
+    if (m->incoming)
+        return true; /* it runs when the other has come: qemu_migration_event() */
     vmm_set(v, paused ? VMM_PAUSED : VMM_RUNNING, paused ? VMM_REASON_USER : VMM_REASON_NONE, "%s",
             "");
     return true;
@@ -308,7 +326,7 @@ static struct vmm *qemu_create(struct loop *l, const struct vmm_listener *listen
 
     (void)l;
     (void)listener;
-    q->err_fd = q->serial_fd = q->agent_fd = -1;
+    q->err_fd = q->serial_fd = q->agent_fd = q->await_fd = -1;
     q->pause_reason = VMM_REASON_USER;
     return &q->base;
 }
@@ -319,6 +337,7 @@ static void qemu_free(struct vmm *v)
 
     child_kill(&q->child, SIGKILL);
     loop_timer_stop(&q->term_timer);
+    qemu_migration_end(q);
     loop_io_stop(&q->err_io);
     qmp_free(q->qmp);
     if (q->started)
@@ -327,6 +346,7 @@ static void qemu_free(struct vmm *v)
     fd_close(&q->serial_fd);
     fd_close(&q->agent_fd);
     buf_done(&q->err_text);
+    vec_done(&q->plugged);
     free(q);
 }
 
@@ -343,7 +363,23 @@ static void qemu_free(struct vmm *v)
     .soft_reboot = qemu_soft_reboot,                                                               \
     .kill = qemu_kill,                                                                             \
     .open_stream = qemu_open_stream,                                                               \
-    .stats = qemu_stats
+    .stats = qemu_stats,                                                                           \
+    .set_balloon = qemu_set_balloon,                                                               \
+    .set_link = qemu_set_link,                                                                     \
+    .vsock_connect = qemu_vsock_connect,                                                           \
+    .snapshot = qemu_snapshot,                                                                     \
+    .migrate = qemu_migrate,                                                                       \
+    .migrate_cancel = qemu_migrate_cancel,                                                         \
+    .migrate_status = qemu_migrate_status
 
-const struct vmm_driver vmm_qemu = {.name = "qemu", SHARED};
+
+const struct vmm_driver vmm_qemu = {
+    .name = "qemu",
+    SHARED,
+    .add_device = qemu_add_device,
+    .remove_device = qemu_remove_device,
+    .set_memory = qemu_set_memory,
+    .set_vcpus = qemu_set_vcpus,
+};
+/* No PCI, and so nothing that could be plugged. */
 const struct vmm_driver vmm_qemu_microvm = {.name = "qemu-microvm", SHARED};

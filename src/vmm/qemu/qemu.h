@@ -4,12 +4,22 @@
  * stats.c counts, probe.c asks the program what it is. Two drivers share it all: "qemu" (boards with PCI: q35, pc) and "qemu-microvm". */
 #pragma once
 #include "loop/child.h"
+#include "base/vec.h"
 #include "vmm/qemu/qmp.h"
+#include "vmm/tap.h"
 #include "vmm/vmm.h"
 
 extern const struct vmm_driver vmm_qemu, vmm_qemu_microvm;
 
 enum qemu_end { END_UNKNOWN, END_GUEST, END_PANIC, END_HOST }; /* what the last SHUTDOWN event said */
+
+struct qemu_plugged { /* a device that came while the machine ran, or that is asked to go */
+    enum vmm_device_kind kind;
+    char name[64];
+    char backend[32]; /* block node or netdev */
+    int fdset;        /* the first of two; -1: none */
+    bool leaving, from_start;
+};
 
 struct qemu {
     struct vmm base;
@@ -29,6 +39,22 @@ struct qemu {
     int64_t reboot_until_ns; /* … when it does so within this time; later it means to be off */
     int64_t reset_until_ns; /* resets until then belong to the one before */
     bool balloon_polls;
+    struct vmm_taps taps;
+    VEC(struct qemu_plugged) plugged;
+    unsigned next_plug;
+    uint64_t memory_start, memory_max;
+    unsigned vcpus_start, vsock_cid;
+    bool has_virtio_mem;
+    bool unlike_start; /* it has other hardware than its spec says: plugged memory or vCPUs, a device of the start is gone */
+
+    /* migrate.c */
+    struct vmm_migration_status moved;
+    struct loop_timer move_timer;
+    unsigned move_timeout_s;
+    bool saving; /* into a snapshot, which is no move */
+    int await_fd;           /* the socket at which a migrating machine is awaited */
+    struct loop_io await_io;
+    char *await_path; /* owned */
     bool started;
 };
 
@@ -66,7 +92,31 @@ bool qemu_reset(struct vmm *v, struct error *err);
 bool qemu_powerdown(struct vmm *v, struct error *err);
 bool qemu_soft_reboot(struct vmm *v, struct error *err);
 void qemu_kill(struct vmm *v, bool now);
+bool qemu_set_balloon(struct vmm *v, uint64_t bytes, struct error *err);
+bool qemu_set_link(struct vmm *v, struct str nic, bool up, struct error *err);
+bool qemu_vsock_connect(struct vmm *v, unsigned port, int *ret_fd, struct error *err);
 bool qemu_open_stream(struct vmm *v, enum vmm_stream which, int *ret_fd, struct error *err);
+
+/* hotplug.c */
+bool qemu_add_device(struct vmm *v, const struct vmm_device *d, struct error *err);
+bool qemu_remove_device(struct vmm *v, enum vmm_device_kind kind, struct str name, struct error *err);
+bool qemu_set_memory(struct vmm *v, uint64_t bytes, struct error *err);
+bool qemu_set_vcpus(struct vmm *v, unsigned n, struct error *err);
+void qemu_device_gone(struct qemu *q, struct str id, bool kept); /* an event told it */
+
+/* migrate.c */
+bool qemu_snapshot(struct vmm *v, const char *dir, struct error *err);
+bool qemu_migrate(struct vmm *v, const struct vmm_migration *m, struct error *err);
+bool qemu_migrate_cancel(struct vmm *v, struct error *err);
+bool qemu_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct error *err);
+/* The type of the machine in a snapshot, for the command line; *ret in a. */
+MUST_CHECK bool qemu_snapshot_type(const char *dir, const struct vmm_driver *d, struct arena *a, const char **ret,
+                                   struct error *err);
+MUST_CHECK bool qemu_load(struct qemu *q, const char *dir, struct error *err);        /* of a machine that began with -incoming defer */
+MUST_CHECK bool qemu_await(struct qemu *q, const char *path, struct error *err);      /* the same, for one that comes by socket */
+void qemu_migration_event(struct qemu *q, struct str status);
+void qemu_look(struct qemu *q); /* brings the state in line with QEMU's */
+void qemu_migration_end(struct qemu *q); /* stops what waits */
 
 /* stats.c */
 bool qemu_stats(struct vmm *v, struct vmm_stats *ret, struct error *err);

@@ -94,5 +94,6 @@ bool qemu_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
     }
     read_balloon(q, ret);
     read_process(q, ret);
+    vmm_taps_read(&q->taps, ret);
     return true;
 }
