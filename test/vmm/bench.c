@@ -122,20 +122,25 @@ static void record(struct bench *b)
     unlink(from);
 }
 
-static void read_violations(struct bench *b)
+void bench_violations(struct bench *b, struct buf *ret)
 {
-    AUTO(buf_done) struct buf text = {0};
     AUTO_CLOSE int dir = open(bench_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     AUTO(error_clear) struct error err = {0};
 
-    if (!b->s->pretended)
-        return;
+    buf_init(ret, 1u << 20);
     sync_book();
     record(b);
-    buf_init(&text, 1u << 20);
-    if (!file_read(dir, "violations", &text, &err))
+    if (file_read(dir, "violations", ret, &err))
+        unlinkat(dir, "violations", 0);
+}
+
+static void read_violations(struct bench *b)
+{
+    AUTO(buf_done) struct buf text = {0};
+
+    if (!b->s->pretended)
         return;
-    unlinkat(dir, "violations", 0);
+    bench_violations(b, &text);
     if (text.n > 0 && !b->may_err)
         fail_msg("the contract server was asked wrongly:\n%.*s", (int)text.n, text.p);
 }
@@ -261,7 +266,7 @@ void bench_done(struct bench *b)
     read_violations(b);
 }
 
-static int keep(struct bench *b, int fd)
+int bench_keep(struct bench *b, int fd)
 {
     assert_true(fd >= 0);
     assert_true(b->n_fds < ARRAY_SIZE(b->fds));
@@ -271,14 +276,14 @@ static int keep(struct bench *b, int fd)
 
 int bench_image(struct bench *b, const char *name, size_t bytes)
 {
-    int fd = keep(b, openat(b->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    int fd = bench_keep(b, openat(b->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 
     assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
     return fd;
 }
 
 /* A tap that stays when its descriptor is handed on; -1 without the right to make one. */
-static int make_tap(char name[IFNAMSIZ])
+static int make_tap(void)
 {
     struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
     int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -290,8 +295,19 @@ static int make_tap(char name[IFNAMSIZ])
         close(fd);
         return -1;
     }
-    memcpy(name, r.ifr_name, IFNAMSIZ);
     return fd;
+}
+
+int bench_tap(struct bench *b)
+{
+    int fd = make_tap();
+
+    if (fd < 0) {
+        print_message("  needs the right to make a tap\n");
+        bench_done(b);
+        skip();
+    }
+    return bench_keep(b, fd);
 }
 
 static void add_disk(struct bench *b, const char *name, bool read_only)
@@ -299,7 +315,7 @@ static void add_disk(struct bench *b, const char *name, bool read_only)
     int fd = bench_image(b, name, 1u << 20);
 
     if (read_only)
-        fd = keep(b, openat(b->dirfd, name, O_RDONLY | O_CLOEXEC));
+        fd = bench_keep(b, openat(b->dirfd, name, O_RDONLY | O_CLOEXEC));
     b->disks[b->n_disks++] =
         (struct vmm_disk){.name = str_of(name), .fd = fd, .format = "raw", .backing_fd = -1, .read_only = read_only};
 }
@@ -346,7 +362,7 @@ bool bench_start(struct bench *b, const struct wish *w)
 
     build_spec(b, w);
     m.vmi = b->vmi;
-    m.kernel_fd = keep(b, open(guest_kernel, O_RDONLY | O_CLOEXEC));
+    m.kernel_fd = bench_keep(b, open(guest_kernel, O_RDONLY | O_CLOEXEC));
     if (w->disk && b->n_disks == 0)
         add_disk(b, "root", false);
     if (w->cdrom_like)
@@ -354,15 +370,7 @@ bool bench_start(struct bench *b, const struct wish *w)
     m.disks = b->disks;
     m.n_disks = b->n_disks;
     if (w->nic) {
-        static char name[IFNAMSIZ];
-
-        b->nic_fds[0] = make_tap(name);
-        if (b->nic_fds[0] < 0) {
-            print_message("  needs the right to make a tap\n");
-            bench_done(b);
-            skip();
-        }
-        keep(b, b->nic_fds[0]);
+        b->nic_fds[0] = bench_tap(b);
         b->nic = (struct vmm_nic){.name = STR("default"), .fds = b->nic_fds, .n_fds = 1, .mac = STR("02:00:00:00:00:01"), .mtu = 1450};
         m.nics = &b->nic;
         m.n_nics = 1;

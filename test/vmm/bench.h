@@ -69,6 +69,9 @@ void bench_judge(struct bench *b); /* reads the book; from here on the suite ask
 bool bench_start(struct bench *b, const struct wish *w); /* b->err on failure */
 void bench_must_start(struct bench *b, const struct wish *w);
 void bench_up(struct bench *b, const struct wish *w); /* … and the guest has said so */
+int bench_keep(struct bench *b, int fd); /* closed with the bench; the test fails when it is none */
+int bench_tap(struct bench *b);          /* one more; skips the test without the right to make one */
+void bench_violations(struct bench *b, struct buf *ret); /* what the book has since the last time */
 int bench_image(struct bench *b, const char *name, size_t bytes);
 void bench_pump(struct bench *b, int ms);
 bool bench_heard(struct bench *b, const char *text, int ms); /* eats the console's text up to it */
@@ -90,5 +93,6 @@ struct scenario {
     enum { EVERY, REST_ONLY, PRETENDED_ONLY } who;
     bool slow; /* it waits for a bound of time */
 };
-extern const struct scenario fault_scenarios[], field_scenarios[];
+#define NO_KVM_SCENARIO "a start where KVM does not work" /* of more.c: tried where no guest can run */
+extern const struct scenario fault_scenarios[], field_scenarios[], more_scenarios[];
 void fields_list(void); /* "<vmm> <field>" of what field_scenarios prove */

@@ -674,6 +674,11 @@ class CloudHypervisor(Vmm):
             raise self.wrong(template, "Error from device manager: %s is not qcow2" % d["path"])
         if head and d["image_type"] == "Qcow2" and not d.get("backing_files"):
             raise self.wrong(template, "Error from device manager: %s has a backing file and backing_files is off" % d["path"])
+        if head and d["image_type"] == "Qcow2":
+            try:
+                self.opened.append(g.open_file(head, False))
+            except (OSError, ValueError) as e:
+                raise self.wrong(template, "Error from device manager: the backing file %r of %s: %s" % (head, d["path"], e)) from e
         if d["image_type"] not in ("Qcow2", "Raw"):
             raise self.refuse(template, "Error from device manager", "%s is not served here" % d["image_type"])
 

@@ -253,11 +253,12 @@ def disk_size(fd):
 
 
 def qcow2_head(fd):
-    """None unless it is qcow2; else whether it has a backing file."""
+    """None unless it is qcow2; else the name of the backing file, "" without."""
     head = os.pread(fd, 24, 0)
     if len(head) < 24 or head[:4] != b"QFI\xfb":
         return None
-    return struct.unpack(">Q", head[8:16])[0] != 0
+    offset, size = struct.unpack(">QI", head[8:20])
+    return os.pread(fd, min(size, 1023), offset).decode("utf-8", "replace") if offset else ""
 
 
 def is_elf(fd):

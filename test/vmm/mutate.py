@@ -35,7 +35,7 @@ def at(name):
 
 def files():
     for name, text in (("raw", b"\0" * 65536), ("qcow2", b"QFI\xfb\0\0\0\3" + b"\0" * 65528), ("kernel", b"\x7fELF" + b"\0" * 1024), ("initrd", b"0" * 512),
-                       ("overlay", b"QFI\xfb\0\0\0\3" + b"\0" * 7 + b"\1" + b"\0" * 65520)):
+                       ("overlay", b"QFI\xfb\0\0\0\3" + b"\0" * 7 + b"\x80\0\0\0" + bytes([len(at("raw"))]) + b"\0" * 108 + at("raw").encode() + b"\0" * 65400)):
         with open(at(name), "wb") as f:
             f.write(text)
 
