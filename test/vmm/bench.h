@@ -18,6 +18,7 @@
 
 struct subject { /* a driver, and what is known of its VMM in this run */
     const struct vmm_driver *driver;
+    const char *label, *path; /* path: what PATH is for it */
     enum vmm_accelerator accelerator;
     bool pretended; /* a contract server stands in for the program: its book is read, it takes faults, its guest has devices */
     bool rest;      /* cloud-hypervisor or Firecracker: their real programs are tried too when they are in PATH */

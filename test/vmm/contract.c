@@ -583,6 +583,7 @@ static void one(void **state)
         print_message("  %s\n", r->s->no_guest);
         skip();
     }
+    setenv("PATH", r->s->path, 1);
     bench_faults("[]");
     bench_forget();
     bench_init(&b, r->s);
@@ -659,38 +660,40 @@ static const char *kvm_works(void)
     return why;
 }
 
-/* Which drivers there are, and how each is tried. Contract servers stand first in PATH, unless the real program is there. */
+/* Which drivers there are, and how each is tried: a REST VMM as a contract server (which then stands first in PATH), and by its
+ * real program too where there is one. */
 static void find_subjects(const char *servers, const char *data)
 {
+    const char *path = getenv("PATH");
     AUTO_FREE char *bin = xasprintf("%s/bin", bench_dir);
-    AUTO_FREE char *path = NULL;
     bool documents = access(data, R_OK) == 0;
 
     if (mkdir(bin, 0755) != 0)
         perror(bin);
-    for (const struct vmm_driver *const *d = vmm_drivers; *d && n_subjects < MAX_SUBJECTS - 1; d++) {
+    for (const struct vmm_driver *const *d = vmm_drivers; *d && n_subjects < MAX_SUBJECTS - 2; d++) {
         const char *program = (*d)->program ? (*d)->program : (*d)->name;
         bool rest = strcmp((*d)->name, "cloud-hypervisor") == 0 || strcmp((*d)->name, "firecracker") == 0;
-        struct subject *s = &subjects[n_subjects++];
+        struct subject s = {.driver = *d, .label = (*d)->name, .accelerator = rest ? VMM_KVM : VMM_TCG, .rest = rest, .path = path};
 
-        *s = (struct subject){.driver = *d, .accelerator = rest ? VMM_KVM : VMM_TCG, .rest = rest};
         if (rest && in_path(program)) {
-            s->no_guest = kvm_works();
-        } else if (rest && !documents) {
-            s->why_not = "needs the VMMs' documents in ../shared/data/vmm-api (or VIREO_DATA)";
-        } else if (rest) {
+            subjects[n_subjects] = s;
+            subjects[n_subjects].label = xasprintf("%s (its program)", (*d)->name);
+            subjects[n_subjects++].no_guest = kvm_works();
+        }
+        if (rest) {
             AUTO_FREE char *link = xasprintf("%s/%s", bin, program);
             AUTO_FREE char *to = xasprintf("%s/%s", servers, program);
 
-            s->pretended = true;
+            s.pretended = documents;
+            s.why_not = documents ? NULL : "needs the VMMs' documents in ../shared/data/vmm-api (or VIREO_DATA)";
+            s.path = xasprintf("%s:%s", bin, path);
             if (symlink(to, link) != 0)
                 perror(link);
         } else if (*program && !in_path(program)) {
-            s->why_not = "its program is not in PATH";
+            s.why_not = "its program is not in PATH";
         }
+        subjects[n_subjects++] = s;
     }
-    path = xasprintf("%s:%s", bin, getenv("PATH"));
-    setenv("PATH", path, 1);
 }
 
 static bool chosen(const char *name, char **words, int n)
@@ -743,7 +746,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n_subjects; i++)
         for (size_t l = 0; l < ARRAY_SIZE(lists); l++)
             for (const struct scenario *s = lists[l]; s->name && n < ARRAY_SIZE(tests); s++) {
-                char *name = arena_printf(&a, "%s: %s", subjects[i].driver->name, s->name);
+                char *name = arena_printf(&a, "%s: %s", subjects[i].label, s->name);
 
                 if ((s->who == REST_ONLY && !subjects[i].rest) || (s->who == PRETENDED_ONLY && !subjects[i].pretended)
                     || !chosen(name, argv + 4, argc - 4))
