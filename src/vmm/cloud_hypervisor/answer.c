@@ -8,6 +8,7 @@ static const struct {
     const char *advice;
 } known[] = {
     {STR_INIT("lacks PVH header"), ERROR_INVALID, "the kernel is neither a bzImage nor built with CONFIG_PVH"},
+    {STR_INIT("argument '--no-shutdown'"), ERROR_UNSUPPORTED, "it is too old: 52.0 or newer is needed"},
     {STR_INIT("currently migrating"), ERROR_CONFLICT, "the machine is on its way to another node"},
     {STR_INIT("ongoing migration"), ERROR_CONFLICT, NULL},
     {STR_INIT("VM is not running"), ERROR_CONFLICT, NULL},
@@ -91,7 +92,7 @@ static bool chained(struct str line, struct str *ret)
 void ch_last_words(struct str err_text, struct buf *out)
 {
     struct str line, cause, last = STR("");
-    bool chain = false;
+    bool chain = false, complaint = false;
     size_t at;
 
     while (str_next(&err_text, '\n', &line)) {
@@ -100,8 +101,9 @@ void ch_last_words(struct str err_text, struct buf *out)
             buf_clear(out);
         } else if (chain && chained(line, &cause)) {
             add_cause(out, cause);
-        } else if (str_trim(line).n) {
+        } else if (str_trim(line).n && !complaint) {
             last = str_trim(line);
+            complaint = str_starts(last, STR("error: ")); /* of the command line; how to use it follows */
         }
     }
     if (out->n == 0)

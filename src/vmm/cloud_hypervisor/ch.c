@@ -69,7 +69,9 @@ bool ch_put(struct ch *c, const char *name, struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
 
-    return ch_call(c, &(struct ch_call){.name = name, .timeout_ns = START_TIMEOUT_NS}, &a, NULL, err);
+    bool makes = strcmp(name, "vm.boot") == 0 || strcmp(name, "vm.reboot") == 0; /* memory may have to be found first */
+
+    return ch_call(c, &(struct ch_call){.name = name, .timeout_ns = makes ? START_TIMEOUT_NS : 0}, &a, NULL, err);
 }
 
 struct rest_pending *ch_begin(struct ch *c, const struct ch_call *call, rest_done_fn done, struct error *err)

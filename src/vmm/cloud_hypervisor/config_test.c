@@ -306,6 +306,8 @@ static void last_words(void **state)
     } table[] = {
         {"", ""},
         {"one\ntwo\n\n", "two"},
+        {"error: unexpected argument '--no-shutdown' found\n\nUsage: cloud-hypervisor\n\nFor more information, try '--help'.\n",
+         "error: unexpected argument '--no-shutdown' found"},
         {"cloud-hypervisor: 1.2ms: <vmm> WARN:x\nError: Cloud Hypervisor exited with the following chain of errors:\n  0: "
          "Failed to create "
          "hypervisor\n  1: Permission denied (os error 13)\n\nDebug Info: x\n",

@@ -28,6 +28,17 @@ bool ch_resume(struct vmm *v, struct error *err)
     return true;
 }
 
+/* A reboot that failed half-way leaves a process without a machine, which ends. */
+static void end_without_machine(struct ch *c)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *v = NULL;
+
+    if (ch_call(c, &(struct ch_call){.name = "GET vm.info"}, &a, &v, &err) && str_is(json_str_at(v, "state"), "Created"))
+        child_kill(&c->child, SIGKILL);
+}
+
 /* The machine is made anew: what was paused would run, so it is paused again. One that has not begun yet has nothing to reset. */
 bool ch_reset(struct vmm *v, struct error *err)
 {
@@ -35,9 +46,9 @@ bool ch_reset(struct vmm *v, struct error *err)
 
     if (!c->booted)
         return true;
-    c->own_resets++;
+    c->own_resets += !c->moving; /* the event comes before anything can go wrong, once it is asked */
     if (!ch_put(c, "vm.reboot", err)) {
-        c->own_resets--;
+        end_without_machine(c);
         return false;
     }
     return v->status.state != VMM_PAUSED || ch_put(c, "vm.pause", err);

@@ -168,8 +168,9 @@ static void sent(void *user, const struct rest_answer *answer, struct error *err
     AUTO(error_clear) struct error why = {0};
 
     c->moving = NULL;
+    ch_events_drain(c); /* before v53 it may end before it answers; the event says how it went */
     if (c->migration.state != VMM_MIGRATION_RUNS)
-        return; /* an event was quicker */
+        return;
     if (answer && rest_ok(answer)) {
         if (c->version < 53)
             finished(c);
