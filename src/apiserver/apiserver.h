@@ -95,6 +95,8 @@ void apiserver_bootstrap(struct apiserver *s, void (*ready)(void *user, const st
 void apiserver_handle(struct exchange *x, void *data);
 /* /readyz fails with this named check until told otherwise (reason NULL: ok). */
 void apiserver_health(struct apiserver *s, const char *check, const char *reason);
+/* Further families for /metrics, behind the server's own. One writer. */
+void apiserver_add_metrics(struct apiserver *s, void (*write)(void *data, struct buf *b), void *data);
 
 /* Errors and results on an exchange, in the API's own form (also used by virtual groups). */
 void apiserver_respond_error(struct exchange *x, const struct error *err);

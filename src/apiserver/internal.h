@@ -143,6 +143,8 @@ struct apiserver {
     struct hooks *hooks;
     struct apiservices *apiservices;
     struct metrics *metrics;
+    void (*more_metrics)(void *data, struct buf *b); /* or NULL */
+    void *more_metrics_data;
     struct fairness *fairness;
     struct jwt_key *tokens;
     struct documents *documents;

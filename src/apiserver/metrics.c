@@ -309,4 +309,12 @@ void metrics_write(struct apiserver *s, struct buf *b)
         (double)stats.watchers);
     one(b, "vireo_store_revision", "gauge", "The newest revision.",
         (double)store_revision(s->store));
+    if (s->more_metrics)
+        s->more_metrics(s->more_metrics_data, b);
+}
+
+void apiserver_add_metrics(struct apiserver *s, void (*write)(void *data, struct buf *b), void *data)
+{
+    s->more_metrics = write;
+    s->more_metrics_data = data;
 }

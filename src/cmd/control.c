@@ -343,6 +343,7 @@ static bool open_api(struct control *c, struct error *err)
     c->controllers = controllers_new(&(struct controllers_config){
         .client = c->client, .launcher_image = "vireo.io/launcher:" VIREO_VERSION, .embedded = true, .image_volumes = true,
         .data_volumes_path = arena_printf(a, "%s/volumes", dir)});
+    apiserver_add_metrics(c->api, controllers_metrics, c->controllers);
     return true;
 }
 
@@ -385,6 +386,7 @@ static void control_done(struct control *c)
     loop_timer_stop(&c->bootstrap);
     loop_timer_stop(&c->trim);
     http_server_free(c->http);
+    apiserver_add_metrics(c->api, NULL, NULL);
     controllers_free(c->controllers);
     platform_free(c->platform);
     informer_free(c->kubevirts);

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "controller/engine.h"
+#include "controller/node_metrics.h"
 #include "controller/vmi_plan.h"
 
 #define PARALLEL 256 /* keys under way per controller: their writes share commits */
@@ -295,6 +296,13 @@ void controllers_start(struct controllers *c)
         follow(c, RESOURCE_PDB, budget_changed, NULL);
     }
     c->started = true;
+}
+
+void controllers_metrics(void *controllers, struct buf *b)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    node_metrics_write(objects_of(controllers, RESOURCE_NODE, STR_NONE, &a), b);
 }
 
 void controllers_free(struct controllers *c)

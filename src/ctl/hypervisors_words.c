@@ -301,12 +301,22 @@ static const char *verdict_name(const struct vmm_caps_row *row)
     return "";
 }
 
+static const char *dotted(struct str path, struct arena *a)
+{
+    char *text = arena_strdup(a, path);
+
+    for (char *p = text; *p; p++)
+        if (*p == '/')
+            *p = '.';
+    return text;
+}
+
 static const struct json *row_of(const struct vmm_caps *v, const struct vmm_caps_row *row, struct arena *a)
 {
     unsigned since = row->since ? row->since : v->minimum;
     const char *reason = vmm_caps_text(row->reason);
 
-    return json_object(a, "path", json_new_f(a, "spec.%s", vmm_caps_text(row->path)), "verdict", json_new_z(a, verdict_name(row)), "refused",
+    return json_object(a, "path", json_new_f(a, "spec.%s", dotted(str_of(vmm_caps_text(row->path)), a)), "verdict", json_new_z(a, verdict_name(row)), "refused",
                        row->verdict == VMM_CAPS_HONOURED ? NULL : json_new_z(a, condition_of(row, a)), "needs",
                        row->verdict == VMM_CAPS_HONOURED ? json_new_z(a, condition_of(row, a)) : NULL, "since",
                        json_new_f(a, "%u.%u", since / 100, since % 100), "reason", *reason ? json_new_z(a, reason) : NULL, NULL);
@@ -358,16 +368,6 @@ bool hypervisors_explain(const char *field, struct arena *a, const struct json *
     return true;
 }
 
-static const char *dotted(struct str path, struct arena *a)
-{
-    char *text = arena_strdup(a, path);
-
-    for (char *p = text; *p; p++)
-        if (*p == '/')
-            *p = '.';
-    return text;
-}
-
 void hypervisors_explain_table(const struct json *v, struct buf *b)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -381,7 +381,7 @@ void hypervisors_explain_table(const struct json *v, struct buf *b)
         json_each_item(r, rows) {
             struct str refused = json_str_at(r, "refused"), needs = json_str_at(r, "needs"), reason = json_str_at(r, "reason");
 
-            buf_addf(b, "  %-17s %s: " STR_FMT, arena_strdup(&a, json_str_at(h, "name")), dotted(json_str_at(r, "path"), &a),
+            buf_addf(b, "  %-17s " STR_FMT ": " STR_FMT, arena_strdup(&a, json_str_at(h, "name")), STR_ARG(json_str_at(r, "path")),
                      STR_ARG(json_str_at(r, "verdict")));
             if (refused.n)
                 buf_addf(b, " (refused: " STR_FMT ")", STR_ARG(refused));
