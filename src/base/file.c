@@ -309,6 +309,53 @@ bool file_set_nonblock(int fd, struct error *err)
     return true;
 }
 
+static bool copy_range(int from, int to, off_t at, off_t end, struct error *err)
+{
+    char bytes[65536];
+    bool by_hand = false;
+
+    while (at < end) {
+        off_t in = at, out = at;
+        size_t want = (size_t)(end - at);
+        ssize_t n;
+
+        if (!by_hand) {
+            n = copy_file_range(from, &in, to, &out, want, 0);
+            by_hand = n < 0 && errno != EINTR && errno != ENOSPC && errno != EDQUOT && errno != EFBIG;
+            if (by_hand) /* not between these two file systems */
+                continue;
+        } else {
+            n = pread(from, bytes, want < sizeof bytes ? want : sizeof bytes, at);
+            if (n > 0)
+                n = pwrite(to, bytes, (size_t)n, at);
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return error_errno(err, n < 0 ? errno : EIO, "copy");
+        at += n;
+    }
+    return true;
+}
+
+bool file_copy_data(int from, int to, struct error *err)
+{
+    struct stat st;
+    off_t at = 0, end;
+
+    if (fstat(from, &st) != 0 || ftruncate(to, st.st_size) != 0)
+        return error_errno(err, errno, "copy");
+    while (at < st.st_size && (at = lseek(from, at, SEEK_DATA)) >= 0) {
+        end = lseek(from, at, SEEK_HOLE);
+        if (end <= at || end > st.st_size)
+            end = st.st_size;
+        if (!copy_range(from, to, at, end, err))
+            return false;
+        at = end;
+    }
+    return at >= 0 || errno == ENXIO || error_errno(err, errno, "copy"); /* ENXIO: only a hole is left */
+}
+
 bool file_exists(int dirfd, const char *path)
 {
     AUTO_CLOSE int fd = open_at(dirfd, path, O_PATH, 0);

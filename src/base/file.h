@@ -20,5 +20,8 @@ MUST_CHECK bool file_write(int dirfd, const char *path, struct str data, mode_t 
 MUST_CHECK bool file_write_all(int fd, struct str data, struct error *err); /* loops over short writes */
 MUST_CHECK bool file_remove_tree(int dirfd, const char *path, struct error *err); /* absent is success; never follows links or crosses mounts */
 MUST_CHECK bool file_set_nonblock(int fd, struct error *err);
+/* All of `from` to the same places of `to`, which gets its size; holes stay holes, and a file system that can shares the blocks.
+ * Both are files; `to` is empty. Not flushed. */
+MUST_CHECK bool file_copy_data(int from, int to, struct error *err);
 bool file_exists(int dirfd, const char *path);
 void file_random(void *p, size_t n);  /* getrandom; never fails */

@@ -134,9 +134,37 @@ static void logs_one_line(void **state)
     assert_non_null(strstr(b.p, "\",\"level\":\"error\",\"role\":\"test\",\"msg\":\"say \\\"it\\\"\\n\\ufffd\"}\n"));
 }
 
+static void a_copy_keeps_holes(void **state)
+{
+    char from_name[] = "/tmp/vireo-copy-XXXXXX", to_name[] = "/dev/shm/vireo-copy-XXXXXX", text[8] = "";
+    int from = mkstemp(from_name), to = mkstemp(to_name);
+    struct stat st;
+
+    (void)state;
+    assert_true(from >= 0 && to >= 0);
+    assert_int_equal(pwrite(from, "begin", 5, 0), 5);
+    assert_int_equal(pwrite(from, "middle", 6, 32 << 20), 6);
+    assert_int_equal(ftruncate(from, 64 << 20), 0);
+    assert_true(file_copy_data(from, to, &err)); /* to another file system */
+    assert_int_equal(fstat(to, &st), 0);
+    assert_int_equal(st.st_size, 64 << 20);
+    assert_true(st.st_blocks * 512 < 4 << 20);
+    assert_int_equal(pread(to, text, 6, 32 << 20), 6);
+    assert_string_equal(text, "middle");
+    assert_int_equal(ftruncate(from, 0), 0);
+    assert_int_equal(ftruncate(from, 1 << 20), 0);
+    assert_int_equal(ftruncate(to, 0), 0);
+    assert_true(file_copy_data(from, to, &err)); /* nothing but a hole */
+    close(from);
+    close(to);
+    unlink(from_name);
+    unlink(to_name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_copy_keeps_holes),
         cmocka_unit_test(writes_and_reads),
         cmocka_unit_test(nothing_leads_out),
         cmocka_unit_test(removes_what_a_tenant_made_deep),

@@ -162,15 +162,17 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(storage_disks_done) struct storage_disks disks = {.kernel_fd = -1, .initrd_fd = -1};
-    struct storage_place place = {l->private_dirfd, l->public_dirfd, l->ephemeral_dirfd};
+    struct storage_place place = {l->private_dirfd, l->public_dirfd, l->ephemeral_dirfd, false};
     struct plan *p = ARENA_NEW(&a, struct plan);
     struct vmm_machine m = {.private_dirfd = l->private_dirfd, .private_dir = l->private_dir, .vhost_vsock_fd = -1};
     struct vmm_listener listener = launcher_listener(l);
     const struct vmm_driver *driver;
 
     if (!decode(l, json_get(request, "vmi"), err)
-        || !find_driver(l->vmi, &driver, err)
-        || !read_nics(json_get(request, "nics"), fds, n_fds, p, err)
+        || !find_driver(l->vmi, &driver, err))
+        return false;
+    place.raw_only = driver->raw_disks;
+    if (!read_nics(json_get(request, "nics"), fds, n_fds, p, err)
         || !read_disks(json_get(request, "disks"), fds, n_fds, &a, p, err)
         || !storage_prepare(l->vmi, &place, p->passed, p->n_passed, &a, &disks, err)
         || !start_dhcp(l, json_get(request, "nics"), fds, n_fds, err))

@@ -98,11 +98,43 @@ static bool own_qcow2(int dir, const char *name, uint64_t size, struct arena *a,
     return true;
 }
 
+/* For VMMs without qcow2: the whole of a raw image once more, as the pod's own. By way of another name, as above. */
+static bool private_copy(const struct job *j, struct storage_disk *d, struct error *err)
+{
+    AUTO_CLOSE int dir = -1;
+    AUTO_CLOSE int image = TAKE_FD(d->fd);
+    AUTO_CLOSE int fd = -1;
+    struct stat st;
+
+    if (strcmp(d->format, "raw") != 0)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "the image is %s, and this machine's hypervisor reads raw images only: convert it (qemu-img convert -O "
+                         "raw), or use hypervisor qemu",
+                         d->format);
+    if (!make_dir(j->at->ephemeral_dirfd, arena_printf(j->a, "disk-data/" STR_FMT, STR_ARG(d->name)), &dir, err))
+        return false;
+    if (open_file(dir, "disk.img", true, &d->fd, &st, err))
+        return true;
+    if (err->kind != ERROR_NOT_FOUND)
+        return false;
+    error_clear(err);
+    unlinkat(dir, "disk.img.new", 0);
+    if (!file_open_beneath(dir, "disk.img.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, &fd, err)
+        || !file_copy_data(image, fd, err))
+        return error_wrap(err, "copy of the image");
+    if (renameat(dir, "disk.img.new", dir, "disk.img") != 0)
+        return error_errno(err, errno, "disk.img");
+    d->fd = TAKE_FD(fd);
+    return true;
+}
+
 /* A qcow2 overlay on d->fd, which becomes the image below. */
 static bool overlay(const struct job *j, struct storage_disk *d, uint64_t size, struct error *err)
 {
     AUTO_CLOSE int dir = -1;
 
+    if (j->at->raw_only)
+        return private_copy(j, d, err);
     d->backing_fd = TAKE_FD(d->fd);
     d->backing_format = d->format;
     d->format = "qcow2";
@@ -251,6 +283,18 @@ static bool ephemeral(const struct job *j, struct storage_disk *d, struct error 
     return overlay(j, d, (uint64_t)st.st_size, err);
 }
 
+static bool own_raw(int dir, const char *name, int64_t bytes, int *ret, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+
+    if (!file_open_beneath(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, &fd, err))
+        return false;
+    if (ftruncate(fd, bytes) != 0)
+        return error_errno(err, errno, "make %s of %lld bytes", name, (long long)bytes);
+    *ret = TAKE_FD(fd);
+    return true;
+}
+
 static bool empty_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
                        struct error *err)
 {
@@ -261,10 +305,12 @@ static bool empty_disk(const struct job *j, const struct kv_volume *v, struct st
     if (bytes <= 0)
         return error_set(err, ERROR_INVALID, "emptyDisk.capacity: '" STR_FMT "' is less than 1Mi",
                          STR_ARG(v->empty_disk->capacity));
-    d->format = "qcow2";
-    return make_dir(j->at->ephemeral_dirfd, "empty-disks", &dir, err)
-           && own_qcow2(dir, arena_printf(j->a, STR_FMT ".qcow2", STR_ARG(v->name)),
-                        (uint64_t)bytes, j->a, &d->fd, err);
+    d->format = j->at->raw_only ? "raw" : "qcow2";
+    if (!make_dir(j->at->ephemeral_dirfd, "empty-disks", &dir, err))
+        return false;
+    if (j->at->raw_only)
+        return own_raw(dir, arena_printf(j->a, STR_FMT ".img", STR_ARG(v->name)), bytes, &d->fd, err);
+    return own_qcow2(dir, arena_printf(j->a, STR_FMT ".qcow2", STR_ARG(v->name)), (uint64_t)bytes, j->a, &d->fd, err);
 }
 
 static bool host_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d,

@@ -12,6 +12,7 @@ struct storage_place {   /* the pod's volumes; descriptors borrowed */
     int private_dirfd;   /* /var/run/kubevirt-private */
     int public_dirfd;    /* /var/run/kubevirt */
     int ephemeral_dirfd; /* /var/run/kubevirt-ephemeral-disks */
+    bool raw_only;       /* for a VMM that reads raw images only: no qcow2 is made, what a machine may change is a copy */
 };
 
 struct storage_passed { /* a disk that the agent opened for us */

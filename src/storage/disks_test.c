@@ -150,6 +150,41 @@ static void each_source_becomes_a_disk(void **state)
 }
 
 /* optional: a ConfigMap or Secret that is not there is an empty disk; without it the machine does not start. */
+/* What a guest changes of an image is a copy that lasts as long as the pod; the image stays as it is. */
+static void a_hypervisor_without_qcow2_gets_raw_disks(void **state)
+{
+    static const struct {
+        const char *volume, *disk;
+    } cases[] = {
+        {"{'name':'d','containerDisk':{'image':'x'}}", "raw the only image"},
+        {"{'name':'d','containerDisk':{'image':'x'}}", "raw changed  image"},
+        {"{'name':'d','ephemeral':{'persistentVolumeClaim':{'claimName':'c'}}}", "raw changed  image"}, /* same disk */
+        {"{'name':'d','emptyDisk':{'capacity':'10Mi'}}", "raw "},
+    };
+    struct place *p = *state;
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO(storage_disks_done) struct storage_disks disks = {.kernel_fd = -1, .initrd_fd = -1};
+    struct stat st;
+
+    p->at.raw_only = true;
+    put(p->at.public_dirfd, "container-disks/d/disk", "guest.img", "the only image");
+    put(p->at.private_dirfd, "vmi-disks/d", "disk.img", "of the claim");
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        storage_disks_done(&disks);
+        if (!storage_prepare(vmi_of(&a, cases[i].volume, NULL), &p->at, NULL, 0, &a, &disks, &err))
+            fail_msg("%s: %s", cases[i].volume, error_text(&err));
+        assert_int_equal(disks.p[0].backing_fd, -1);
+        assert_int_equal(fstat(disks.p[0].fd, &st), 0);
+        if (i == 3)
+            assert_int_equal(st.st_size, 10 << 20);
+        else
+            assert_string_equal(shown(&disks.p[0], &a), cases[i].disk);
+        assert_int_equal(pwrite(disks.p[0].fd, "changed ", 8, 0), 8);
+    }
+    p->at.raw_only = false;
+}
+
 static void what_is_optional_may_be_missing(void **state)
 {
     static const struct {
@@ -233,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_source_becomes_a_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_hypervisor_without_qcow2_gets_raw_disks, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_optional_may_be_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_claims_image_is_made_in_its_size, setup, teardown),
         cmocka_unit_test_setup_teardown(kernel_and_initrd_come_from_their_paths, setup, teardown),

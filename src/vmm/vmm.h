@@ -154,6 +154,7 @@ struct vmm_listener {
 struct vmm_driver {
     const char *name; /* "qemu" */
     const char *program; /* searched in PATH; NULL: of the same name as the driver; "": it needs none */
+    bool raw_disks; /* it reads raw images only: its machines get no qcow2 */
     /* Whether it can run here at all: the program is there and answers. Blocks, bounded; called in a process of its own without
      * rights (probe_vmm.c). Says which accelerators this build has; whether the node has them is not its question. */
     bool (*probe)(struct vmm_version *ret, struct error *err);

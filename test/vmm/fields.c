@@ -30,6 +30,7 @@ static const struct field {
     {FC, "domain/cpu/model", "'cpu':{" CPU("1", "1", "1") ",'model':'host-passthrough'}", "", 0, "machine-config/cpu_template",
      NULL},
     {FC, "domain/memory/guest", "'memory':{'guest':'128Mi'}", "", 0, "machine-config/mem_size_mib", "128"},
+    {FC, "domain/memory/maxGuest", "'memory':{'guest':'64Mi','maxGuest':'192Mi'}", "", 0, "memory-hotplug/total_size_mib", "128"},
     {FC, "domain/firmware/kernelBoot/kernelArgs", "", "", 0, "boot-source/boot_args", "~console=ttyS0 mine=1"},
     {FC, "domain/devices/autoattachMemBalloon", "", "'autoattachMemBalloon':true", 0, "balloon/amount_mib", "0"},
     {FC, "domain/devices/autoattachMemBalloon", "", "'autoattachMemBalloon':false", 0, "balloon", NULL},

@@ -68,29 +68,6 @@ bool fc_vsock_connect(struct vmm *v, unsigned port, int *ret_fd, struct error *e
  *
  * The process may write into its own directory only, so that is where it writes; the files then move to where they shall be. */
 
-static bool copy_data(int from, int to, struct error *err)
-{
-    struct stat st;
-    off_t at = 0, end;
-
-    if (fstat(from, &st) != 0 || ftruncate(to, st.st_size) != 0)
-        return error_errno(err, errno, "copy");
-    while ((at = lseek(from, at, SEEK_DATA)) >= 0 && at < st.st_size) { /* holes stay holes */
-        end = lseek(from, at, SEEK_HOLE);
-        while (at < end) {
-            off_t in = at, out = at;
-            ssize_t n = copy_file_range(from, &in, to, &out, (size_t)(end - at), 0);
-
-            if (n < 0 && errno == EINTR)
-                continue;
-            if (n <= 0)
-                return error_errno(err, n < 0 ? errno : EIO, "copy");
-            at += n;
-        }
-    }
-    return fsync(to) == 0 || error_errno(err, errno, "flush");
-}
-
 static bool move_file(struct fc *f, int to_dir, const char *name, struct error *err)
 {
     AUTO_CLOSE int from = -1;
@@ -101,8 +78,8 @@ static bool move_file(struct fc *f, int to_dir, const char *name, struct error *
     if (errno != EXDEV)
         return error_errno(err, errno, "move %s", name);
     return (file_open_beneath(f->dir_fd, name, O_RDONLY | O_NOFOLLOW, 0, &from, err)
-            && file_open_beneath(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, &to, err) && copy_data(from, to, err)
-            && unlinkat(f->dir_fd, name, 0) == 0)
+            && file_open_beneath(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, &to, err) && file_copy_data(from, to, err)
+            && fsync(to) == 0 && unlinkat(f->dir_fd, name, 0) == 0)
            || error_wrap(err, "%s", name);
 }
 

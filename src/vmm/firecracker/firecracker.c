@@ -413,6 +413,7 @@ static void fc_free(struct vmm *v)
 
 const struct vmm_driver vmm_firecracker = {
     .name = "firecracker",
+    .raw_disks = true,
     .probe = fc_probe,
     .create = fc_create,
     .free = fc_free,
