@@ -222,6 +222,26 @@ def what_this_release_cannot_do_is_refused_by_path_not_dropped(t):
 
 
 @case
+def kubectl_explain_and_the_refusal_say_what_a_hypervisor_does_of_a_field(t):
+    s = t.server
+    for path, text in (("vmi.spec.domain.devices.disks.disk.bus", "firecracker: only virtio."),
+                       ("vm.spec.template.spec.domain.devices.sound", "Hypervisors: qemu."),
+                       ("vmi.spec.livenessProbe", "Hypervisors: none yet.")):
+        out = " ".join(s.kubectl("explain", path).out.split())
+        check(text in out, "explain %s" % path, out)
+    vm = null_vm("small", strategy="Halted")
+    vm["metadata"]["annotations"] = {"vireo.io/hypervisor": "firecracker"}
+    spec = vm["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["sound"] = {"name": "s"}
+    vmi = {"apiVersion": vm["apiVersion"], "kind": "VirtualMachineInstance", "metadata": vm["metadata"], "spec": spec}
+    for o, at in ((vm, "spec.template.spec"), (vmi, "spec")):
+        p = s.kubectl("create", "-f", "-", stdin=json.dumps(o), ok=False)
+        for text in (at + ".domain.devices.sound: not supported by Firecracker: it has no sound card",
+                     at + ".domain.firmware.kernelBoot: needed by Firecracker: "):
+            check(p.returncode != 0 and text in p.text, "the refusal does not say: " + text, p.text)
+
+
+@case
 def hostile_requests_do_not_end_the_server(t):
     import socket
     s = t.server
