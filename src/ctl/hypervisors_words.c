@@ -319,7 +319,9 @@ static const struct json *row_of(const struct vmm_caps *v, const struct vmm_caps
     return json_object(a, "path", json_new_f(a, "spec.%s", dotted(str_of(vmm_caps_text(row->path)), a)), "verdict", json_new_z(a, verdict_name(row)), "refused",
                        row->verdict == VMM_CAPS_HONOURED ? NULL : json_new_z(a, condition_of(row, a)), "needs",
                        row->verdict == VMM_CAPS_HONOURED ? json_new_z(a, condition_of(row, a)) : NULL, "since",
-                       json_new_f(a, "%u.%u", since / 100, since % 100), "reason", *reason ? json_new_z(a, reason) : NULL, NULL);
+                       row->verdict == VMM_CAPS_HONOURED || row->verdict == VMM_CAPS_LIMIT ? json_new_f(a, "%u.%u", since / 100, since % 100)
+                                                                                           : NULL,
+                       "reason", *reason ? json_new_z(a, reason) : NULL, NULL);
 }
 
 /* Rows of the field itself, or below it; else what is said of what it is in. */
@@ -385,8 +387,10 @@ void hypervisors_explain_table(const struct json *v, struct buf *b)
                      STR_ARG(json_str_at(r, "verdict")));
             if (refused.n)
                 buf_addf(b, " (refused: " STR_FMT ")", STR_ARG(refused));
-            buf_addf(b, ", since version " STR_FMT "%s" STR_FMT "%s" STR_FMT "\n", STR_ARG(json_str_at(r, "since")), needs.n ? " for " : "",
-                     STR_ARG(needs), reason.n ? ": " : "", STR_ARG(reason));
+            if (json_str_at(r, "since").n)
+                buf_addf(b, ", since version " STR_FMT "%s" STR_FMT, STR_ARG(json_str_at(r, "since")), needs.n ? " for " : "",
+                         STR_ARG(needs));
+            buf_addf(b, "%s" STR_FMT "\n", reason.n ? ": " : "", STR_ARG(reason));
         }
     }
 }
