@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -340,6 +341,65 @@ static void hotplug(void **state)
     stop(&b);
 }
 
+/* The stream of a migration leads through the driver: it can be cut, and the machine goes on. */
+static void a_migration_is_called_off(void **state)
+{
+    AUTO_FREE char *path = xasprintf("%s/target", top);
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    AUTO_CLOSE int target = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    AUTO_CLOSE int stream = -1;
+    const struct vmm_migration m = {.path = path, .timeout_s = 60};
+    struct vmm_migration_status status = {0};
+    struct bench b;
+
+    (void)state;
+    if (why_not)
+        skip();
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s", path);
+    assert_int_equal(bind(target, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(target, 1), 0);
+    must_start(&b, "{\"domain\":{\"devices\":{}," MEM "}}", "m");
+    hear(&b, "guest up");
+    assert_false(vmm_migrate_cancel(b.vmm, &b.err));
+    error_clear(&b.err);
+    if (!vmm_migrate(b.vmm, &m, &b.err))
+        fail_msg("%s", error_text(&b.err));
+    for (int64_t until = now() + SECONDS(20); status.done_bytes == 0 && now() < until;) {
+        loop_turn(b.loop, MILLIS(20));
+        assert_true(vmm_migrate_status(b.vmm, &status, &b.err));
+    }
+    assert_int_equal(status.state, VMM_MIGRATION_RUNS);
+    assert_true(status.done_bytes > 0);
+    stream = accept(target, NULL, NULL); /* a target that hears, and never answers */
+    assert_true(stream >= 0);
+    assert_true(vmm_migrate_cancel(b.vmm, &b.err));
+    for (int64_t until = now() + SECONDS(20); status.state == VMM_MIGRATION_RUNS && now() < until;) {
+        loop_turn(b.loop, MILLIS(20));
+        assert_true(vmm_migrate_status(b.vmm, &status, &b.err));
+    }
+    assert_int_equal(status.state, VMM_MIGRATION_CANCELLED);
+    assert_int_equal(vmm_status(b.vmm)->state, VMM_RUNNING);
+    type(&b, "say still here\n");
+    hear(&b, "said still here");
+    stop(&b);
+    unlink(path);
+}
+
+static void interfaces_do_not_migrate(void **state)
+{
+    const struct vmm_migration m = {.path = "/nonexistent"};
+    struct bench b;
+
+    (void)state;
+    if (why_not)
+        skip();
+    must_start(&b, rich, "i");
+    assert_false(vmm_migrate(b.vmm, &m, &b.err));
+    assert_int_equal(b.err.kind, ERROR_UNSUPPORTED);
+    assert_non_null(strstr(b.err.msg, "network interfaces"));
+    stop(&b);
+}
+
 static int list(void)
 {
     for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
@@ -394,8 +454,13 @@ static void set_up(const char *servers, const char *documents)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_it_shows), cmocka_unit_test(what_it_refuses), cmocka_unit_test(start_strategy),
-        cmocka_unit_test(reboot_policy), cmocka_unit_test(hotplug),
+        cmocka_unit_test(what_it_shows),
+        cmocka_unit_test(what_it_refuses),
+        cmocka_unit_test(start_strategy),
+        cmocka_unit_test(reboot_policy),
+        cmocka_unit_test(hotplug),
+        cmocka_unit_test(a_migration_is_called_off),
+        cmocka_unit_test(interfaces_do_not_migrate),
     };
     AUTO(error_clear) struct error err = {0};
     int result;

@@ -15,6 +15,8 @@ static const struct {
     {STR_INIT("Invalid transition"), ERROR_CONFLICT, NULL},
     {STR_INIT("invalid VM state transition"), ERROR_CONFLICT, NULL},
     {STR_INIT("lock"), ERROR_CONFLICT, "another process has the disk"},
+    {STR_INIT("image type does not match"), ERROR_INVALID,
+     "a raw disk whose first bytes look like another format is not opened"},
     {STR_INIT("Permission denied"), ERROR_FORBIDDEN, NULL},
     {STR_INIT("Cannot allocate memory"), ERROR_UNAVAILABLE, "the node has not that much memory left"},
     {STR_INIT("/dev/kvm"), ERROR_UNAVAILABLE, "KVM does not work on this node"},

@@ -492,6 +492,7 @@ static void ch_free(struct vmm *v)
     loop_io_stop(&c->events_io);
     ch_serial_done(&c->serial);
     ch_devices_done(c);
+    ch_relay_done(&c->relay);
     if (c->started)
         child_done(&c->child);
     fd_close(&c->events_fd);

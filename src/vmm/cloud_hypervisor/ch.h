@@ -12,6 +12,7 @@
  *   control.c  what is asked of a running machine
  *   devices.c  what comes and goes while it runs
  *   migrate.c  snapshots and live migration
+ *   relay.c    the stream of a migration that leaves
  *   answer.c   what its refusals mean for a user
  *   stats.c    counters
  *
@@ -25,6 +26,8 @@
  * Reboots happen inside the process: it takes the machine down and makes it anew from the same configuration. The guest's
  * turning off does not end it (--no-shutdown): we hear of it, and end it or (soft reboot) boot it again. */
 #pragma once
+#include <sys/un.h>
+
 #include "base/vec.h"
 #include "loop/child.h"
 #include "vmm/rest.h"
@@ -64,6 +67,20 @@ struct ch_plugged { /* a disk that came later */
     char name[64];
 };
 
+struct ch_relay { /* zeroed: none */
+    struct loop *loop;
+    int listen_fd;
+    struct loop_io listen_io;
+    struct sockaddr_un target;
+    struct {
+        int fd;
+        struct loop_io io;
+        struct buf out; /* what it is to get */
+        bool eof;
+    } ends[2];      /* the machine, the target */
+    uint64_t bytes; /* that the machine has sent */
+};
+
 struct ch {
     struct vmm base;
     struct child child;
@@ -91,11 +108,12 @@ struct ch {
     struct rest_pending *moving; /* vm.send-migration or vm.receive-migration */
     struct loop_defer boot_again;
     struct vmm_migration_status migration;
+    struct ch_relay relay;
     int64_t reboot_until_ns; /* a soft reboot: the guest turns off by then, we turn it on again */
     unsigned own_resets;     /* reboots that we asked for and have not heard of yet */
     bool started, booted;    /* booted: vm.boot has been said (startStrategy Paused waits with it) */
     bool terminate;          /* rebootPolicy */
-    bool asked_off, destroying, guest_off, panicked, moved, ready_for_migration;
+    bool asked_off, destroying, guest_off, panicked, moved, called_off, ready_for_migration;
 };
 
 static inline struct ch *ch_of(struct vmm *v)
@@ -181,6 +199,10 @@ bool ch_migrate(struct vmm *v, const struct vmm_migration *m, struct error *err)
 bool ch_migrate_cancel(struct vmm *v, struct error *err);
 bool ch_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct error *err);
 void ch_migration_event(struct ch *c, struct str event);
+
+/* relay.c: ch/move.sock leads to `target`; once done, what has not arrived never does */
+MUST_CHECK bool ch_relay_start(struct ch_relay *r, struct loop *l, int dir_fd, const char *target, struct error *err);
+void ch_relay_done(struct ch_relay *r);
 
 /* answer.c: a refusal in words, its kind by its status and by the words that are known. */
 bool ch_refused(const struct rest_answer *answer, const char *what, struct error *err);

@@ -1,8 +1,7 @@
 /* Snapshots and live migration.
  *
  * A NIC's descriptors can be given anew to a machine that comes from a snapshot (net_fds), but not to one that comes by live
- * migration: no cloud-hypervisor up to v53 takes them there. So a machine with NICs is not moved, and is told why. Nor can a
- * migration be called off: it ends when its stream breaks or at its timeout, and who carries the stream can break it. */
+ * migration: no cloud-hypervisor up to v53 takes them there. So a machine with NICs is not moved, and is told why. */
 #include "vmm/cloud_hypervisor/ch.h"
 
 #include <fcntl.h>
@@ -149,8 +148,10 @@ bool ch_receive(struct ch *c, const struct vmm_machine *m, struct error *err)
 
 static void failed(struct ch *c, const char *why)
 {
-    c->migration.state = VMM_MIGRATION_FAILED;
-    snprintf(c->migration.message, sizeof c->migration.message, "%s", why);
+    c->migration.state = c->called_off ? VMM_MIGRATION_CANCELLED : VMM_MIGRATION_FAILED;
+    snprintf(c->migration.message, sizeof c->migration.message, "%s", c->called_off ? "" : why);
+    c->migration.done_bytes = c->relay.bytes;
+    ch_relay_done(&c->relay);
     vmm_changed(&c->base);
 }
 
@@ -158,6 +159,7 @@ static void finished(struct ch *c)
 {
     c->moved = true; /* it ends by itself */
     c->migration.state = VMM_MIGRATION_DONE;
+    c->migration.done_bytes = c->relay.bytes;
     vmm_changed(&c->base);
 }
 
@@ -213,10 +215,13 @@ bool ch_migrate(struct vmm *v, const struct vmm_migration *m, struct error *err)
                          m->post_copy ? "cannot change to post-copy on the way" : "cannot limit a migration's bandwidth");
     if (!c->booted || c->migration.state == VMM_MIGRATION_RUNS)
         return error_set(err, ERROR_CONFLICT, c->booted ? "the machine migrates already" : "the machine has not begun to run");
-    body = json_object(&a, "destination_url", json_new_f(&a, "unix:%s", m->path), "downtime_ms",
+    body = json_object(&a, "destination_url", json_new_z(&a, "unix:" CH_PLACES "/move.sock"), "downtime_ms",
                        json_new_i64(&a, m->downtime_ms ? m->downtime_ms : 300), "timeout_s",
                        m->timeout_s ? json_new_i64(&a, m->timeout_s) : NULL, "timeout_strategy",
                        json_new_z(&a, m->timeout_s ? "Cancel" : "Ignore"), NULL);
+    if (!ch_relay_start(&c->relay, v->loop, c->dir_fd, m->path, err))
+        return false;
+    c->called_off = false;
     c->migration = (struct vmm_migration_status){.state = VMM_MIGRATION_RUNS};
     c->moving =
         ch_begin(c, &(struct ch_call){.name = "vm.send-migration", .body = body, .timeout_ns = REST_NO_TIMEOUT}, sent, err);
@@ -225,12 +230,16 @@ bool ch_migrate(struct vmm *v, const struct vmm_migration *m, struct error *err)
     return c->moving != NULL;
 }
 
+/* Its stream breaks, and it goes on here; the event tells. What has arrived whole by now is gone all the same. */
 bool ch_migrate_cancel(struct vmm *v, struct error *err)
 {
-    if (ch_of(v)->migration.state != VMM_MIGRATION_RUNS)
+    struct ch *c = ch_of(v);
+
+    if (c->migration.state != VMM_MIGRATION_RUNS)
         return error_set(err, ERROR_CONFLICT, "the machine does not migrate");
-    return error_set(err, ERROR_UNSUPPORTED,
-                     "cloud-hypervisor cannot call a migration off: it ends at its timeout, or when its stream is cut");
+    c->called_off = true;
+    ch_relay_done(&c->relay);
+    return true;
 }
 
 bool ch_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct error *err)
@@ -239,6 +248,8 @@ bool ch_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct e
 
     (void)err;
     *ret = c->migration;
+    if (ret->state == VMM_MIGRATION_RUNS)
+        ret->done_bytes = c->relay.bytes;
     if (ret->state == VMM_MIGRATION_RUNS && !vmm_alive(v)) {
         ret->state = VMM_MIGRATION_FAILED;
         snprintf(ret->message, sizeof ret->message, "cloud-hypervisor ended");
