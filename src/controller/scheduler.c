@@ -4,9 +4,11 @@
  * is planned again without a node. Pods that fit nowhere wait for a node, a pod's end or a volume. */
 #include "controller/engine.h"
 #include "controller/scheduler_plan.h"
+#include "controller/scheduler_words.h"
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/ident.h"
 
 struct use { /* of one pod on one node */
     char *node;
@@ -223,8 +225,20 @@ static void unschedulable(struct plan *p, const struct json *pod, const char *me
     plan_notice(p, "Warning", "FailedScheduling", "%s", message);
 }
 
-static int choose(struct scheduler *s, const struct json *pod, struct arena *a,
-                  const char **ret_node, const char **ret_message)
+/* A node that has just started does not know yet what it has. That is no news for so long; its word wakes the pod. */
+#define FINDING_OUT SECONDS(3)
+
+static bool too_early(const struct json *pod, const struct candidate *nodes, size_t n, int64_t now)
+{
+    AUTO(error_clear) struct error err = {0};
+    int64_t made;
+
+    return ident_parse_time(json_str_at(pod, "metadata/creationTimestamp"), &made, &err) && now - made < FINDING_OUT
+           && scheduler_hypervisor_unknown(pod, nodes, n);
+}
+
+static int choose(struct scheduler *s, const struct json *pod, int64_t now, struct arena *a,
+                  const char **ret_node, const char **ret_message, bool *ret_early)
 {
     struct candidate *list = ARENA_ARRAY(a, struct candidate, s->nodes.n + 1);
     size_t n = 0, at = 0;
@@ -237,6 +251,8 @@ static int choose(struct scheduler *s, const struct json *pod, struct arena *a,
     i = schedule(pod, list, n, a, ret_message);
     if (i >= 0)
         *ret_node = arena_strdup(a, meta_name(list[i].node));
+    else
+        *ret_early = too_early(pod, list, n, now);
     return i;
 }
 
@@ -248,17 +264,19 @@ static void make_plan(struct controllers *c, struct key_state *k, struct plan *p
     const struct json *pod = object_of(c, RESOURCE_POD, key, a);
     const char *message = NULL, *node = NULL;
     struct action *act;
-    bool silent = false;
+    bool silent = false, early = false;
 
     if (!pod || json_str_at(pod, "spec/nodeName").n || meta_deleting(pod) || pod_ended(pod))
         return;
     p->about = pod;
     release(s, key); /* a binding that failed */
     message = claims_missing(c, pod, a, &silent);
-    if (message || choose(s, pod, a, &node, &message) < 0) {
+    if (message || choose(s, pod, loop_unix_ns(c->loop), a, &node, &message, &early) < 0) {
         if (!map_get(&s->waiting, key))
             map_set(&s->waiting, key, xstrdup(k->key));
-        if (!silent)
+        if (early)
+            plan_again(p, FINDING_OUT);
+        else if (!silent)
             unschedulable(p, pod, message, loop_unix_ns(c->loop));
         return;
     }

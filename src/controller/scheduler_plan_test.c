@@ -1,5 +1,5 @@
 #include "base/base_test.h"
-#include "controller/scheduler_plan.h"
+#include "controller/scheduler_words.h"
 
 #include "base/cleanup.h"
 
@@ -190,10 +190,42 @@ static void what_is_used_counts(void **state)
     assert_int_equal(got[8], -1);
 }
 
+#define AGENT(annotations) "{\"metadata\":{\"name\":\"x\",\"annotations\":{\"kubevirt.io/heartbeat\":\"t\"" annotations "}}," ALLOCATABLE
+#define STATE(name, state)                                                                         \
+    ",\"vireo.io/hypervisor-report\":\"{\\\"vmms\\\":[{\\\"name\\\":\\\"" name                      \
+    "\\\",\\\"state\\\":\\\"" state "\\\"}]}\""
+
+/* While a node is still finding out what it has, nobody is told that there is nothing. */
+static void a_node_that_does_not_know_yet(void **state)
+{
+    static const struct {
+        const char *pod, *node;
+        bool unknown;
+    } cases[] = {
+        {VMM_POD("qemu"), AGENT(""), true},
+        {VMM_POD("qemu"), AGENT(STATE("qemu", "unknown")), true},
+        {VMM_POD("qemu"), AGENT(STATE("qemu", "absent")), false},
+        {VMM_POD("qemu"), AGENT(STATE("firecracker", "unknown")), false},
+        {VMM_POD("qemu"), NODE("x", ""), false}, /* none of our agents */
+        {VMM_POD("qemu"), OFFERING("x", "qemu", "702"), false},
+        {POD(""), AGENT(""), false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        struct candidate node = {.node = parse(cases[i].node, &a)};
+
+        if (scheduler_hypervisor_unknown(parse(cases[i].pod, &a), &node, 1) != cases[i].unknown)
+            fail_msg("case %zu", i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(chooses_or_says_why),
-                                       cmocka_unit_test(what_is_used_counts)};
+                                       cmocka_unit_test(what_is_used_counts),
+                                       cmocka_unit_test(a_node_that_does_not_know_yet)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

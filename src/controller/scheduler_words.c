@@ -78,6 +78,30 @@ static const char *reason_of(const struct json *node, struct str name, unsigned 
     return "its node agent does not know this hypervisor";
 }
 
+bool scheduler_hypervisor_unknown(const struct json *pod, const struct candidate *nodes, size_t n)
+{
+    AUTO(arena_done) struct arena a = {0};
+    unsigned level;
+    struct str name = scheduler_hypervisor(pod, &level);
+
+    for (size_t i = 0; name.n && i < n; i++) {
+        AUTO(error_clear) struct error err = {0};
+        struct str text = meta_annotation(nodes[i].node, KV_ANNOTATION_REPORT);
+        const struct json *report;
+
+        if (offers(nodes[i].node, name, level, &a))
+            continue;
+        if (!text.n && meta_annotation(nodes[i].node, "kubevirt.io/heartbeat").n)
+            return true;
+        if (!json_parse(text, &a, &report, &err))
+            continue;
+        json_each_item(v, json_get(report, "vmms"))
+            if (str_eq(json_str_at(v, "name"), name) && str_is(json_str_at(v, "state"), "unknown"))
+                return true;
+    }
+    return false;
+}
+
 void scheduler_explain_hypervisor(struct buf *b, const struct json *pod, const struct candidate *nodes, size_t n)
 {
     AUTO(arena_done) struct arena a = {0};

@@ -7,5 +7,7 @@
 struct str scheduler_hypervisor(const struct json *pod, unsigned *ret_level);
 /* Appends a sentence when no node offers it. */
 void scheduler_explain_hypervisor(struct buf *b, const struct json *pod, const struct candidate *nodes, size_t n);
+/* Whether a node's agent is still finding out about it. */
+bool scheduler_hypervisor_unknown(const struct json *pod, const struct candidate *nodes, size_t n);
 /* Whether its machine cannot run without /dev/kvm, whatever the configuration says. */
 bool scheduler_needs_kvm(const struct json *pod);
