@@ -63,6 +63,9 @@ static const struct vmm_machine plain = {
 static const struct vmm_machine kvm = {
     .accelerator = VMM_KVM, .kernel_fd = -1, .initrd_fd = -1, .private_dirfd = -1};
 
+static const struct vmm_machine mshv = {
+    .accelerator = VMM_MSHV, .kernel_fd = -1, .initrd_fd = -1, .private_dirfd = -1};
+
 static const struct {
     const char *spec;
     const struct vmm_machine *with;
@@ -79,6 +82,7 @@ static const struct {
      &kvm,
      {"-accel kvm\n", "-cpu host,migratable=on\n"},
      {"tcg"}},
+    {"{\"domain\":{\"devices\":{}," MEM "}}", &mshv, {"-accel mshv\n", "-cpu host\n"}, {"tcg", "kvm"}},
     {"{\"startStrategy\":\"Paused\",\"domain\":{\"devices\":{\"disableHotplug\":true,"
      "\"autoattachMemBalloon\":false,"
      "\"autoattachGraphicsDevice\":false}," MEM "}}",

@@ -106,10 +106,10 @@ void qemu_add_base(struct qemu_cmd *c)
         add_microvm(c);
     else
         add_machine(c);
-    if (c->m->accelerator == VMM_KVM)
-        cmd_pair(c, "-accel", "kvm");
-    else
+    if (c->m->accelerator == VMM_TCG)
         cmd_pair(c, "-accel", arena_printf(c->a, "tcg,tb-size=%d", VMM_TCG_BUFFER_MIB));
+    else
+        cmd_pair(c, "-accel", vmm_accelerator_name(c->m->accelerator));
     cmd_pair(c, "-overcommit", "mem-lock=off");
     const char *pm = c->board == QEMU_PC ? "PIIX4_PM" : "ICH9-LPC";
     for (int i = 3; i <= 4 && c->board != QEMU_MICROVM; i++)
@@ -191,7 +191,7 @@ static void add_model(struct qemu_cmd *c)
     if (!host && !feature_name(model))
         cmd_fail(c, ERROR_INVALID, "spec.domain.cpu.model: '" STR_FMT "' is no model name",
                  STR_ARG(model));
-    cmd_opt(c, "-cpu", host ? kvm ? "host" : "max" : arena_strdup(c->a, model));
+    cmd_opt(c, "-cpu", host ? c->m->accelerator == VMM_TCG ? "max" : "host" : arena_strdup(c->a, model));
     if (host && kvm)
         cmd_kvb(c, "migratable", !invtsc);
     if (!host && !mpx)

@@ -136,6 +136,20 @@ static bool explain(const struct vmm_machine *m, struct str words, struct error 
                          str_is(model, "igb") ? " for the interface (virtio, e1000e), or install "
                                                 "QEMU 8.0 or newer"
                                               : "");
+    if (str_find(words, STR("invalid accelerator"), &at))
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "the QEMU of this node was built without the accelerator %s (qemu-system-x86_64 -accel help lists what it has)",
+                         vmm_accelerator_name(m->accelerator));
+    if (str_find(words, STR("Failed to get \"write\" lock"), &at) || str_find(words, STR("Failed to get shared"), &at))
+        return error_set(err, ERROR_CONFLICT,
+                         "a disk is in use by another machine; stop that one, or make the disk shareable in both: " STR_FMT,
+                         STR_ARG(words));
+    if (str_find(words, STR("cannot set up guest memory"), &at) || str_find(words, STR("unable to map backing store"), &at))
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "the node has not the memory that this machine asks for (spec.domain.memory): " STR_FMT, STR_ARG(words));
+    if (str_find(words, STR("Could not open ROM"), &at) || str_find(words, STR("could not load PC BIOS"), &at))
+        return error_set(err, ERROR_UNSUPPORTED, "firmware of QEMU's is missing on this node; install the package seabios: " STR_FMT,
+                         STR_ARG(words));
     return error_set(err, ERROR_INTERNAL, STR_FMT, STR_ARG(words));
 }
 
@@ -237,12 +251,12 @@ static struct instant both_clocks(void)
     return best;
 }
 
-/* How fast the processor's counter goes, to some millionths, in 2 ms. */
+/* How fast the processor's counter goes, to some millionths, in a millisecond. */
 static unsigned tsc_khz(void)
 {
     struct instant from = both_clocks(), to;
 
-    usleep(2000);
+    usleep(1000);
     to = both_clocks();
     return to.ns > from.ns ? (unsigned)((double)(to.ticks - from.ticks) * 1e6 / (double)(to.ns - from.ns)) : 0;
 }
