@@ -72,7 +72,7 @@ const char *cmd_fd_path(struct qemu_cmd *c,
                         int fd); /* "/proc/self/fd/9", for files that QEMU reads once at start */
 
 /* places.c: where devices sit; each writes bus= and addr= into the open option. */
-#define QEMU_MMIO_PLACES 24 /* of a microvm with ACPI; 8 without */
+#define QEMU_MMIO_PLACES 24 /* of a microvm with ACPI, the first not used; 8 without */
 /* wanted: spec's pciAddress or absent. A root port of its own (q35), a slot (pc). */
 void place_device(struct qemu_cmd *c, struct str wanted);
 void place_legacy(struct qemu_cmd *c); /* conventional devices: straight on the root bus */
