@@ -85,7 +85,6 @@ static int list(FILE *to)
     int bad = 0;
 
     for (size_t v = 0; v < ARRAY_SIZE(vmms); v++) {
-        AUTO(arena_done) struct arena a = {0};
         AUTO(buf_done) struct buf seen = {0};
 
         if (!vmm_driver_find(str_of(vmms[v].name)))
@@ -125,7 +124,6 @@ static int keep(struct bench *b, int fd)
 /* An image of 8 MiB without a name. */
 static int image(struct bench *b, bool *ret_direct)
 {
-    AUTO(error_clear) struct error err = {0};
     int fd = open(b->dir, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 
     *ret_direct = fd >= 0;
