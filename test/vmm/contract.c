@@ -398,6 +398,7 @@ static void saves_and_restores(struct bench *b)
     error_clear(&b->err);
     before = bench_count(b);
     bench_ok(b, vmm_pause(b->vmm, &b->err));
+    bench_reach(b, VMM_PAUSED, VMM_REASON_USER);
     ok = vmm_snapshot(b->vmm, dir, &b->err);
     if (bench_lacks(b, ok, b->s->driver->snapshot))
         return;
@@ -461,10 +462,13 @@ static void migrates(struct bench *b)
     bench_must_start(&other, &w);
     m.path = path;
     bench_ok(b, vmm_migrate(b->vmm, &m, &b->err));
-    for (int i = 0; i < 1000 && vmm_alive(b->vmm); i++) {
+    for (int64_t until = bench_now_ms() + 2 * PATIENCE_MS; vmm_alive(b->vmm) && bench_now_ms() < until;) {
         bench_pump(b, 10);
         bench_pump(&other, 10);
     }
+    bench_ok(b, vmm_migrate_status(b->vmm, &status, &b->err));
+    if (status.message[0])
+        print_message("  %s\n", status.message);
     bench_reach(b, VMM_SHUTDOWN, VMM_REASON_MIGRATED);
     bench_ok(b, vmm_migrate_status(b->vmm, &status, &b->err));
     assert_int_equal(status.state, VMM_MIGRATION_DONE);

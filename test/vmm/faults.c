@@ -95,7 +95,6 @@ static void each_request(struct bench *b, const char *fault)
 {
     const struct subject *s = b->s;
     struct wish w = {.disk = true, .balloon = true, .vsock = true};
-    AUTO_FREE char *whole = NULL;
     int nth = 2; /* 1 is the start of the process */
 
     for (;; nth++) {
