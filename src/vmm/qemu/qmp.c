@@ -301,6 +301,7 @@ bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, in
     if (!buf_ok(&b, command, err) || !send_all(q, buf_str(&b), fd, deadline, err)
         || !wait_reply(q, id, deadline, a, &reply, err))
         return error_wrap(err, "%s", command);
+    sort_all(q); /* an event that came in one piece with the reply: the socket will not become readable for it */
     return reply_value(command, reply, ret, err);
 }
 
@@ -330,6 +331,7 @@ bool qmp_hello(struct qmp *q, int64_t timeout_ns, struct arena *a, struct str *r
     if (!reply_value("qom-get", reply, &type, err))
         return false;
     *ret_machine = json_str(type);
+    sort_all(q);
     return true;
 }
 

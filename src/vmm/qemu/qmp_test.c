@@ -63,6 +63,22 @@ static void stop(struct fixture *f)
     loop_free(f->loop);
 }
 
+/* What came in one piece with the reply is told without another byte from QEMU. */
+static void event_behind_a_reply(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct fixture f;
+
+    (void)state;
+    start(&f);
+    say(f.peer, "{\"return\": {}, \"id\": 1}\r\n{\"event\": \"SHUTDOWN\", \"data\": {}}\r\n");
+    assert_true(qmp_call(f.q, "system_powerdown", NULL, &a, NULL, &err));
+    loop_turn(f.loop, 0);
+    assert_string_equal(f.told.names, "SHUTDOWN ");
+    stop(&f);
+}
+
 static void greeting_and_machine(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -128,6 +144,7 @@ static void death_fails_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(event_behind_a_reply),
         cmocka_unit_test(greeting_and_machine),
         cmocka_unit_test(replies_among_events),
         cmocka_unit_test(death_fails_at_once),
