@@ -181,7 +181,7 @@ def a_machine_whose_hypervisor_no_node_has_says_so(t):
     def told():
         vm = s.get("vm", "homeless")
         c = [c for c in vm.get("status", {}).get("conditions", []) if c["type"] == "PodScheduled" and c["status"] == "False"]
-        return vm["status"].get("printableStatus") == "ErrorUnschedulable" and c and c[0]["message"]
+        return vm.get("status", {}).get("printableStatus") == "ErrorUnschedulable" and c and c[0]["message"]
     message = until(20, "it is unschedulable", told, explain=lambda: s.describe("vm", "homeless"))
     check("firecracker" in message.lower() or "node affinity/selector" in message, "the reason", message)
     s.delete("vm", "homeless")
