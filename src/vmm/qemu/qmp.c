@@ -39,10 +39,13 @@ now_ns(void) /* deadlines of a call that pumps by itself cannot follow the loop'
     return ts.tv_sec * SECONDS(1) + ts.tv_nsec;
 }
 
+static void sort_all(struct qmp *q);
+
 static void hand_out(struct loop_defer *d)
 {
     struct qmp *q = container_of(d, struct qmp, hand_out);
 
+    sort_all(q);
     while (!list_empty(&q->events)) {
         AUTO(arena_done) struct arena a = {0};
         AUTO(error_clear) struct error err = {0};
@@ -131,6 +134,13 @@ static void fill(struct qmp *q)
             die(q);
         }
     }
+}
+
+/* An event that came in one piece with a reply: the socket will not become readable for it. */
+static void look_again(struct qmp *q)
+{
+    if (q->in.n > 0)
+        loop_defer(q->loop, &q->hand_out, hand_out);
 }
 
 enum line_is { LINE_OTHER, LINE_EVENT, LINE_REPLY };
@@ -301,7 +311,7 @@ bool qmp_call_fd(struct qmp *q, const char *command, const struct json *args, in
     if (!buf_ok(&b, command, err) || !send_all(q, buf_str(&b), fd, deadline, err)
         || !wait_reply(q, id, deadline, a, &reply, err))
         return error_wrap(err, "%s", command);
-    sort_all(q); /* an event that came in one piece with the reply: the socket will not become readable for it */
+    look_again(q);
     return reply_value(command, reply, ret, err);
 }
 
@@ -331,7 +341,7 @@ bool qmp_hello(struct qmp *q, int64_t timeout_ns, struct arena *a, struct str *r
     if (!reply_value("qom-get", reply, &type, err))
         return false;
     *ret_machine = json_str(type);
-    sort_all(q);
+    look_again(q);
     return true;
 }
 
