@@ -109,7 +109,7 @@ static void pc_board(void **state)
     m.n_disks = 2;
     guest_boot(&g, &vmm_qemu,
                DOMAIN(",\"disks\":[{\"name\":\"a\",\"shareable\":true,\"disk\":{\"bus\":\"virtio\"}},{\"name\":\"b\",\"shareable\":true,"
-                      "\"disk\":{\"bus\":\"sata\"}}]",
+                      "\"disk\":{\"bus\":\"scsi\"}}]",
                       ",\"machine\":{\"type\":\"pc\"}," GUEST_FIRMWARE),
                &m);
     assert_true(strncmp(vmm_status(g.v)->machine, "pc-i440fx-", 10) == 0);

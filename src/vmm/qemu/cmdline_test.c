@@ -258,6 +258,8 @@ static void refused(void **state)
          "needs KVM", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{},\"features\":{\"hypervPassthrough\":{\"enabled\":true}}," MEM "}}",
          "needs KVM", ERROR_UNSUPPORTED},
+        {"{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"cdrom\":{}}]},\"machine\":{\"type\":\"pc\"}," MEM "}}", "no SATA",
+         ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{\"tpm\":{}}," MEM "}}", "devices.tpm", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{},\"launchSecurity\":{\"tdx\":{}}," MEM "}}", "launchSecurity",
          ERROR_UNSUPPORTED},

@@ -143,8 +143,10 @@ void qemu_add_controllers(struct qemu_cmd *c)
     unsigned sata = 0;
     for (size_t i = 0; i < c->devices->disks.n; i++)
         sata += bus_of(c, &c->devices->disks.p[i]) == BUS_SATA;
-    /* q35's own controller has six ports, i440fx has none */
-    for (unsigned i = c->board == QEMU_PC ? 0 : 1; i * 6 < sata; i++) {
+    if (sata > 0 && c->board == QEMU_PC)
+        cmd_fail(c, ERROR_UNSUPPORTED,
+                 "spec.domain.machine.type: the board pc has no SATA here; give its disks bus virtio or scsi, or use q35");
+    for (unsigned i = 1; i * 6 < sata; i++) { /* the chipset's own controller has six ports */
         cmd_opt(c, "-device", "ich9-ahci");
         cmd_kvf(c, "id", "sata%u", i);
         place_device(c, STR_NONE);
@@ -336,7 +338,7 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
         return;
     case BUS_SATA:
         cmd_opt(c, "-device", cdrom ? "ide-cd" : "ide-hd");
-        if (n->sata < 6 && c->board != QEMU_PC)
+        if (n->sata < 6)
             cmd_kvf(c, "bus", "ide.%u", n->sata);
         else
             cmd_kvf(c, "bus", "sata%u.%u", n->sata / 6, n->sata % 6);
