@@ -78,7 +78,7 @@ void kv_vmm_names(struct buf *b)
     const char *separator = "";
 
     for (const struct vmm_caps *const *v = vmm_caps_all; *v; v++)
-        if ((*v)->built) {
+        if ((*v)->built && !(*v)->hidden) {
             buf_addf(b, "%s\"%s\"", separator, (*v)->name);
             separator = ", ";
         }

@@ -139,7 +139,7 @@ static void met(struct walk *w, const struct vmm_caps_row *row)
 {
     bool own = row->flags & VMM_CAPS_OWN;
 
-    if (row->verdict == VMM_CAPS_HONOURED) {
+    if (row->verdict == VMM_CAPS_HONOURED || row->verdict == VMM_CAPS_PLAYED) {
         if (row->since > w->version)
             w->version = row->since;
         return;

@@ -11,7 +11,13 @@
 enum { VMM_CAPS_KVM = 1 << 0, VMM_CAPS_TCG = 1 << 1, VMM_CAPS_MSHV = 1 << 2 }; /* vmm_caps.accelerators */
 
 /* The verdict of a row: on what it speaks of, or (LIMIT, and any with a condition on values) on some values of it. */
-enum vmm_caps_verdict { VMM_CAPS_HONOURED, VMM_CAPS_LIMIT, VMM_CAPS_NEVER, VMM_CAPS_NOTYET };
+enum vmm_caps_verdict {
+    VMM_CAPS_HONOURED,
+    VMM_CAPS_LIMIT,
+    VMM_CAPS_NEVER,
+    VMM_CAPS_NOTYET,
+    VMM_CAPS_PLAYED, /* taken, and nothing is done with it: the VMM runs nothing */
+};
 /* Which values a row refuses; of an honoured row with `since`: which ones need that version. */
 enum vmm_caps_when {
     VMM_CAPS_NONE,           /* of an honoured row: any */
@@ -51,6 +57,7 @@ struct vmm_caps {
     unsigned weight;     /* the lighter, the sooner `auto` takes it */
     bool automatic;      /* `auto` may take it */
     bool built;          /* its driver is in this build */
+    bool hidden;         /* for tests: documents and messages that list VMMs leave it out */
     unsigned max_vcpus;  /* 0: no limit of its own */
     const char *max_vcpus_reason;
     struct {

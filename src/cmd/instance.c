@@ -17,13 +17,14 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "http/tls.h"
+#include "vmm/vmm.h"
 
 #define DAY 86400
 #define NAMESPACE_PATHS "6ba7b812-9dad-11d1-80b4-00c04fd430c8" /* RFC 4122: X.500's, any fixed one serves */
 
 void instance_options_done(struct instance_options *o)
 {
-    char **owned[] = {&o->dir, &o->listen, &o->pod_cidr, &o->node_name, &o->oci_dir, &o->cni_dir, &o->launcher,
+    char **owned[] = {&o->dir, &o->listen, &o->pod_cidr, &o->node_name, &o->oci_dir, &o->cni_dir, &o->launcher, &o->offer_vmm,
                       &o->audit_policy_file, &o->audit_log_path};
 
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++) {
@@ -109,7 +110,7 @@ bool instance_parse_flags(int argc, char **argv, struct instance_options *o, boo
         {"debug", no_argument, NULL, 'v'},          {"all", no_argument, NULL, 'a'},
         {"audit-policy-file", required_argument, NULL, 'P'}, {"audit-log-path", required_argument, NULL, 'A'},
         {"audit-log-maxsize", required_argument, NULL, 'S'}, {"audit-log-maxbackup", required_argument, NULL, 'B'},
-        {"audit-log-maxage", required_argument, NULL, 'D'},
+        {"audit-log-maxage", required_argument, NULL, 'D'}, {"offer-vmm", required_argument, NULL, 'O'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -125,6 +126,11 @@ bool instance_parse_flags(int argc, char **argv, struct instance_options *o, boo
         case 'o': set_option(&o->oci_dir, optarg); break;
         case 'c': set_option(&o->cni_dir, optarg); break;
         case 'L': set_option(&o->launcher, optarg); break;
+        case 'O':
+            if (!vmm_check_on_demand(str_of(optarg), err))
+                return error_wrap(err, "--offer-vmm");
+            set_option(&o->offer_vmm, optarg);
+            break;
         case 'P': set_option(&o->audit_policy_file, optarg); break;
         case 'A': set_option(&o->audit_log_path, optarg); break;
         case 'S':
@@ -366,6 +372,7 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     i.o.audit_max_backups = o->audit_max_backups;
     i.o.audit_max_days = o->audit_max_days;
     i.o.launcher = o->launcher ? xstrdup(o->launcher) : NULL;
+    i.o.offer_vmm = o->offer_vmm ? xstrdup(o->offer_vmm) : NULL;
     i.o.json_log = o->json_log;
     i.o.debug = o->debug;
     instance_name_of(i.o.dir, i.name);
@@ -400,7 +407,8 @@ bool instance_config_fd(const struct instance *i, bool with_keys, int *ret_fd, s
     const struct json *config = json_object(
         &a, "dir", json_new_z(&a, i->o.dir), "name", json_new_z(&a, i->name), "listen", json_new_z(&a, i->o.listen),
         "podCIDR", json_new_z(&a, i->o.pod_cidr), "nodeName", json_new_z(&a, i->o.node_name), "ociDir",
-        json_new_z(&a, i->o.oci_dir), "cniDir", json_new_z(&a, i->o.cni_dir), "launcher", json_new_z(&a, i->o.launcher),
+        json_new_z(&a, i->o.oci_dir), "cniDir", json_new_z(&a, i->o.cni_dir), "launcher", json_new_z(&a, i->o.launcher), "offerVMM",
+        i->o.offer_vmm ? json_new_z(&a, i->o.offer_vmm) : NULL,
         "jsonLog", json_new_bool(i->o.json_log), "debug", json_new_bool(i->o.debug), "caCert", json_new_z(&a, i->ca_cert),
         "serverCert", with_keys ? json_new_z(&a, i->server_cert) : NULL, "serverKey",
         with_keys ? json_new_z(&a, i->server_key) : NULL, "serviceAccountKey", with_keys ? json_new_z(&a, i->sa_key) : NULL,

@@ -117,7 +117,8 @@ static bool start(struct node *n, const struct json *config, struct error *err)
         return false;
     read_boot_id(n);
     host = (struct host_options){.boot_id = n->boot_id, .uid = instance_uid_base(arena_strdup(&p->arena, json_str_at(config, "name"))) + 2,
-                                 .dirfd = INSTANCE_FD_DIR};
+                                 .dirfd = INSTANCE_FD_DIR,
+                                 .on_demand = json_get(config, "offerVMM") ? arena_strdup(&p->arena, json_str_at(config, "offerVMM")) : NULL};
     n->handler = handler_new(&(struct handler_config){.client = p->client, .pods_dirfd = pods, .embedded = true,
                                                       .node_name = arena_strdup(&p->arena, json_str_at(config, "nodeName")),
                                                       .uid_base = instance_uid_base(arena_strdup(&p->arena, json_str_at(config, "name"))) + 1000, .boot_id = n->boot_id,

@@ -70,6 +70,7 @@ static int usage(FILE *to)
             "  --oci-dir DIR         local image layouts, as oci:NAME in a containerDisk (DATA-DIR/oci)\n"
             "  --cni-dir DIR         CNI plugins (/usr/lib/cni)\n"
             "  --launcher FILE       vireo-launcher (beside this program)\n"
+            "  --offer-vmm NAME      serve: offer a hypervisor in whose machines nothing runs, for tests of scale\n"
             "  --log-json, --debug   how and how much is logged\n"
             "\noptions of serve alone: the audit log\n"
             "  --audit-policy-file FILE, --audit-log-path FILE|-   what is noted, and where\n"

@@ -30,7 +30,7 @@ static const struct json *with_new(struct arena *a, const struct json *list, str
 
 struct tally {
     int64_t nodes, usable;
-    const struct json *accelerators, *versions, *reasons;
+    const struct json *accelerators, *versions, *reasons, *note;
 };
 
 static void count(struct tally *t, const struct json *node, const struct json *vmm, struct arena *a)
@@ -40,6 +40,7 @@ static void count(struct tally *t, const struct json *node, const struct json *v
     t->nodes++;
     if (json_bool_at(vmm, "usable", false)) {
         t->usable++;
+        t->note = json_str_at(vmm, "reason").n ? json_get(vmm, "reason") : t->note;
         t->versions = with_new(a, t->versions, json_str_at(vmm, "version"));
         json_each_item(x, json_get(vmm, "accelerators"))
             t->accelerators = with_new(a, t->accelerators, json_str(x));
@@ -65,15 +66,18 @@ static const struct json *of_vmm(struct str name, const char *title, const struc
     return json_object(a, "name", json_new_str(a, name), "title", json_new_z(a, title), "default",
                        json_new_bool(str_eq(kv_vmm_default(kv), name)), "allowed", json_new_bool(kv_vmm_allowed(kv, name)), "nodes",
                        json_new_i64(a, t.nodes), "usable", json_new_i64(a, t.usable), "accelerators", t.accelerators, "versions",
-                       t.versions, "reasons", t.reasons, NULL);
+                       t.versions, "note", t.note, "reasons", t.reasons, NULL);
 }
 
 const struct json *hypervisors_of_cluster(const struct json *nodes, const struct json *kubevirt, struct arena *a)
 {
     struct kv_config *kv = kv_config_new(kubevirt);
     const struct json *out = json_array(a, NULL), *names = out;
+    const struct vmm_caps *known;
 
     for (const struct vmm_caps *const *v = vmm_caps_all; *v; v++) {
+        if ((*v)->hidden) /* it is shown where a node offers it */
+            continue;
         names = json_append(a, names, json_new_z(a, (*v)->name));
         out = json_append(a, out, of_vmm(str_of((*v)->name), (*v)->title, nodes, kv, a));
     }
@@ -84,7 +88,8 @@ const struct json *hypervisors_of_cluster(const struct json *nodes, const struct
             if (!name.n || has(names, name))
                 continue;
             names = json_append(a, names, json_new_str(a, name));
-            out = json_append(a, out, of_vmm(name, NULL, nodes, kv, a));
+            known = vmm_caps_find(name);
+            out = json_append(a, out, of_vmm(name, known ? known->title : NULL, nodes, kv, a));
         }
     kv_config_free(kv);
     return out;
@@ -137,6 +142,8 @@ static const char *first_reason(const struct json *v, struct arena *a)
 
     if (!json_bool_at(v, "allowed", true))
         return "the KubeVirt object's spec.configuration.hypervisors does not name it";
+    if (json_str_at(v, "note").n) /* that nothing runs goes before what other nodes lack */
+        return arena_strdup(a, json_str_at(v, "note"));
     if (!first)
         return "";
     return more == 1 ? arena_printf(a, STR_FMT ": " STR_FMT, STR_ARG(json_str_at(first, "node")), STR_ARG(json_str_at(first, "reason")))
@@ -297,6 +304,8 @@ static const char *verdict_name(const struct vmm_caps_row *row)
         return "never";
     case VMM_CAPS_NOTYET:
         return "not yet";
+    case VMM_CAPS_PLAYED:
+        return "played";
     }
     return "";
 }
@@ -361,6 +370,8 @@ bool hypervisors_explain(const char *field, struct arena *a, const struct json *
     for (const struct vmm_caps *const *v = vmm_caps_all; *v; v++) {
         const struct json *rows = *path ? rows_of(*v, path, a) : json_array(a, NULL);
 
+        if ((*v)->hidden)
+            continue;
         any |= json_len(rows) > 0;
         list = json_append(a, list, json_object(a, "name", json_new_z(a, (*v)->name), "rows", rows, NULL));
     }

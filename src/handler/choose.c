@@ -56,6 +56,8 @@ enum choose_answer choose_accelerator(const struct choose_view *v, enum vmm_acce
         return wait_for(v, v->vmm->driver->name, err);
     if (j.state != HOST_USABLE)
         return unusable(v, &j, err);
+    if (v->vmm->driver->plays)
+        return take(VMM_TCG, ret); /* there is nothing to accelerate */
     b = &v->vmm->version;
     if (v->emulation == KV_EMULATION_YES && j.tcg)
         return take(VMM_TCG, ret);

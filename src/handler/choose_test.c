@@ -15,7 +15,7 @@ static void device(struct host_device *d, int state, const char *why)
     snprintf(d->r.reason, sizeof d->r.reason, "%s", why);
 }
 
-static const struct vmm_driver qemu = {.name = "qemu"}, firecracker = {.name = "firecracker"};
+static const struct vmm_driver qemu = {.name = "qemu"}, firecracker = {.name = "firecracker"}, player = {.name = "player", .plays = "Nothing."};
 
 #define ANY KV_EMULATION_AUTO
 #define NO KV_EMULATION_NO
@@ -58,6 +58,7 @@ static const struct row {
     {"it is withheld", &qemu, WORKS, WORKS, BROKEN, ANY, true, false, false, "firecracker", CHOOSE_REFUSED,
      "vireo.io/hypervisors (\"firecracker\") leaves qemu out"},
     {"it is not withheld", &qemu, WORKS, WORKS, BROKEN, ANY, true, false, false, "firecracker, qemu", CHOOSE_TAKEN, "kvm"},
+    {"nothing to accelerate", &player, WORKS, BROKEN, BROKEN, NO, false, false, false, NULL, CHOOSE_TAKEN, "tcg"},
     {"there is no such driver", NULL, WORKS, WORKS, BROKEN, ANY, true, false, false, NULL, CHOOSE_REFUSED, "has no driver for hypervisor 'bochs'"},
 };
 

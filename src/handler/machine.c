@@ -139,10 +139,13 @@ static void events_for(struct vm *v, const struct json *old, const struct json *
 {
     struct str phase = json_str_at(new, "status/phase"), state = json_str_at(v->domain, "state");
     struct recorder *r = v->h->recorder;
+    const struct host_vmm *vmm = host_vmm(v->h->host, kv_vmm(new));
 
     if (str_is(phase, "Running") && !str_is(json_str_at(old, "status/phase"), "Running")) {
         recorder_event(r, new, "Normal", "Created", "VirtualMachineInstance defined.");
         recorder_event(r, new, "Normal", "Started", "VirtualMachineInstance started.");
+        if (vmm && vmm->driver->plays)
+            recorder_event(r, new, "Warning", "NothingRuns", "%s: %s", vmm->driver->name, vmm->driver->plays);
     }
     if (vm_phase_final(phase) && !vm_phase_final(json_str_at(old, "status/phase"))) {
         struct str why = json_str_at(v->domain, "message");

@@ -444,6 +444,8 @@ struct host *host_new(struct loop *l, const struct host_options *o, void (*found
     h->user = user;
     h->kvm.host = h->mshv.host = h;
     for (; *drivers && h->n_vmms < HOST_MAX_VMMS; drivers++) {
+        if ((*drivers)->plays && !vmm_version_has(o->on_demand ? o->on_demand : "", (*drivers)->name))
+            continue;
         h->vmms[h->n_vmms].host = h;
         h->vmms[h->n_vmms++].driver = *drivers;
     }

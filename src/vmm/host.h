@@ -22,6 +22,7 @@ struct host_options {
     const char *kvm, *mshv; /* NULL: the devices' own names */
     const char *kernel, *boot_id; /* NULL: this machine's */
     const struct vmm_driver *const *drivers; /* NULL: vmm_drivers */
+    const char *on_demand; /* names by commas: VMMs that are offered only when asked for (vmm_driver.plays); NULL: none of them */
     uid_t uid;           /* programs run as this user when we are root; 0: as we are */
     int dirfd;           /* where HOST_FILE is kept; -1: nowhere */
 };

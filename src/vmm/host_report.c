@@ -94,7 +94,7 @@ static void judge_accelerators(const struct host *h, const struct host_vmm *v, s
 
     ret->kvm = b->kvm && works(&h->kvm);
     ret->mshv = b->mshv && works(&h->mshv);
-    ret->tcg = b->tcg;
+    ret->tcg = b->tcg || v->driver->plays;
     if (ret->kvm || ret->mshv || ret->tcg) {
         say(ret, HOST_USABLE, "%s", "");
         return;
@@ -153,6 +153,8 @@ enum probe_verdict host_tcg(const struct host *h, char *reason, size_t size)
     for (size_t i = 0; i < h->n_vmms; i++) {
         const struct host_vmm *v = &h->vmms[i];
 
+        if (v->driver->plays)
+            continue; /* it emulates nothing */
         waits |= !v->s.known;
         if (v->s.known && v->verdict == PROBE_WORKS && v->version.tcg) {
             snprintf(reason, size, "%s emulates processors", v->version.text[0] ? v->version.text : v->driver->name);
@@ -239,10 +241,12 @@ static const struct json *vmm(const struct host *h, const struct host_vmm *v, st
     const struct vmm_version *b = &v->version;
     const char *program = v->driver->program ? v->driver->program : v->driver->name;
     struct host_verdict j;
+    const char *reason;
 
     host_judge(h, v, allowed, &j);
+    reason = j.reason[0] || !v->driver->plays ? j.reason : v->driver->plays;
     return json_object(a, "name", json_new_z(a, v->driver->name), "usable", json_new_bool(j.state == HOST_USABLE), "state",
-                       json_new_z(a, host_state_name(j.state)), "reason", text_or_none(j.reason, a), "program", text_or_none(program, a),
+                       json_new_z(a, host_state_name(j.state)), "reason", text_or_none(reason, a), "program", text_or_none(program, a),
                        "path", text_or_none(v->path, a), "version", version_text(b, a), "versionText", text_or_none(b->text, a),
                        "minimum", minimum_text(v->driver->name, a), "accelerators", accelerators(j.kvm, j.tcg, j.mshv, a), "builtWith",
                        b->text[0] ? accelerators(b->kvm, b->tcg, b->mshv, a) : NULL, "machines", split(b->machines, a), "devices",

@@ -45,10 +45,16 @@ static bool probe_built_in(struct vmm_version *ret, struct error *err)
     return vmm_version_parse(STR("fake v1.0"), ret, err);
 }
 
+static bool probe_player(struct vmm_version *ret, struct error *err)
+{
+    return vmm_version_parse(STR("player 1.0"), ret, err);
+}
+
 static const struct vmm_driver emulator = {.name = "qemu", .program = "qemu-system-x86_64", .probe = probe_emulator};
 static const struct vmm_driver small = {.name = "firecracker", .probe = probe_firecracker};
 static const struct vmm_driver built_in = {.name = "fake", .program = "", .probe = probe_built_in};
-static const struct vmm_driver *const drivers[] = {&emulator, &small, &built_in, NULL};
+static const struct vmm_driver player = {.name = "player", .program = "", .probe = probe_player, .plays = "Nothing runs."};
+static const struct vmm_driver *const drivers[] = {&emulator, &small, &built_in, &player, NULL};
 
 struct world {
     struct loop *loop;
@@ -179,6 +185,30 @@ static void an_emulator_and_nothing_else(void **state)
     expect("fake", HOST_USABLE, "");
     assert_true(w.found >= 1);
     assert_int_equal(w.settled, 1);
+}
+
+/* What only plays machines is offered when asked for, says so, and is no emulator. */
+static void a_player_is_offered_on_demand(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *found = NULL;
+    char reason[256];
+
+    (void)state;
+    assert_null(host_vmm(w.host, STR("player")));
+    host_free(w.host);
+    assert_int_equal(unlinkat(w.dirfd, "bin/qemu-system-x86_64", 0), 0);
+    w.o.drivers = (const struct vmm_driver *const[]){&player, NULL};
+    w.o.on_demand = "other,player";
+    make_host();
+    host_check(w.host);
+    wait_for_all();
+    expect("player", HOST_USABLE, "");
+    assert_int_equal(host_tcg(w.host, reason, sizeof reason), PROBE_ABSENT);
+    json_each_item(v, json_get(host_report(w.host, STR_NONE, STR_NONE, &a), "vmms"))
+        found = v;
+    assert_true(str_is(json_str_at(found, "reason"), "Nothing runs."));
+    assert_true(json_bool_at(found, "usable", false));
 }
 
 static void what_programs_do(void **state)
@@ -468,7 +498,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(an_emulator_and_nothing_else), T(what_programs_do), T(what_lies_in_its_place), T(an_idle_node_stays_idle),
+        T(an_emulator_and_nothing_else), T(a_player_is_offered_on_demand), T(what_programs_do), T(what_lies_in_its_place), T(an_idle_node_stays_idle),
         T(on_demand_all_are_asked_again), T(what_hangs_is_asked_again_later), T(a_program_that_changes_while_it_is_asked),
         T(kvm_appears), T(one_that_hangs_does_not_hold_up_what_is_known), T(verdicts_outlive_a_restart),
         T(a_damaged_file_is_as_none), T(the_administrator_limits), T(the_report), T(it_goes_while_it_asks),

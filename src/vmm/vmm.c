@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "api/types.h"
+#include "base/cleanup.h"
 
 const struct vmm_driver *vmm_driver_find(struct str name)
 {
@@ -10,6 +11,27 @@ const struct vmm_driver *vmm_driver_find(struct str name)
         if (str_is(name, (*d)->name))
             return *d;
     return NULL;
+}
+
+bool vmm_check_on_demand(struct str names, struct error *err)
+{
+    AUTO(buf_done) struct buf there = {0};
+    struct str one;
+
+    for (const struct vmm_driver *const *d = vmm_drivers; *d; d++)
+        if ((*d)->plays)
+            buf_addf(&there, "%s%s", there.n ? ", " : "", (*d)->name);
+    while (str_next(&names, ',', &one)) {
+        const struct vmm_driver *d = vmm_driver_find(one);
+
+        if (d && d->plays)
+            continue;
+        if (d)
+            return error_set(err, ERROR_BAD_REQUEST, "%s needs no such word: a node offers it wherever it works", d->name);
+        return error_set(err, ERROR_BAD_REQUEST, "'" STR_FMT "': there is %s%s", STR_ARG(one), there.n ? "only " : "none in this build",
+                         there.n ? there.p : "");
+    }
+    return true;
 }
 
 const char *vmm_state_name(enum vmm_state s)

@@ -155,6 +155,9 @@ struct vmm_driver {
     const char *name; /* "qemu" */
     const char *program; /* searched in PATH; NULL: of the same name as the driver; "": it needs none */
     bool raw_disks; /* it reads raw images only: its machines get no qcow2 */
+    /* Of a VMM in whose machines nothing runs: a sentence that says so. A node offers it only when it is told to, its users are told
+     * the sentence, and it needs no accelerator. NULL: its machines are real. */
+    const char *plays;
     /* Whether it can run here at all: the program is there and answers. Blocks, bounded; called in a process of its own without
      * rights (probe_vmm.c). Says which accelerators this build has; whether the node has them is not its question. */
     bool (*probe)(struct vmm_version *ret, struct error *err);
@@ -196,6 +199,8 @@ struct vmm_driver {
 extern const struct vmm_driver *const vmm_drivers[]; /* NULL-terminated */
 const struct vmm_driver *
 vmm_driver_find(struct str name); /* NULL when there is none of that name */
+/* Names by commas of VMMs that are offered only on demand (`plays`); anything else is an error that says which there are. */
+MUST_CHECK bool vmm_check_on_demand(struct str names, struct error *err);
 
 struct vmm { /* first member of a driver's own structure */
     const struct vmm_driver *driver;
