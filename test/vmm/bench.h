@@ -21,11 +21,12 @@ struct subject { /* a driver, and what is known of its VMM in this run */
     const char *label, *path; /* path: what PATH is for it */
     enum vmm_accelerator accelerator;
     bool pretended; /* a contract server stands in for the program: its book is read, it takes faults, its guest has devices */
+    bool inside;    /* it has no program and no process: what it runs is in the launcher itself */
     bool rest;      /* cloud-hypervisor or Firecracker: their real programs are tried too when they are in PATH */
     const char *why_not; /* none of it can be tried: why */
     const char *no_guest; /* the program is there and no guest can run: why */
 };
-#define MAX_SUBJECTS 8
+#define MAX_SUBJECTS 16
 extern struct subject subjects[MAX_SUBJECTS];
 extern size_t n_subjects;
 extern char bench_dir[64];       /* bin/, book, faults */
