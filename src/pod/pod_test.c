@@ -131,6 +131,16 @@ static void test_reboot(void **state)
                        "the host was restarted while the pod ran"));
 }
 
+static const char *deaf;
+
+/* It says so once it does; before, SIGTERM would end it. */
+static bool is_deaf(struct fixture *f)
+{
+    AUTO_FREE char *log = read_log(f, known(f, deaf)->rec.uid);
+
+    return strstr(log, "stubborn") != NULL;
+}
+
 static pid_t old_pid;
 
 static bool second_runs(struct fixture *f)
@@ -151,8 +161,8 @@ static void test_force_delete(void **state)
     create_pod(f, "a", "vmi-1", "\"stubborn\"", "", "");
     await_phase(f, "a", "Running");
     old_pid = known(f, "a")->rec.pid;
-    for (int i = 0; i < 20; i++)
-        loop_turn(f->loop, MILLIS(10));
+    deaf = "a";
+    turn_until(f, is_deaf, "what ignores SIGTERM");
     from = loop_now_ns(f->loop);
     fake_remove(f->client, "pods", "default/a");
     create_pod(f, "b", "vmi-1", "\"run\"", "", "");
@@ -187,7 +197,7 @@ static bool second_begins(struct fixture *f)
     struct pod *p = known(f, "b");
 
     if (p->state == POD_STARTING)
-        assert_false(cgroup_any("podtest", p->rec.uid) == old_pid);
+        assert_false(cgroup_any(instance(), p->rec.uid) == old_pid);
     return p->state == POD_RUNNING;
 }
 
@@ -203,6 +213,8 @@ static void test_unclear_start(void **state)
     NEEDS_CRUN();
     create_pod(f, "b", "vmi-1", "\"stubborn\"", "", "");
     await_phase(f, "b", "Running");
+    deaf = "b";
+    turn_until(f, is_deaf, "what ignores SIGTERM");
     p = known(f, "b");
     old_pid = pid = p->rec.pid;
     p->rec.phase = RECORD_PREPARED;
@@ -295,6 +307,8 @@ static void test_stop_all(void **state)
     create_pod(f, "q", "vmi-2", "\"stubborn\"", "", "");
     await_phase(f, "p", "Running");
     await_phase(f, "q", "Running");
+    deaf = "q";
+    turn_until(f, is_deaf, "what ignores SIGTERM");
     one = known(f, "p")->rec.pid;
     two = known(f, "q")->rec.pid;
     pod_runtime_free(f->runtime);
