@@ -46,7 +46,7 @@ def linux_vm(name, strategy="Always", user_data=None, volumes=(), ports=(), imag
             "spec": {"runStrategy": strategy, "template": {"metadata": {"labels": {"e2e": name}}, "spec": {
                 "terminationGracePeriodSeconds": 20,
                 "domain": {"memory": {"guest": "192Mi"},
-                           "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": {
+                           "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet no_timer_check", "container": {
                                "image": image, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}}},
                            "devices": {"rng": {}, "disks": disks, "interfaces": [nic]}},
                 "networks": [{"name": "default", "pod": {}}],

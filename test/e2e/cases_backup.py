@@ -245,10 +245,10 @@ def a_live_restore_is_the_backups_state_with_new_revisions_and_what_runs_goes_on
         old_kubeconfig = os.path.join(d, "kubeconfig")
         shutil.copy(s.kubeconfig, old_kubeconfig)
         with writing(s) as seen:
-            until(10, "writes go on", lambda: len(seen) > 5)
+            until(60, "writes go on", lambda: len(seen) > 5)
             file = back_up(s, os.path.join(d, "b.tar.zst"))
             done = len(seen)
-            until(10, "writes go on after it", lambda: len(seen) > done + 5)
+            until(60, "writes go on after it", lambda: len(seen) > done + 5)
         # After the backup: another value, a new object, one gone, a VM more.
         put(s, "witness", "later")
         put(s, "new", "later")
@@ -280,8 +280,8 @@ def a_live_restore_is_the_backups_state_with_new_revisions_and_what_runs_goes_on
         check(s.qemu(s.pod_of("kept")["metadata"]["uid"]) == qemu, "another QEMU runs VM kept")
         check(s.get("vmi", "kept")["metadata"]["uid"] == kept["metadata"]["uid"], "another instance of VM kept")
         s.subresource("vmi", "kept", "pause")
-        s.wait_status("kept", "Paused", 20)
-        until(30, "the VM that the backup does not know is ended", lambda: not any(harness.alive(q) for q in extra), explain=s.log_tail)
+        s.wait_status("kept", "Paused")
+        until(60, "the VM that the backup does not know is ended", lambda: not any(harness.alive(q) for q in extra), explain=s.log_tail)
         check(s.get("vm", "extra") is None, "VM extra is there")
         aside = glob.glob(s.dir + "/replaced-*")
         check(len(aside) == 1 and os.path.exists(aside[0] + "/control/state.db"), "what was replaced is not kept", aside)
@@ -452,12 +452,12 @@ def a_server_that_starts_finishes_a_restore_that_was_staged(t):
         p = subprocess.Popen([os.path.join(s.config.build, "vireo"), "restore", file, "--data-dir", s.dir],
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            until(20, "it is staged", lambda: os.path.exists(s.dir + "/restore"))
+            until(60, "it is staged", lambda: os.path.exists(s.dir + "/restore"))
         finally:
             p.kill()
             p.wait()
         s.kill()
-        until(5, "its processes end with it", lambda: not any(harness.alive(c) for c in children if c))
+        until(30, "its processes end with it", lambda: not any(harness.alive(c) for c in children if c))
         s.start()
         check("a backup was restored" in s.log_text(), "the log does not say it", s.log_tail())
         check(value(s, "witness") == "backup", "the staged restore was not finished: %s" % value(s, "witness"))

@@ -130,7 +130,7 @@ def objects_of_a_definition_live_as_built_in_ones_do(t, version):
                               "x-kubernetes-validations": [{"rule": "!has(self.replicas) || self.replicas <= self.size * 2", "message": "too many for its size"}]},
                           "status": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}}}}]}}
     k("apply", "-f", "-", stdin=json.dumps(crd), version=version)
-    k("wait", "--for=condition=Established", "crd/widgets." + group, "--timeout=10s", version=version)
+    k("wait", "--for=condition=Established", "crd/widgets." + group, "--timeout=60s", version=version)
 
     def widget(called, **spec):
         return json.dumps({"apiVersion": group + "/v1", "kind": "Widget", "metadata": {"name": called}, "spec": spec})
@@ -162,7 +162,7 @@ def objects_of_a_definition_live_as_built_in_ones_do(t, version):
     check("widget.%s/w1" % group in k("get", "all", "-o", "name", version=version).out, "the category")
     check("widgets" in k("api-resources", "--api-group=" + group, version=version).out, "api-resources")
     k("delete", "crd", "widgets." + group, version=version)
-    p = until(10, "the kind is gone", lambda: k("get", "widgets." + group, ok=False, version=version).returncode)
+    p = until(60, "the kind is gone", lambda: k("get", "widgets." + group, ok=False, version=version).returncode)
     check(t.server.request("GET", "/apis/%s/v1/widgets" % group, raw=True)[0] == 404, "the kind is still served")
 
 

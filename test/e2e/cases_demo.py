@@ -28,7 +28,7 @@ def make_demo_shows_a_guests_login_twice_and_demo_down_leaves_nothing(t):
             check(os.path.exists(command.split("=")[1]), "the kubeconfig that it names is not there", command)
         begun = time.monotonic()
         p = run([ROOT + "/tools/demo", "up"], 120, env=env)
-        check(p.returncode == 0 and time.monotonic() - begun < 20, "the second make demo took %.0f s" % (time.monotonic() - begun), p.text)
+        check(p.returncode == 0 and time.monotonic() - begun < 60, "the second make demo took %.0f s" % (time.monotonic() - begun), p.text)
     finally:
         p = run([ROOT + "/tools/demo", "down"], 120, env=env)
     check(p.returncode == 0 and not os.path.exists(ROOT + "/.demo"), "make demo-down", p.text)

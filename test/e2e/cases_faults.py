@@ -47,17 +47,17 @@ def goes_on(t, what, act):
           s.describe("vmi", "one"))
     # And it is governed, not only left alone.
     s.subresource("vmi", "one", "pause")
-    s.wait_status("one", "Paused", 20)
+    s.wait_status("one", "Paused")
     s.subresource("vmi", "one", "unpause")
-    s.wait_status("one", "Running", 20)
+    s.wait_status("one", "Running")
     s.delete("configmap", "witness")
 
 
 def killed_child(verb):
     def act(s):
-        pid = until(5, verb + " runs", lambda: s.child(verb))
+        pid = until(30, verb + " runs", lambda: s.child(verb))
         harness.kill(pid)
-        until(10, verb + " runs anew", lambda: s.child(verb) not in (None, pid))
+        until(60, verb + " runs anew", lambda: s.child(verb) not in (None, pid))
     return act
 
 
@@ -76,7 +76,7 @@ def the_supervisor_killed_guests_go_on_and_the_next_serve_adopts_them(t):
     def act(s):
         control, node = s.child("control"), s.child("node")
         s.kill()
-        until(5, "its processes end with it", lambda: not harness.alive(control) and not harness.alive(node))
+        until(30, "its processes end with it", lambda: not harness.alive(control) and not harness.alive(node))
         s.start()
     goes_on(t, "kill -9 of the supervisor", act)
 
@@ -96,7 +96,7 @@ def acknowledged_writes_survive_kills_of_the_control_process(t):
     s.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "counter"}, "data": {"n": "0"}})
     for n in range(1, 21 if os.environ.get("VIREO_SOAK") else 6):
         s.patch("configmap", "counter", {"data": {"n": str(n)}})
-        harness.kill(until(15, "control runs", lambda: s.child("control")))
+        harness.kill(until(60, "control runs", lambda: s.child("control")))
         s.wait_ready()
         check(s.get("configmap", "counter")["data"]["n"] == str(n), "an acknowledged write is lost")
     s.delete("configmap", "counter")
@@ -111,7 +111,7 @@ def a_killed_launcher_ends_its_VM_Failed_and_never_leaves_two(t):
     qemu = s.qemu(pod)
     for pid in s.launchers(pod):
         harness.kill(pid)
-    until(10, "its QEMU ends, too", lambda: not any(harness.alive(p) for p in qemu))
+    until(60, "its QEMU ends, too", lambda: not any(harness.alive(p) for p in qemu))
     s.wait_phase("headless", uid_not=uid)
     check(len([p for p in s.get("pod")["items"] if p["metadata"]["name"].startswith("virt-launcher-headless")
                and p["status"]["phase"] == "Running"]) == 1, "two launcher pods run")
@@ -187,7 +187,7 @@ def random_kills_while_VMs_come_and_go_lose_nothing_and_run_nothing_twice(t):
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     act()
                     return True
-            until(30, "the API answers (seed %d)" % seed, probe, explain=s.log_tail)
+            until(60, "the API answers (seed %d)" % seed, probe, explain=s.log_tail)
 
         def twice():
             slots = {}
@@ -213,7 +213,7 @@ def random_kills_while_VMs_come_and_go_lose_nothing_and_run_nothing_twice(t):
             elif victim == "serve":
                 orphans = [p for p in (s.child("control"), s.child("node")) if p]
                 s.kill()
-                until(5, "its processes end with it", lambda: not any(harness.alive(p) for p in orphans), every=0.01)
+                until(30, "its processes end with it", lambda: not any(harness.alive(p) for p in orphans), every=0.01)
                 s.start(ready=False)
             elif victim != "nobody":
                 for pid in dice.sample(found := s.launchers() if victim == "launcher" else s.qemu(), k=min(1, len(found))):
@@ -224,7 +224,7 @@ def random_kills_while_VMs_come_and_go_lose_nothing_and_run_nothing_twice(t):
         for n in names:
             s.wait_status(n, "Running" if wanted[n] == "Always" else "Stopped", 400 if os.environ.get("VIREO_SOAK") else 90)
         running = sum(1 for n in names if wanted[n] == "Always")
-        until(20, "%d QEMUs run (seed %d)" % (running, seed), lambda: len(s.qemu()) == running, explain=s.log_tail)
+        until(60, "%d QEMUs run (seed %d)" % (running, seed), lambda: len(s.qemu()) == running, explain=s.log_tail)
 
 
 def remove_cgroups(s):
@@ -277,7 +277,7 @@ def after_a_reboot_of_the_host_old_instances_end_run_strategies_act_and_claims_a
         s.wait_phase("always", seconds=60, uid_not=uids["always"])
         s.wait_phase("rerun", seconds=60, uid_not=uids["rerun"])
         for name in ("once", "manual"):
-            s.wait_phase(name, "Failed", 30)
+            s.wait_phase(name, "Failed")
             check(s.get("vmi", name)["metadata"]["uid"] == uids[name], name + " ran again")
         with s.console("always") as c:
             c.login(120)
@@ -354,8 +354,8 @@ def a_full_disk_refuses_growth_at_once_and_serves_reads_and_deletions_across_res
                 end()
                 fill_disk(folder)
                 s.start(ready=False)
-                until(20, "it serves reads", lambda: serves(s, configmaps + "/before-0"), explain=s.log_tail)
-                until(5, "its log says that it serves on a full disk", lambda: "not ready: no space left" in s.log_text().split("stopped")[-1],
+                until(60, "it serves reads", lambda: serves(s, configmaps + "/before-0"), explain=s.log_tail)
+                until(30, "its log says that it serves on a full disk", lambda: "not ready: no space left" in s.log_text().split("stopped")[-1],
                       explain=s.log_tail)
                 answers(s, "/livez", 200)
             begun, there = time.monotonic(), len(s.get("configmap")["items"])

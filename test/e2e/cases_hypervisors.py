@@ -110,7 +110,7 @@ def auto_takes_the_lightest_that_is_there_and_does_all_that_is_written(t):
     def told():
         c = [c for c in s.get("vm", "light")["status"]["conditions"] if c["type"] == "RestartRequired" and c["status"] == "True"]
         return c and "then on qemu" in c[0]["message"]
-    until(10, "RestartRequired names the hypervisors", told)
+    until(60, "RestartRequired names the hypervisors", told)
     check(annotation(s.get("vmi", "light"), RECORD) != "qemu", "the running instance changed its record")
     uid = s.get("vmi", "light")["metadata"]["uid"]
     s.subresource("vm", "light", "restart")
@@ -182,7 +182,7 @@ def a_machine_whose_hypervisor_no_node_has_says_so(t):
         vm = s.get("vm", "homeless")
         c = [c for c in vm.get("status", {}).get("conditions", []) if c["type"] == "PodScheduled" and c["status"] == "False"]
         return vm.get("status", {}).get("printableStatus") == "ErrorUnschedulable" and c and c[0]["message"]
-    message = until(20, "it is unschedulable", told, explain=lambda: s.describe("vm", "homeless"))
+    message = until(60, "it is unschedulable", told, explain=lambda: s.describe("vm", "homeless"))
     check("firecracker" in message.lower() or "node affinity/selector" in message, "the reason", message)
     s.delete("vm", "homeless")
 
@@ -208,12 +208,12 @@ def the_KubeVirt_object_says_what_may_be_used(t):
         check(annotation(s.get("vm", "narrow"), RECORD) == "qemu-microvm", "the first is not the default", s.get("vm", "narrow")["metadata"])
         configure({"hypervisors": [{"name": "kvm"}]})
         s.subresource("vm", "narrow", "start")
-        until(20, "the start says that the choice is not allowed any more",
+        until(60, "the start says that the choice is not allowed any more",
               lambda: "qemu-microvm is not among" in json.dumps(s.get("vm", "narrow").get("status", {})),
               explain=lambda: s.describe("vm", "narrow"))
     finally:
         configure({"hypervisorBackend": None, "hypervisors": None})
-    s.wait_phase("narrow", seconds=60)
+    s.wait_phase("narrow", seconds=90)
     s.delete("vm", "narrow")
 
 

@@ -71,11 +71,11 @@ def a_missing_image_is_named_on_the_VM_and_in_an_Event(t):
     vm["spec"]["template"]["spec"]["domain"]["devices"] = {"disks": [{"name": "d", "disk": {"bus": "virtio"}}]}
     vm["spec"]["template"]["spec"]["volumes"] = [{"name": "d", "containerDisk": {"image": "oci:not-there"}}]
     s.apply(vm)
-    until(10, "the VM says ErrImagePull or ImagePullBackOff",
+    until(60, "the VM says ErrImagePull or ImagePullBackOff",
           lambda: s.get("vm", "no-image").get("status", {}).get("printableStatus") in ("ErrImagePull", "ImagePullBackOff"),
           explain=lambda: s.describe("vm", "no-image"))
     pods = [p["metadata"]["name"] for p in s.get("pod")["items"] if "no-image" in p["metadata"]["name"]]
-    until(2, "an Event names the image", lambda: any(
+    until(30, "an Event names the image", lambda: any(
         "not-there" in e["message"] for n in pods + ["no-image"] for e in s.events(n) if e["type"] == "Warning"))
     # It appears, and nothing more is to be done.
     path = os.path.join(t.config.guest, "not-there")
@@ -99,7 +99,7 @@ def a_registry_that_does_not_answer_is_named(t):
     def named():
         pods = [p["metadata"]["name"] for p in s.get("pod")["items"] if "no-registry" in p["metadata"]["name"]]
         return [m for n in pods + ["no-registry"] for e in s.events(n) for m in [e["message"]] if address.split("/")[0] in m and e["type"] == "Warning"]
-    until(15, "an Event names the registry", named, explain=lambda: s.describe("vmi", "no-registry"))
+    until(60, "an Event names the registry", named, explain=lambda: s.describe("vmi", "no-registry"))
     s.delete("vm", "no-registry")
 
 
@@ -110,8 +110,8 @@ def a_missing_claim_is_named(t):
     vm["spec"]["template"]["spec"]["domain"]["devices"] = {"disks": [{"name": "d", "disk": {"bus": "virtio"}}]}
     vm["spec"]["template"]["spec"]["volumes"] = [{"name": "d", "persistentVolumeClaim": {"claimName": "nowhere"}}]
     s.apply(vm)
-    s.wait_status("no-claim", "ErrorPvcNotFound", 10)
-    until(2, "an Event names the claim", lambda: any("nowhere" in e["message"] for e in s.events("no-claim")),
+    s.wait_status("no-claim", "ErrorPvcNotFound")
+    until(30, "an Event names the claim", lambda: any("nowhere" in e["message"] for e in s.events("no-claim")),
           explain=lambda: s.describe("vmi", "no-claim"))
     s.delete("vm", "no-claim")
 
@@ -198,7 +198,7 @@ def without_QEMU_doctor_and_the_VM_say_what_to_install(t):
         with s:
             s.start()
             s.apply(null_vm("nothing"))
-            until(10, "an Event names qemu-system-x86_64", lambda: any(
+            until(60, "an Event names qemu-system-x86_64", lambda: any(
                 "qemu-system-x86_64" in e["message"] for e in s.get("event")["items"]), explain=lambda: s.describe("vmi", "nothing"))
             s.delete("vm", "nothing")
     finally:

@@ -51,7 +51,7 @@ def namespaces_come_and_go(t, version):
     k("create", "namespace", name, version=version)
     k("-n", name, "create", "configmap", "inside", "--from-literal=a=b", version=version)
     check("Active" in k("get", "ns", name, version=version).out, "namespace is not Active")
-    k("delete", "namespace", name, "--wait", "--timeout=30s", version=version)
+    k("delete", "namespace", name, "--wait", "--timeout=60s", version=version)
     check(t.server.get("namespace", name, ns=None) is None, "namespace is still there after delete --wait")
 
 
@@ -60,8 +60,8 @@ def apply_get_wait_describe_logs_and_delete_follow_a_vm(t, version):
     s, k, name = t.server, t.server.kubectl, "life-" + version.strip("!")
     out = k("apply", "-f", "-", stdin=json.dumps(null_vm(name)), version=version).out
     check("virtualmachine.kubevirt.io/%s created" % name in out, "apply does not say created", out)
-    k("wait", "--for=condition=Ready", "vm/" + name, "--timeout=40s", version=version)
-    k("wait", "--for=condition=Ready", "vmi/" + name, "--timeout=10s", version=version)
+    k("wait", "--for=condition=Ready", "vm/" + name, "--timeout=60s", version=version)
+    k("wait", "--for=condition=Ready", "vmi/" + name, "--timeout=60s", version=version)
 
     out = k("get", "vm", name, "-o", "wide", version=version).out
     check(columns(out) == ["NAME", "AGE", "STATUS", "READY"] and "Running" in out, "get vm -o wide", out)
@@ -83,11 +83,11 @@ def apply_get_wait_describe_logs_and_delete_follow_a_vm(t, version):
     check(k("logs", pod, "--tail=1", version=version).out.count("\n") <= 1, "logs --tail=1 has more than a line")
     with Background([t.config.kubectl(version), "logs", "-f", pod], s.env()) as follow:
         follow.expect(r"\S")
-        out = k("delete", "vm", name, "--wait", "--timeout=40s", version=version).out
-        until(15, "logs -f ends with its pod", lambda: follow.process.poll() is not None)
+        out = k("delete", "vm", name, "--wait", "--timeout=60s", version=version).out
+        until(60, "logs -f ends with its pod", lambda: follow.process.poll() is not None)
     check("deleted" in out, "delete says something else", out)
     check(s.get("vm", name) is None and s.get("vmi", name) is None, "the VM or its instance outlives delete --wait")
-    until(15, "the launcher pod is gone", lambda: s.get("pod", pod) is None, explain=lambda: s.describe("pod", pod))
+    until(60, "the launcher pod is gone", lambda: s.get("pod", pod) is None, explain=lambda: s.describe("pod", pod))
 
 
 @case(each=BOTH)
@@ -194,7 +194,7 @@ def who_may_do_what_is_answered(t):
     p = k("get", "vms", "--as=system:serviceaccount:default:guest", ok=False)
     check("forbidden" in p.text and "virtualmachines" in p.text, "no clear refusal", p.text)
     k("create", "rolebinding", "viewer", "--clusterrole=kubevirt.io:view", "--serviceaccount=default:guest")
-    until(5, "the role works", lambda: k("get", "vms", "--as=system:serviceaccount:default:guest", ok=False).returncode == 0)
+    until(30, "the role works", lambda: k("get", "vms", "--as=system:serviceaccount:default:guest", ok=False).returncode == 0)
     k("delete", "rolebinding", "viewer")
     k("delete", "serviceaccount", "guest")
 

@@ -116,11 +116,11 @@ def what_the_administrator_withholds_is_not_offered_and_not_started(t):
     name = node_of(s)["metadata"]["name"]
     s.kubectl("annotate", "node", name, "--overwrite", OFFERS + "=firecracker")
     try:
-        until(10, "the label goes", lambda: "vireo.io/vmm-qemu" not in node_of(s)["metadata"]["labels"])
+        until(60, "the label goes", lambda: "vireo.io/vmm-qemu" not in node_of(s)["metadata"]["labels"])
         check(vmm(report_of(s), "qemu")["state"] == "withheld", "report", report_of(s))
         s.apply(null_vm("withheld"))
         begun = time.monotonic()
-        until(10, "the VMI says why", lambda: any(OFFERS in c.get("message", "") for c in (s.get("vmi", "withheld") or {}).get(
+        until(60, "the VMI says why", lambda: any(OFFERS in c.get("message", "") for c in (s.get("vmi", "withheld") or {}).get(
             "status", {}).get("conditions", [])), explain=lambda: s.describe("vmi", "withheld"))
         print("   refused after %.1f s" % (time.monotonic() - begun))
     finally:
@@ -171,7 +171,7 @@ def a_program_that_only_says_a_version_is_not_offered_where_KVM_is_broken(t):
             vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "128Mi"
             begun = time.monotonic()
             s.apply(vm)
-            s.wait_status("small", "ErrorUnschedulable", 10)
+            s.wait_status("small", "ErrorUnschedulable")
             took = time.monotonic() - begun
             print("   unschedulable after %.1f s" % took)
             said = s.kubectl("describe", "vmi", "small").out

@@ -282,7 +282,7 @@ def claims_images_and_secrets_are_what_their_names_say_and_a_watchdog_does_what_
     check(s.phase("proof-writer") == "Running", "the watchdog's reset ended the instance")
     s.delete("vm", "proof-writer")
     s.apply(reader())
-    s.wait_phase("proof-reader", seconds=60)
+    s.wait_phase("proof-reader", seconds=90)
     with s.console("proof-reader") as c:
         helped(c)
         check(c.run("first a 6; first b 6") == "kept-akept-b", "other claims than those written", c.run("first a 6; first b 6"))
@@ -296,7 +296,7 @@ def claims_images_and_secrets_are_what_their_names_say_and_a_watchdog_does_what_
         until(60, "the watchdog turns the guest off", lambda: s.phase("proof-reader") in ("Succeeded", "Failed"), every=0.5)
     s.delete("vm", "proof-reader")
     s.apply(writer())
-    s.wait_phase("proof-writer", seconds=60)
+    s.wait_phase("proof-writer", seconds=90)
     with s.console("proof-writer") as c:
         check(helped(c).run("first a 6") == "kept-a", "what was written to an ephemeral disk lasted")
     s.delete("vm", "proof-writer")
@@ -320,7 +320,7 @@ def logSerialConsole_and_autoattachPodInterface_leave_out_what_is_not_wanted(t):
 
     def log(name):
         return s.kubectl("logs", s.pod_of(name)["metadata"]["name"]).out
-    until(30, "the firmware's words are in the log", lambda: "SeaBIOS" in log("loud"), every=0.5, explain=lambda: log("loud"))
+    until(60, "the firmware's words are in the log", lambda: "SeaBIOS" in log("loud"), every=0.5, explain=lambda: log("loud"))
     check("SeaBIOS" not in log("still"), "the console is logged all the same")
     for name in ("loud", "still"):
         s.delete("vm", name)
@@ -346,7 +346,7 @@ def imagePullPolicy_decides_who_asks_a_registry(t):
     for name, policy in said.items():
         def words(name=name):
             return " ".join(e["message"] for e in s.events(name) if e["type"] == "Warning" and "nothing:1" in e["message"])
-        until(30, name + " says what is missing", words, every=0.5, explain=lambda name=name: s.describe("vmi", name))
+        until(60, name + " says what is missing", words, every=0.5, explain=lambda name=name: s.describe("vmi", name))
         asked = "onnect" in words() or "refused" in words()
         check(asked == (policy != "Never"), "%s: %s" % (name, words()))
         s.delete("vm", name, wait=0)

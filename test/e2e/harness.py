@@ -155,7 +155,7 @@ class Server:
             self.wait_ready()
         return self
 
-    def wait_ready(self, seconds=20):
+    def wait_ready(self, seconds=60):
         def probe():
             if self.process and self.process.poll() is not None:
                 raise Failure("vireo serve ended with %d" % self.process.returncode + "\n" + self.log_tail())
@@ -167,10 +167,10 @@ class Server:
     def stop(self, all_machines=True, expect=0):
         self.note_links()
         inside = ["nsenter", "-t", str(self.process.pid), "-m"] if self.before and self.process else []
-        p = run(inside + self.argv("stop", *(["--all"] if all_machines else [])), timeout=90)
+        p = run(inside + self.argv("stop", *(["--all"] if all_machines else [])), timeout=150)
         if self.process:
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise Failure("vireo serve did not end with vireo stop\n" + p.text + self.log_tail()) from None
@@ -326,7 +326,7 @@ class Server:
         check(status == 200, "PATCH %s %s: %d" % (kind, name, status), answer)
         return answer
 
-    def delete(self, kind, name, ns="default", wait=30):
+    def delete(self, kind, name, ns="default", wait=60):
         group, plural = KINDS[kind]
         base = ("/apis/" + group if "/" in group else "/api/" + group) + ("/namespaces/" + ns if ns else "") + "/" + plural
         self.request("DELETE", base + "/" + name)
@@ -354,13 +354,13 @@ class Server:
         lines += ["event %s %s %s: %s" % (e["type"], e["involvedObject"]["kind"], e["reason"], e["message"]) for e in events[-8:]]
         return "\n".join(lines) + "\n" + self.log_tail(6)
 
-    def wait_phase(self, name, phase="Running", seconds=40, ns="default", uid_not=None):
+    def wait_phase(self, name, phase="Running", seconds=90, ns="default", uid_not=None):
         def probe():
             vmi = self.get("vmi", name, ns)
             return vmi if vmi and vmi.get("status", {}).get("phase") == phase and vmi["metadata"]["uid"] != uid_not else None
         return until(seconds, "instance %s is %s" % (name, phase), probe, explain=lambda: self.describe("vmi", name, ns))
 
-    def wait_status(self, name, wanted, seconds=40, ns="default"):
+    def wait_status(self, name, wanted, seconds=90, ns="default"):
         def probe():
             vm = self.get("vm", name, ns)
             return vm if vm and vm.get("status", {}).get("printableStatus") == wanted else None
@@ -384,7 +384,7 @@ class Server:
     def env(self):
         return {"KUBECONFIG": self.kubeconfig, "HOME": self.config.home}
 
-    def kubectl(self, *args, version="new", stdin=None, timeout=60, ok=True, env=None):
+    def kubectl(self, *args, version="new", stdin=None, timeout=90, ok=True, env=None):
         p = run([self.config.kubectl(version), *args], timeout=timeout, stdin=stdin, env={**self.env(), **(env or {})})
         if ok:
             check(p.returncode == 0, "kubectl %s ended with %d" % (" ".join(args), p.returncode), p.text)
@@ -567,14 +567,16 @@ class Console:
 
     def login(self, seconds=90):
         """From wherever the guest is – booting, at the login, in a shell – to a shell's prompt."""
-        m = self.expect(r"login: $|[#$] $", seconds, nudge=b"\r")
-        if "login" in m.group():
-            self.stream.write(b"root\r")
-            self.expect(r"[#$] $", 30)
+        for _ in range(5):
+            if "login" not in self.expect(r"login: $|[#$] $", seconds, nudge=b"\r").group():
+                break
+            self.stream.write(b"root\r")  # getty may forget it: it drops what was typed before it began
+        else:
+            raise Failure("console: root is not let in")
         self.run("stty -echo 2>/dev/null; PS1='# '")
         return self
 
-    def run(self, command, seconds=30, ok=True):
+    def run(self, command, seconds=60, ok=True):
         """The command's output."""
         self.text = ""
         self.stream.write(("%s; echo EN''D:$?\r" % command).encode())

@@ -206,7 +206,7 @@ static inline void guest_start(struct guest *g, const char *spec, const struct v
 
 /* The machine with kernel and initramfs: "firmware" goes into the spec's domain, GUEST_KERNEL into the machine. */
 #define GUEST_FIRMWARE                                                                                                          \
-    "\"firmware\":{\"kernelBoot\":{\"kernelArgs\":\"console=ttyS0 rdinit=/test-init quiet panic=-1 memhp_default_state=online\"}}"
+    "\"firmware\":{\"kernelBoot\":{\"kernelArgs\":\"console=ttyS0 rdinit=/test-init quiet no_timer_check panic=-1 memhp_default_state=online\"}}"
 static const struct vmm_machine guest_nothing = {.accelerator = VMM_TCG,
                                                  .kernel_fd = -1,
                                                  .initrd_fd = -1,
