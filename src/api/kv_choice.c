@@ -11,7 +11,8 @@
  *
  * A machine of a VirtualMachine runs on what its VirtualMachine has recorded. One without is decided for itself, at its creation.
  *
- * auto takes the lightest VMM that honours everything written; of these, one that some node offers goes before one that none does,
+ * auto takes the lightest VMM that honours everything written (one whose devices an image of a disk may have no drivers for only if
+ * the machine brings its kernel); of these, one that some node offers goes before one that none does,
  * as a lighter VMM that nobody has would leave the machine pending for ever. */
 #include "api/kv_choice.h"
 
@@ -108,15 +109,18 @@ static bool needs_hardware(const struct vmm_caps *v)
     return !(v->accelerators & VMM_CAPS_TCG);
 }
 
-/* What nothing honours here is no reason against one of them. */
+/* What nothing honours here is no reason against one of them. A boot from a disk counts as one against those that auto takes with a
+ * kernel only: where nothing else is allowed it is taken all the same. */
 static size_t refusals(const struct decision *d, const struct vmm_caps *v)
 {
     struct schema_causes causes = {0};
 
+    size_t unasked = v->automatic == VMM_CAPS_AUTO_KERNEL && !json_is(json_at(d->spec, "domain/firmware/kernelBoot"), JSON_OBJECT);
+
     if (vmm_caps_honours(v, d->spec, false))
-        return 0;
+        return unasked;
     vmm_caps_check(v, d->spec, "spec", d->a, &causes);
-    return causes.n;
+    return causes.n + unasked;
 }
 
 static const struct vmm_caps *lightest(const struct decision *d)
@@ -132,7 +136,7 @@ static const struct vmm_caps *lightest(const struct decision *d)
         bool there = offered > 0 && (level <= v->minimum || offered >= level);
         size_t n;
 
-        if (!v->built || !v->automatic || !kv_vmm_allowed(d->c, str_of(v->name))
+        if (!v->built || v->automatic == VMM_CAPS_AUTO_NEVER || !kv_vmm_allowed(d->c, str_of(v->name))
             || (needs_hardware(v) && kv_emulation(d->c) == KV_EMULATION_YES))
             continue;
         n = refusals(d, v);

@@ -123,6 +123,10 @@ static void what_it_allows(void **state)
 #define SATA KERNEL ",'devices':{'disks':[{'name':'d','disk':{'bus':'sata'}}]}"
 #define VIRTIO KERNEL ",'devices':{'disks':[{'name':'d','disk':{'bus':'virtio'}}]}"
 
+#define VM_DISK(meta)                                                                                                            \
+    "{" meta "'spec':{'runStrategy':'Always','template':{'spec':{'domain':{'devices':{'disks':[{'name':'d','disk':{}}]}},'"      \
+    "volumes':[{'name':'d','persistentVolumeClaim':{'claimName':'c'}}]}}}}"
+
 struct choice {
     const char *configuration, *offers, *vm;
     const char *vmm;         /* recorded; NULL: nothing */
@@ -184,6 +188,11 @@ static void choices(void **state)
         {NULL, BOTH, VM(NOTED("auto"), SATA), "qemu", NULL, NULL},
         {NULL, BOTH, VM(NOTED("auto"), "'cpu':{'cores':1}"), "qemu", NULL, NULL}, /* nothing to boot but by firmware */
         {NULL, "'vireo.io/vmm-qemu':'true'", VM(NOTED("auto"), KERNEL), "qemu", NULL, NULL},
+        /* an image of a disk may have no driver for virtio-mmio: auto leaves it to QEMU, who knows better says so */
+        {NULL, BOTH, VM_DISK(NOTED("auto")), "qemu", NULL, NULL},
+        {NULL, "'vireo.io/vmm-qemu-microvm':'true'", VM_DISK(NOTED("auto")), "qemu", NULL, NULL},
+        {NULL, BOTH, VM_DISK(NOTED("qemu-microvm")), "qemu-microvm", NULL, NULL},
+        {"{'hypervisors':[{'name':'qemu-microvm'}]}", BOTH, VM_DISK(NOTED("auto")), "qemu-microvm", NULL, NULL},
         {NULL, "'vireo.io/vmm-qemu':'false','vireo.io/vmm-qemu-microvm':'true'", VM(NOTED("auto"), KERNEL), "qemu-microvm", NULL,
          NULL},
         {NULL, NULL, VM(NOTED("auto"), KERNEL), "qemu", NULL, NULL}, /* no node has said anything yet: the usual one */

@@ -248,6 +248,23 @@ static void count_vcpus(struct walk *w, const struct json *spec)
     cut(&w->at, n);
 }
 
+/* keys: "a/b", or "a/b|c" */
+static bool one_is_set(const struct json *spec, const char *keys)
+{
+    struct str rest = str_of(keys), key;
+
+    while (str_next(&rest, '|', &key)) {
+        const struct json *v = spec;
+        struct str name;
+
+        while (v && str_next(&key, '/', &name))
+            v = json_get_str(v, name);
+        if (is_set(v))
+            return true;
+    }
+    return false;
+}
+
 static void walk(struct walk *w, const struct json *spec, const char *path)
 {
     w->version = w->v->minimum;
@@ -258,11 +275,11 @@ static void walk(struct walk *w, const struct json *spec, const char *path)
     for (const struct vmm_caps_pair *t = w->v->required; t->key; t++) {
         size_t n = w->at.n;
 
-        if (is_set(json_at(spec, t->key)))
+        if (one_is_set(spec, t->key))
             continue;
         w->refused = true;
         buf_addc(&w->at, '.');
-        for (const char *c = t->key; *c; c++)
+        for (const char *c = t->key; *c && *c != '|'; c++)
             buf_addc(&w->at, *c == '/' ? '.' : *c);
         if (w->causes)
             schema_cause_add(w->causes, w->a, "FieldValueRequired", arena_strdup(w->a, buf_str(&w->at)), "needed by %s: %s",

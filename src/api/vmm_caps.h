@@ -48,6 +48,11 @@ static inline const char *vmm_caps_text(uint16_t at) { return vmm_caps_texts + a
 struct vmm_caps_pair { /* ends with a key of NULL */
     const char *key, *value;
 };
+enum vmm_caps_auto {
+    VMM_CAPS_AUTO_NEVER,
+    VMM_CAPS_AUTO_KERNEL, /* for a machine that brings its kernel: an image of a disk may lack the drivers for this VMM's devices */
+    VMM_CAPS_AUTO_ALWAYS,
+};
 struct vmm_caps {
     const char *name;    /* "firecracker": the driver's name, annotation vireo.io/vmm */
     const char *title;   /* "Firecracker" */
@@ -55,7 +60,7 @@ struct vmm_caps {
     unsigned accelerators;
     unsigned minimum;    /* version */
     unsigned weight;     /* the lighter, the sooner `auto` takes it */
-    bool automatic;      /* `auto` may take it */
+    enum vmm_caps_auto automatic; /* when `auto` may take it */
     bool built;          /* its driver is in this build */
     bool hidden;         /* for tests: documents and messages that list VMMs leave it out */
     unsigned max_vcpus;  /* 0: no limit of its own */
@@ -69,7 +74,7 @@ struct vmm_caps {
     const struct vmm_caps_pair *defaults;
     /* Implicit devices that it lacks, and why: graphics, input, guest-agent, balloon, serial-console, identity. */
     const struct vmm_caps_pair *lacks;
-    const struct vmm_caps_pair *required; /* what must be written for it: path, reason */
+    const struct vmm_caps_pair *required; /* what must be written for it: path, or several between which there is a '|'; reason */
     const struct vmm_caps_row *rows;      /* sorted by path; the platform's are among them */
     size_t n_rows;
 };

@@ -62,8 +62,8 @@ def a_kernelBoot_guest_reaches_its_login_prompt_on_the_console(t):
         c.expect("# $", 20)
 
 
-def linux_disk_vm(name, image):
-    vm = linux_vm(name)
+def linux_disk_vm(name, image, strategy="Always"):
+    vm = linux_vm(name, strategy=strategy)
     spec = vm["spec"]["template"]["spec"]
     del spec["domain"]["firmware"]
     spec["domain"]["devices"]["disks"] = [{"name": "root", "disk": {"bus": "virtio"}}]

@@ -89,6 +89,61 @@ static void from_a_disk(const struct vmm_driver *d)
     guest_await(&g, "tiny login:", 120);
 }
 
+/* A boot sector that writes "boots <name>" to the serial port. */
+static int sector(char name)
+{
+    static const char words[] = "\nboots ?\n";
+    char disk[512] = {(char)0xfa, (char)0xba, (char)0xf8, 0x03}; /* cli; mov dx, 0x3f8 */
+    size_t at = 4;
+
+    for (const char *w = words; *w; w++) {
+        disk[at++] = (char)0xb0; /* mov al, …; out dx, al */
+        disk[at++] = *w == '?' ? name : *w;
+        disk[at++] = (char)0xee;
+    }
+    disk[at++] = (char)0xf4; /* hlt; and again */
+    disk[at++] = (char)0xeb;
+    disk[at++] = (char)0xfd;
+    disk[510] = 0x55;
+    disk[511] = (char)0xaa;
+    int fd = guest_memfd(str_n(disk, sizeof disk));
+    assert_int_equal(ftruncate(fd, 1 << 20), 0);
+    return fd;
+}
+
+/* Which of two disks the firmware boots. */
+static void boots(const struct vmm_driver *d, const char *machine, const char *a, const char *b, const char *wanted)
+{
+    AUTO(guest_done) struct guest g;
+    AUTO_CLOSE int first = sector('a');
+    AUTO_CLOSE int second = sector('b');
+    const struct vmm_disk disks[] = {{.name = STR("a"), .fd = first, .format = "raw", .backing_fd = -1},
+                                     {.name = STR("b"), .fd = second, .format = "raw", .backing_fd = -1}};
+    AUTO_FREE char *spec = xasprintf(DOMAIN(",\"disks\":[{\"name\":\"a\",%s},{\"name\":\"b\",%s}]", "%s"), a, b, machine);
+    struct vmm_machine m = guest_nothing;
+
+    m.disks = disks;
+    m.n_disks = 2;
+    guest_new(&g, d);
+    guest_start(&g, spec, &m);
+    guest_await(&g, wanted, 60);
+}
+
+#define VIRTIO "\"disk\":{\"bus\":\"virtio\"}"
+#define ORDER(n) ",\"bootOrder\":" n
+
+static void boot_order(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const struct vmm_driver *d = i ? &vmm_qemu : &vmm_qemu_microvm;
+
+        boots(d, "", VIRTIO, VIRTIO, "boots a");
+        boots(d, "", VIRTIO, VIRTIO ORDER("1"), "boots b");
+        boots(d, "", VIRTIO ORDER("2"), VIRTIO ORDER("1"), "boots b");
+    }
+}
+
 static void microvm_from_a_raw_disk(void **state)
 {
     (void)state;
@@ -122,6 +177,7 @@ int main(void)
         cmocka_unit_test(microvm_from_a_kernel),
         cmocka_unit_test(microvm_boots_on_a_busy_host),
         cmocka_unit_test(microvm_from_a_raw_disk),
+        cmocka_unit_test(boot_order),
         cmocka_unit_test(q35_from_a_kernel),
         cmocka_unit_test(pc_board),
     };

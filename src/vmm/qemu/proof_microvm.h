@@ -83,6 +83,8 @@ static const struct proof_ask microvm_disks[] = {
     {DISK "disk/readonly", "query-block qdev=ua-b/inserted/ro", "false"},
     {NULL, "type " P "ua-c", "none"},
     {NULL, "qom " P "ua-b serial", ""},
+    {DISK "bootOrder", "qom " P "ua-a bootindex", "1"}, /* the first disk, where no order is written */
+    {NULL, "qom " P "ua-b bootindex", "-1"},
     {NULL, "qom " P "ua-b logical_block_size", "512"},
     {NULL, "qom " P "ua-b physical_block_size", "512"},
     {NULL, "qom " P "ua-b discard_granularity", "4294967295"},
@@ -99,6 +101,8 @@ static const struct proof_ask microvm_disks[] = {
 static const struct proof_ask microvm_disks_written[] = {
     {DISK "disk/readonly", "query-block qdev=ua-b/inserted/ro", "true"},
     {DISK "serial", "qom " P "ua-b serial", "ser,ial=1"},
+    {DISK "bootOrder", "qom " P "ua-a bootindex", "-1"},
+    {DISK "bootOrder", "qom " P "ua-b bootindex", "3"}, /* what SeaBIOS makes of it: boot_test */
     {DISK "blockSize/custom/logical", "qom " P "ua-b logical_block_size", "1024"},
     {DISK "blockSize/custom/physical", "qom " P "ua-b physical_block_size", "4096"},
     {DISK "blockSize/custom/discardGranularity", "qom " P "ua-b discard_granularity", "8192"},
@@ -172,7 +176,7 @@ static const struct proof_machine proof_microvm[] = {
     {"microvm-disks-written", PROOF_MICROVM, 0,
      "{'domain':{'cpu':{'cores':4},'devices':{'blockMultiQueue':true,'disks':[{'name':'a','disk':{'bus':'virtio'},'cache':'"
      "none','io':'native'},"
-     "{'name':'b','disk':{'bus':'virtio','readonly':true},'serial':'ser,ial=1','shareable':true,"
+     "{'name':'b','disk':{'bus':'virtio','readonly':true},'bootOrder':3,'serial':'ser,ial=1','shareable':true,"
      "'errorPolicy':'enospace','cache':'writethrough','blockSize':{'custom':{'logical':1024,'physical':4096,'"
      "discardGranularity':8192}}},"
      "{'name':'c','disk':{'bus':'virtio'}}]}}," VOLUMES("{'name':'a'},{'name':'b'},{'name':'c'}") "}",
