@@ -26,3 +26,6 @@ void json_decimal_of(struct str text, struct json_decimal *ret);
 bool json_decimal_eq(const struct json_decimal *a, const struct json_decimal *b);
 /* How many bytes at p form a number by JSON's grammar; 0 when none do. */
 size_t json_number_length(const char *p, const char *end);
+
+/* json/text - length of the well-formed UTF-8 sequence at p (whose first byte is ≥ 0x80), or 0. */
+size_t json_utf8_length(const char *p, const char *end);

@@ -332,6 +332,33 @@ static void test_writers(void **state)
     assert_false(buf_ok(&small, "test", &err));
 }
 
+/* A program's output, a text that was cut: what is written is read again, whatever was put in. */
+static void what_is_no_utf8_is_written_as_a_replacement(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } table[] = {
+        {"ä€𝄞", "\"ä€𝄞\""},
+        {"a\xff" "b", "\"a\\ufffdb\""},
+        {"\xc3", "\"\\ufffd\""},
+        {"x\xe2\x82", "\"x\\ufffd\\ufffd\""},
+        {"\xed\xa0\x80!", "\"\\ufffd\\ufffd\\ufffd!\""},
+        {"\xc3\"", "\"\\ufffd\\\"\""},
+        {"\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xaa", "\"\\u2028\\u2029\xe2\x80\xaa\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(error_clear) struct error err = {0};
+        AUTO_FREE char *text = json_text(json_new_z(&a, table[i].in));
+        const struct json *v;
+
+        assert_string_equal(text, table[i].out);
+        assert_true(json_parse(str_of(text), &a, &v, &err));
+    }
+}
+
 static bool blank(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 /* The text without the white space between tokens: what compact writing has to give back.
@@ -432,6 +459,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_equality), cmocka_unit_test(test_large_objects_compare_quickly),
         cmocka_unit_test(test_makers), cmocka_unit_test(test_doubles),
         cmocka_unit_test(test_edits), cmocka_unit_test(test_writers),
+        cmocka_unit_test(what_is_no_utf8_is_written_as_a_replacement),
         cmocka_unit_test(test_round_trip_of_recordings),
     };
 

@@ -96,8 +96,7 @@ static const char *skip_plain(const char *p, const char *end)
     return p;
 }
 
-/* Length of the well-formed UTF-8 sequence at p (whose first byte is ≥ 0x80), or 0. */
-static size_t utf8_length(const char *text, const char *end)
+size_t json_utf8_length(const char *text, const char *end)
 {
     const unsigned char *p = (const unsigned char *)text;
     size_t room = (size_t)(end - text);
@@ -216,7 +215,7 @@ static bool string_step(struct parser *p, char **out)
         return unescape(p, out);
     if (c < 0x20)
         return fail(p, "control character in string");
-    n = utf8_length(p->at, p->end);
+    n = json_utf8_length(p->at, p->end);
     if (n == 0)
         return fail(p, "invalid UTF-8 in string");
     if (*out) {

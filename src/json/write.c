@@ -50,14 +50,26 @@ static inline void putc_(struct writer *w, char c)
         *w->at++ = c;
 }
 
-/* 0: as it is; 'u': \u00XX; 'x': may begin U+2028, U+2029 or a malformed sequence; else the letter behind the backslash. */
+/* 0: as it is; 'u': \u00XX; else the letter behind the backslash. */
 static const char escapes[256] = {
     [0] = 'u', [1] = 'u', [2] = 'u', [3] = 'u', [4] = 'u', [5] = 'u', [6] = 'u', [7] = 'u', ['\b'] = 'b',
     ['\t'] = 't', ['\n'] = 'n', [11] = 'u', ['\f'] = 'f', ['\r'] = 'r', [14] = 'u', [15] = 'u', [16] = 'u',
     [17] = 'u', [18] = 'u', [19] = 'u', [20] = 'u', [21] = 'u', [22] = 'u', [23] = 'u', [24] = 'u', [25] = 'u',
     [26] = 'u', [27] = 'u', [28] = 'u', [29] = 'u', [30] = 'u', [31] = 'u', ['"'] = '"', ['\\'] = '\\',
-    [0xe2] = 'x',
 };
+
+/* What is no ASCII, as Go writes it: the two separators that JavaScript takes for line ends are escaped, and what is no UTF-8 is
+ * U+FFFD: a program's output, or a text that was cut, must not make the whole document one that nobody reads. Returns how many
+ * bytes that was, and in *ret_text what goes in their place (NULL: as they are). */
+static size_t beyond_ascii(const char *p, const char *end, const char **ret_text)
+{
+    size_t n = json_utf8_length(p, end);
+
+    *ret_text = n ? NULL : "\\ufffd";
+    if (n == 3 && memcmp(p, "\xe2\x80", 2) == 0 && ((unsigned char)p[2] & 0xfe) == 0xa8)
+        *ret_text = (unsigned char)p[2] == 0xa8 ? "\\u2028" : "\\u2029";
+    return n ? n : 1;
+}
 
 static void put_string(struct writer *w, const char *p, size_t n)
 {
@@ -68,23 +80,27 @@ static void put_string(struct writer *w, const char *p, size_t n)
     for (; p < end; p++) {
         unsigned char c = (unsigned char)*p;
         char e = escapes[c];
-        if (e == 0)
+        const char *text;
+        if (e == 0 && c < 0x80)
             continue;
-        if (e == 'x') { /* Go escapes the two separators that JavaScript takes for line ends */
-            if (end - p < 3 || (unsigned char)p[1] != 0x80 || ((unsigned char)p[2] & 0xfe) != 0xa8)
-                continue;
-            put(w, plain, (size_t)(p - plain));
-            put(w, (unsigned char)p[2] == 0xa8 ? "\\u2028" : "\\u2029", 6);
-            p += 2;
-        } else {
-            put(w, plain, (size_t)(p - plain));
-            if (e == 'u') {
-                char u[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-                put(w, u, sizeof u);
-            } else {
-                char two[2] = {'\\', e};
-                put(w, two, sizeof two);
+        if (c >= 0x80) {
+            size_t step = beyond_ascii(p, end, &text);
+
+            if (text) {
+                put(w, plain, (size_t)(p - plain));
+                put(w, text, 6);
+                plain = p + step;
             }
+            p += step - 1;
+            continue;
+        }
+        put(w, plain, (size_t)(p - plain));
+        if (e == 'u') {
+            char u[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+            put(w, u, sizeof u);
+        } else {
+            char two[2] = {'\\', e};
+            put(w, two, sizeof two);
         }
         plain = p + 1;
     }

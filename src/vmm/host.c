@@ -258,6 +258,15 @@ static void ask_in_child(const void *arg, void *result)
 
 static void probe_vmm(struct host *h, struct host_vmm *v);
 
+/* It comes from a process that has run a stranger's program: whether its texts end is not taken on trust. */
+static void bounded(struct answer *a)
+{
+    struct vmm_version *v = &a->version;
+
+    a->reason[sizeof a->reason - 1] = v->text[sizeof v->text - 1] = '\0';
+    v->machines[sizeof v->machines - 1] = v->devices[sizeof v->devices - 1] = '\0';
+}
+
 static void conclude(struct host_vmm *v, enum errand_end end, const struct answer *a)
 {
     bool timeout = end == ERRAND_SILENT || (end == ERRAND_DONE && !a->ok && a->kind == ERROR_TIMEOUT);
@@ -283,11 +292,15 @@ static void conclude(struct host_vmm *v, enum errand_end end, const struct answe
 static void on_vmm(void *user, enum errand_end end, const void *result, int64_t cpu_ms)
 {
     struct host_vmm *v = user;
+    struct answer answer = {0};
 
     (void)cpu_ms;
     v->running = NULL;
     v->host->running--;
-    conclude(v, end, result);
+    if (result)
+        memcpy(&answer, result, sizeof answer);
+    bounded(&answer);
+    conclude(v, end, &answer);
     took(v->host, &v->s, v->verdict != PROBE_INCONCLUSIVE);
     if (v->s.again)
         probe_vmm(v->host, v);

@@ -326,6 +326,9 @@ bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *e
     struct str shown = str_trim(line);
 
     snprintf(ret->text, sizeof ret->text, STR_FMT, STR_ARG(shown));
+    for (char *p = ret->text; *p; p++) /* it is shown on terminals */
+        if ((unsigned char)*p < ' ' || *p == 127)
+            *p = '?';
     for (const char *p = ret->text; *p; p++) {
         unsigned major, minor, patch = 0;
 
