@@ -166,16 +166,29 @@ static const char *refused(struct decision *d, const char *reason, const char *f
     return NULL;
 }
 
+/* As much of a wish as a message has room for, in whole characters. */
+static struct str shown(struct str wish)
+{
+    size_t n = 64;
+
+    if (wish.n <= n)
+        return wish;
+    while (n > 0 && ((unsigned char)wish.p[n] & 0xc0) == 0x80)
+        n--;
+    return str_take(wish, n);
+}
+
 static const char *by_name(struct decision *d)
 {
     const struct vmm_caps *v = vmm_caps_find(d->wish);
     AUTO(buf_done) struct buf names = {0};
+    struct str wish = shown(d->wish);
 
     if (!kv_vmm_known(d->wish)) {
         buf_init(&names, 1024);
         kv_vmm_names(&names);
-        return refused(d, "FieldValueNotSupported", "Unsupported value: \"" STR_FMT "\": supported values: \"auto\", " STR_FMT,
-                       STR_ARG(d->wish), STR_ARG(buf_str(&names)));
+        return refused(d, "FieldValueNotSupported", "Unsupported value: \"" STR_FMT "%s\": supported values: \"auto\", " STR_FMT,
+                       STR_ARG(wish), wish.n < d->wish.n ? "…" : "", STR_ARG(buf_str(&names)));
     }
     if (!kv_vmm_allowed(d->c, d->wish))
         return refused(d, "FieldValueNotSupported",
@@ -307,11 +320,15 @@ static const struct json *refilled(const struct json *vm, const struct json *wri
                                    struct arena *a)
 {
     const struct json *spec = json_at(vm, "spec/template/spec");
+    const char *own = kv_own_default(vmm_caps_find(str_of(vmm)), "domain/machine/type");
+    struct str type = own ? str_of(own) : kv_machine_type(c, json_str_at(spec, "architecture"));
 
     spec = json_with_at(a, spec, "domain/machine/type", json_at(written, "domain/machine/type"));
-    if (str_is(PLAIN, vmm) && !json_str_at(spec, "domain/machine/type").n)
-        spec = json_with_at(a, spec, "domain/machine/type",
-                            json_new_str(a, kv_machine_type(c, json_str_at(spec, "architecture"))));
+    if (type.n && !json_str_at(spec, "domain/machine/type").n)
+        spec = json_with_at(a, spec, "domain/machine/type", json_new_str(a, type));
+    else if (json_is(json_at(spec, "domain/machine"), JSON_OBJECT) && !json_len(json_at(spec, "domain/machine"))
+             && !json_at(written, "domain/machine/type"))
+        spec = json_with_at(a, spec, "domain/machine", NULL);
     if (!str_is(PLAIN, vmm))
         spec = kv_spec_without_unhonoured(spec, written, str_of(vmm), a);
     return json_with_at(a, vm, "spec/template/spec", spec);

@@ -329,7 +329,7 @@ static void deciding_again_knows_what_was_filled_in(void **state)
     vm = json_with(&a, old, "metadata", parse(&a, arena_printf(&a, "{%s}", annotations)));
     vm = kv_vm_choose(vm, old, c, &offers, &a, &causes);
     assert_true(str_is(kv_vmm(vm), "qemu-microvm"));
-    assert_null(json_at(vm, "spec/template/spec/domain/machine/type"));
+    assert_true(str_is(json_str_at(vm, "spec/template/spec/domain/machine/type"), "microvm")); /* as if it had been made so */
     assert_null(json_at(vm, "spec/template/spec/domain/firmware/serial")); /* it could not show it */
 
     /* written, it holds */
@@ -345,6 +345,10 @@ static void deciding_again_knows_what_was_filled_in(void **state)
     old = parse(&a, AUTO_MICROVM SPEC(KERNEL));
     vm = kv_vm_choose(parse(&a, META("'vireo.io/hypervisor':'qemu'") SPEC(KERNEL)), old, c, &offers, &a, &causes);
     assert_true(str_is(json_str_at(vm, "spec/template/spec/domain/machine/type"), "q35"));
+    vm = kv_vm_choose(parse(&a, META("'vireo.io/hypervisor':'firecracker'") SPEC(KERNEL ",'machine':{'type':'q35'}")),
+                      parse(&a, "{'metadata':{'managedFields':[{'fieldsV1':{}}]},'spec':{'template':{'spec':{'domain':{" KERNEL
+                                ",'machine':{'type':'q35'}}}}}}"), c, &offers, &a, &causes);
+    assert_null(json_at(vm, "spec/template/spec/domain/machine")); /* it has no types of boards */
     assert_int_equal(causes.n, 0);
     kv_config_free(c);
 }
