@@ -55,12 +55,13 @@ static void fields_are_explained(void **state)
 {
     static const struct {
         const char *field, *vmm, *verdict; /* of the first row */
+        const char *words;
     } table[] = {
-        {"spec.domain.devices.tpm", "firecracker", "never"},
-        {"vmi.spec.domain.devices.tpm.enabled", "firecracker", "never"},
-        {"spec.template.spec.domain.devices.disks[0].disk.bus", "firecracker", "limited"},
-        {"spec.domain.devices.disks.disk.bus", "firecracker", "limited"},
-        {"spec.domain.cpu.cores", "qemu", "honoured"},
+        {"spec.domain.devices.tpm", "firecracker", "never", "never; refused: switched on ("},
+        {"vmi.spec.domain.devices.tpm.enabled", "firecracker", "never", "never; refused: switched on ("},
+        {"spec.template.spec.domain.devices.disks[0].disk.bus", "firecracker", "limited", "limited, since version 1.7; refused: other than virtio ("},
+        {"spec.domain.devices.disks.disk.bus", "firecracker", "limited", "refused: other than virtio ("},
+        {"spec.domain.cpu.cores", "qemu", "honoured", "honoured, since version 5.2\n"},
     };
     AUTO(error_clear) struct error err = {0};
     const struct json *v = NULL;
@@ -78,6 +79,8 @@ static void fields_are_explained(void **state)
         }
         hypervisors_explain_table(v, &b);
         assert_non_null(strstr(b.p, table[i].vmm));
+        if (!strstr(b.p, table[i].words))
+            fail_msg("%s: no '%s' in %s", table[i].field, table[i].words, b.p);
     }
     assert_false(hypervisors_explain("spec.domain.devices.tmp", &a, &v, &err));
     assert_false(hypervisors_explain("", &a, &v, &err));

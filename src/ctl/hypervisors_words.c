@@ -390,18 +390,20 @@ void hypervisors_explain_table(const struct json *v, struct buf *b)
         const struct json *rows = json_get(h, "rows");
 
         if (!json_len(rows))
-            buf_addf(b, "  " STR_FMT ": nothing is said of it\n", STR_ARG(json_str_at(h, "name")));
+            buf_addf(b, "  %-17s nothing is said of it\n", arena_strdup(&a, json_str_at(h, "name")));
         json_each_item(r, rows) {
             struct str refused = json_str_at(r, "refused"), needs = json_str_at(r, "needs"), reason = json_str_at(r, "reason");
 
             buf_addf(b, "  %-17s " STR_FMT ": " STR_FMT, arena_strdup(&a, json_str_at(h, "name")), STR_ARG(json_str_at(r, "path")),
                      STR_ARG(json_str_at(r, "verdict")));
-            if (refused.n)
-                buf_addf(b, " (refused: " STR_FMT ")", STR_ARG(refused));
             if (json_str_at(r, "since").n)
                 buf_addf(b, ", since version " STR_FMT "%s" STR_FMT, STR_ARG(json_str_at(r, "since")), needs.n ? " for " : "",
                          STR_ARG(needs));
-            buf_addf(b, "%s" STR_FMT "\n", reason.n ? ": " : "", STR_ARG(reason));
+            if (refused.n)
+                buf_addf(b, "; refused: " STR_FMT, STR_ARG(refused));
+            if (reason.n)
+                buf_addf(b, refused.n ? " (" STR_FMT ")" : ": " STR_FMT, STR_ARG(reason));
+            buf_addc(b, '\n');
         }
     }
 }
