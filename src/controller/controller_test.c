@@ -450,6 +450,33 @@ static void a_claim_is_waited_for_and_bound(void **state)
     assert_int_equal(fake_count(w->client, "persistentvolumes"), 0);
 }
 
+/* Where pods have no image volumes: on a cluster, as long as there is no other way for a disk out of an image. */
+static void an_image_without_image_volumes_is_told(void **state)
+{
+    static const char *const rows[] = {
+        ",\"volumes\":[{\"name\":\"disk\",\"containerDisk\":{\"image\":\"r/d:1\"}}]",
+        ",\"volumes\":[{\"name\":\"disk\",\"emptyDisk\":{\"capacity\":\"1Mi\"}}]",
+    };
+    struct world *w = *state;
+
+    controllers_free(w->controllers);
+    w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .launcher_image = "launcher:test"});
+    controllers_start(w->controllers);
+    start(w);
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        add_vm(w, "Always", "64Mi", rows[i]);
+        settle(w);
+        assert_int_equal(fake_count(w->client, "pods"), i);
+        if (i == 0) {
+            assert_true(condition_is(get(w, "virtualmachineinstances"), "Synchronized", "False"));
+            assert_true(fake_event_says(w->client, "disk: container disks and kernelBoot are not available on a cluster"));
+        }
+        fake_remove(w->client, "virtualmachines", "x/vm");
+        fake_remove(w->client, "virtualmachineinstances", "x/vm");
+        settle(w);
+    }
+}
+
 static void a_volume_that_cannot_be_mounted_is_told_on_the_instance(void **state)
 {
     struct world *w = *state;
@@ -673,6 +700,7 @@ int main(void)
         T(a_pod_that_ended_says_why),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
+        T(an_image_without_image_volumes_is_told),
         T(a_volume_that_cannot_be_mounted_is_told_on_the_instance),
         T(a_claim_that_names_anothers_volume_gets_and_ends_nothing),
         T(a_claim_of_another_class_is_told_about),

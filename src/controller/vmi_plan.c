@@ -232,6 +232,34 @@ static struct str missing_claim(const struct vmi_view *v)
     return STR_NONE;
 }
 
+/* The first of what is an image of a registry: a volume's name, or "kernelBoot"; absent: there is none. */
+static struct str image_of(const struct json *vmi)
+{
+    if (json_at(vmi, "spec/domain/firmware/kernelBoot/container"))
+        return STR("kernelBoot");
+    json_each_item(volume, json_at(vmi, "spec/volumes"))
+        if (json_get(volume, "containerDisk"))
+            return json_str_at(volume, "name");
+    return STR_NONE;
+}
+
+/* An API server that knows no image volumes makes an empty folder of one, and the machine would look for its disk in vain. */
+static bool refuse_images(const struct vmi_view *v, struct plan *p, const char *now)
+{
+    struct str name = v->pod.image_volumes ? STR_NONE : image_of(v->vmi);
+    const char *message;
+
+    if (!name.n)
+        return false;
+    message = arena_printf(p->a,
+                           STR_FMT ": container disks and kernelBoot are not available on a cluster in this release: put the "
+                                   "disk on a PersistentVolumeClaim",
+                           STR_ARG(name));
+    if (put(v, p, ready(v, p->a, not_synchronized(p->a, v->vmi, "ImageVolumesUnavailable", message, now), now)))
+        plan_notice(p, "Warning", "ImageVolumesUnavailable", "%s", message);
+    return true;
+}
+
 static void plan_pending(const struct vmi_view *v, struct plan *p, const char *now)
 {
     struct arena *a = p->a;
@@ -258,6 +286,8 @@ static void plan_pending(const struct vmi_view *v, struct plan *p, const char *n
             plan_notice(p, "Warning", "FailedPvcNotFound", "%s", message);
         return;
     }
+    if (refuse_images(v, p, now))
+        return;
     act =
         plan_act(p, ACTION_CREATE, RESOURCE_POD, NULL, kv_launcher_pod(vmi, v->config, &v->pod, a));
     act->done = (struct notice){
