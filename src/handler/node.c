@@ -147,13 +147,18 @@ static const struct json *conditions(struct node_object *n, struct arena *a, con
                       offered(&n->kvm, &kvm, now, now_unix_ns, a), offered(&n->hypervisors, &hypervisors, now, now_unix_ns, a), NULL);
 }
 
+/* A cluster's node has its own host name, roles and architecture already: the kubelet's business, not ours. */
 static const struct json *labels(const struct handler *h, bool patch, struct arena *a)
 {
-    const struct json *l = json_object(a, "kubernetes.io/hostname", json_new_z(a, h->node_name), "kubernetes.io/arch",
-                                       json_new_z(a, "amd64"), "kubernetes.io/os", json_new_z(a, "linux"),
-                                       "kubevirt.io/schedulable", json_new_z(a, "true"), "node-role.kubernetes.io/control-plane",
-                                       json_new_z(a, ""), "kubevirt.io/cpumanager", json_new_z(a, "false"), NULL);
+    const struct json *l = json_object(a, "kubevirt.io/schedulable", json_new_z(a, "true"), "kubevirt.io/cpumanager",
+                                       json_new_z(a, "false"), NULL);
 
+    if (h->config.embedded) {
+        l = json_with(a, l, "kubernetes.io/hostname", json_new_z(a, h->node_name));
+        l = json_with(a, l, "kubernetes.io/arch", json_new_z(a, "amd64"));
+        l = json_with(a, l, "kubernetes.io/os", json_new_z(a, "linux"));
+        l = json_with(a, l, "node-role.kubernetes.io/control-plane", json_new_z(a, ""));
+    }
     return offer_labels(h, l, patch, a);
 }
 
