@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "cmd/backup.h"
 #include "cmd/instance.h"
+#include "cmd/role.h"
 #include "image/image.h"
 
 static int control_verb(int argc, char **argv)
@@ -49,6 +50,9 @@ static const struct {
     {"backup", backup_main, "write database and keys to one file, also while `vireo serve` runs"},
     {"restore", restore_main, "put a backup back, also while `vireo serve` runs; virtual machines go on"},
     {"doctor", doctor_main, "check whether this machine can run virtual machines, and what to do if not"},
+    {"controller", controller_main, "on a Kubernetes cluster: the controllers (being built, not for use yet)"},
+    {"handler", handler_main, "on a Kubernetes cluster: the node agent (being built, not for use yet)"},
+    {"crds", crds_main, "print the CustomResourceDefinitions that a cluster needs (being built, not for use yet)"},
     {"version", version_verb, "print the version"},
     {"control", control_verb, NULL},
     {"node", node_verb, NULL},
@@ -60,7 +64,7 @@ static int usage(FILE *to)
     fprintf(to, "vireo: virtual machines from KubeVirt manifests\n\nusage: vireo VERB [options]\n\n");
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
         if (verbs[i].help)
-            fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].help);
+            fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].help);
     fprintf(to,
             "\noptions of serve, stop and doctor\n"
             "  --data-dir DIR        everything it keeps (" INSTANCE_DEFAULT_DIR ")\n"
