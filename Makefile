@@ -2,13 +2,14 @@
 BUILD ?= build
 PYTHON ?= python3
 
-.PHONY: help deps build check check-fast bench demo demo-down soak clean
+.PHONY: help deps build check check-fast check-cluster bench demo demo-down soak clean
 help:
 	@echo "make demo        install what it needs, build, start a VM from a manifest, show its console"
 	@echo "make demo-down   end it and leave nothing behind"
 	@echo "make deps        install what building and running needs (Debian packages)"
 	@echo "make build       $(BUILD)/vireo, $(BUILD)/vireo-launcher, $(BUILD)/virtctl"
 	@echo "make check       all tests (root); make check-fast: the quick ones"
+	@echo "make check-cluster   its part on a real Kubernetes, which it builds if need be (10 minutes once)"
 	@echo "make bench       the numbers of docs/benchmarks.md"
 	@echo "make soak        long fuzz and fault runs"
 
@@ -26,6 +27,9 @@ check:
 	@tools/check all
 check-fast:
 	@tools/check fast
+check-cluster: build
+	@test/cluster/build
+	@test/cluster/run --build $(BUILD)
 soak:
 	@tools/check soak
 bench: build
