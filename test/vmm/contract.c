@@ -250,8 +250,7 @@ static void counts(struct bench *b)
     bench_ok(b, vmm_read_stats(b->vmm, &one, &b->err));
     counters_of(one.block, one.n_block, "root");
     counters_of(one.block, one.n_block, "data");
-    if (b->s->rest)
-        assert_int_equal(one.vcpus, 1);
+    assert_int_equal(one.vcpus, 1);
     assert_true((one.resident_bytes > 0) != b->s->inside);
     bench_type(b, "work");
     bench_hear(b, "worked");

@@ -144,6 +144,21 @@ static const struct {
      &kvm,
      {"hv-passthrough=on"},
      {0}},
+    {"{\"domain\":{\"machine\":{\"type\":\"pc\"},\"devices\":{\"disks\":[{\"name\":\"a\",\"cdrom\":{}},{\"name\":\"b\",\"cdrom\":{}},"
+     "{\"name\":\"c\",\"cdrom\":{}},{\"name\":\"d\",\"cdrom\":{}},{\"name\":\"e\",\"cdrom\":{}},{\"name\":\"f\",\"cdrom\":{}},"
+     "{\"name\":\"g\",\"cdrom\":{}}]}," MEM "}}",
+     &plain,
+     {"-device ich9-ahci,id=sata0,bus=pci.0,addr=0x4\n", "-device ich9-ahci,id=sata1,bus=pci.0,addr=0x5\n",
+      "-device ide-cd,bus=sata0.0,id=ua-a,bootindex=1\n", "-device ide-cd,bus=sata0.5,id=ua-f\n",
+      "-device ide-cd,bus=sata1.0,id=ua-g\n"},
+     {"bus=ide."}},
+    {"{\"domain\":{\"devices\":{\"useVirtioTransitional\":true,\"rng\":{},\"inputs\":[{\"name\":\"t\",\"type\":\"tablet\",\"bus\":\"virtio\"}]}," MEM "}}",
+     &plain,
+     {"-device virtio-scsi-pci-transitional,bus=pcie.0,addr=0x10,id=scsi0\n",
+      "-device virtio-serial-pci-transitional,bus=pcie.0,addr=0x11,id=virtio-serial0\n",
+      "-device virtio-tablet-pci,bus=pci.1,addr=0x0,id=ua-t\n", "-device virtio-balloon-pci-transitional,bus=pcie.0,addr=0x12,",
+      "-device virtio-rng-pci-transitional,bus=pcie.0,addr=0x13,"},
+     {0}},
 };
 
 static void golden_lines(void **state)
@@ -258,8 +273,6 @@ static void refused(void **state)
          "needs KVM", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{},\"features\":{\"hypervPassthrough\":{\"enabled\":true}}," MEM "}}",
          "needs KVM", ERROR_UNSUPPORTED},
-        {"{\"domain\":{\"devices\":{\"disks\":[{\"name\":\"a\",\"cdrom\":{}}]},\"machine\":{\"type\":\"pc\"}," MEM "}}", "no SATA",
-         ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{\"tpm\":{}}," MEM "}}", "devices.tpm", ERROR_UNSUPPORTED},
         {"{\"domain\":{\"devices\":{},\"launchSecurity\":{\"tdx\":{}}," MEM "}}", "launchSecurity",
          ERROR_UNSUPPORTED},

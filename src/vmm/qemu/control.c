@@ -85,6 +85,8 @@ static bool open_vnc(struct qemu *q, int *ret_fd, struct error *err)
     AUTO(qemu_close_pair) int pair[2] = {-1, -1};
     const struct json *name = json_new_f(&a, "vnc%u", q->next_fd_name++);
 
+    if (!q->has_display) /* QEMU would take the viewer, and never say a word to it */
+        return error_set(err, ERROR_NOT_FOUND, "the machine has no display; its console is the serial port");
     if (!qemu_socket_pair(pair, err)
         || !qmp_call_fd(q->qmp, "getfd", json_object(&a, "fdname", name, NULL), pair[1], &a, NULL,
                         err)

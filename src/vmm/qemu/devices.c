@@ -40,11 +40,6 @@ static bool open_nic(struct qemu_cmd *c, const struct kv_interface *iface, bool 
     struct str model = iface->model.n ? iface->model : STR("virtio");
 
     *ret_virtio = str_is(model, "virtio") || str_is(model, "virtio-non-transitional");
-    if (*ret_virtio && opt_true(c->devices->use_virtio_transitional)) {
-        cmd_opt(c, "-device", "virtio-net-pci-transitional");
-        place_legacy(c);
-        return true;
-    }
     if (*ret_virtio) {
         cmd_virtio(c, "virtio-net", iface->pci_address);
         return true;
@@ -170,7 +165,8 @@ static void add_inputs(struct qemu_cmd *c)
         const struct kv_input *in = &c->devices->inputs.p[i];
 
         if (str_is(in->bus, "virtio")) {
-            cmd_virtio(c, "virtio-tablet", STR_NONE);
+            cmd_opt(c, "-device", c->board == QEMU_MICROVM ? "virtio-tablet-device" : "virtio-tablet-pci");
+            place_device(c, STR_NONE); /* never transitional: virtio had no such device before 1.0 */
         } else {
             cmd_opt(c, "-device", "usb-tablet");
             cmd_kvz(c, "bus", "usb.0");

@@ -143,10 +143,8 @@ void qemu_add_controllers(struct qemu_cmd *c)
     unsigned sata = 0;
     for (size_t i = 0; i < c->devices->disks.n; i++)
         sata += bus_of(c, &c->devices->disks.p[i]) == BUS_SATA;
-    if (sata > 0 && c->board == QEMU_PC)
-        cmd_fail(c, ERROR_UNSUPPORTED,
-                 "spec.domain.machine.type: the board pc has no SATA here; give its disks bus virtio or scsi, or use q35");
-    for (unsigned i = 1; i * 6 < sata; i++) { /* the chipset's own controller has six ports */
+    /* A controller has six ports. The first is of q35's chipset; that of pc has parallel ATA only. */
+    for (unsigned i = c->board == QEMU_PC ? 0 : 1; i * 6 < sata; i++) {
         cmd_opt(c, "-device", "ich9-ahci");
         cmd_kvf(c, "id", "sata%u", i);
         place_device(c, STR_NONE);
@@ -323,12 +321,7 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
 
     switch (bus_of(c, d)) {
     case BUS_VIRTIO:
-        if (opt_true(c->devices->use_virtio_transitional)) {
-            cmd_opt(c, "-device", "virtio-blk-pci-transitional");
-            place_legacy(c);
-        } else {
-            cmd_virtio(c, "virtio-blk", d->disk ? d->disk->pci_address : STR_NONE);
-        }
+        cmd_virtio(c, "virtio-blk", d->disk ? d->disk->pci_address : STR_NONE);
         if (c->devices->block_multi_queue.set) /* unset: QEMU's own choice, which depends on the board */
             cmd_kvu(c, "num-queues", opt_true(c->devices->block_multi_queue) ? c->vcpus : 1);
         if (opt_true(d->dedicated_io_thread))
@@ -338,7 +331,7 @@ static void open_device(struct qemu_cmd *c, const struct kv_disk *d, const struc
         return;
     case BUS_SATA:
         cmd_opt(c, "-device", cdrom ? "ide-cd" : "ide-hd");
-        if (n->sata < 6)
+        if (n->sata < 6 && c->board != QEMU_PC) /* there the buses ide.0 and ide.1 are the chipset's, of another kind */
             cmd_kvf(c, "bus", "ide.%u", n->sata);
         else
             cmd_kvf(c, "bus", "sata%u.%u", n->sata / 6, n->sata % 6);

@@ -1,6 +1,6 @@
 /* Where devices sit. On q35 every PCI Express device has a root port of its own, eight ports to a slot from slot 2 on, so
  * that it can be unplugged and so that addresses depend on the order of devices only. Slot 1 is the display's, 0x1b the
- * sound's, 0x1f the chipset's; conventional devices, which cannot be unplugged, lie on the root bus from 0x10 on. The older pc has one bus for all and
+ * sound's, 0x1f the chipset's; conventional devices, which cannot be unplugged, lie on the root bus from 0x10 on, then from 6. The older pc has one bus for all and
  * no ports: its slots can be unplugged themselves. A microvm has no PCI but a row of virtio-mmio transports, filled from the
  * lowest address on, which is the order in which a guest finds them. */
 #include "vmm/qemu/cmdline.h"
@@ -12,6 +12,7 @@
 #define FIRST_PORT_SLOT 2
 #define FIRST_LEGACY_SLOT 0x10
 #define LAST_LEGACY_SLOT 0x1a
+#define MORE_LEGACY_SLOTS 6 /* when those are taken: from here up to FIRST_LEGACY_SLOT, behind the last root port's slot */
 
 /* The port's own option is written while the device's is open: it goes in front of the device's flag. */
 static unsigned add_port(struct qemu_cmd *c)
@@ -78,9 +79,17 @@ static void mmio_transport(struct qemu_cmd *c)
 
 void cmd_virtio(struct qemu_cmd *c, const char *name, struct str wanted)
 {
+    bool transitional = opt_true(c->devices->use_virtio_transitional); /* refused on a microvm */
+
     cmd_opt(c, "-device",
-            arena_printf(c->a, "%s-%s", name, c->board == QEMU_MICROVM ? "device" : "pci"));
-    place_device(c, wanted);
+            arena_printf(c->a, "%s-%s", name,
+                         c->board == QEMU_MICROVM ? "device"
+                         : transitional           ? "pci-transitional"
+                                                  : "pci"));
+    if (transitional && !wanted.n)
+        place_legacy(c); /* it has I/O ports, for which behind a root port there is little room */
+    else
+        place_device(c, wanted);
 }
 
 const char *place_root(const struct qemu_cmd *c)
@@ -126,7 +135,10 @@ void place_legacy(struct qemu_cmd *c)
     unsigned slot = FIRST_LEGACY_SLOT + c->places.legacy++;
 
     if (slot > LAST_LEGACY_SLOT)
-        cmd_fail(c, ERROR_INVALID, "more conventional PCI devices than this machine has slots");
+        slot = slot - LAST_LEGACY_SLOT - 1 + MORE_LEGACY_SLOTS;
+    if (c->places.legacy > LAST_LEGACY_SLOT + 1 - MORE_LEGACY_SLOTS)
+        cmd_fail(c, ERROR_INVALID, "more conventional PCI devices than this machine has slots (%d)",
+                 LAST_LEGACY_SLOT + 1 - MORE_LEGACY_SLOTS);
     cmd_kvz(c, "bus", "pcie.0");
     cmd_kvf(c, "addr", "0x%x", slot);
 }

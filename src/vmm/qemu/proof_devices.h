@@ -11,6 +11,8 @@ static const struct proof_ask devices_bare[] = {
     {DEV "autoattachGraphicsDevice", "type " P "video0", "VGA"},
     {DEV "autoattachMemBalloon", "type " P "balloon0", "virtio-balloon-pci"},
     {DEV "autoattachSerialConsole", "stream serial", "yes"},
+    {DEV "autoattachGraphicsDevice", "stream vnc", "yes"},
+    {NULL, "type " P "virtio-serial0", "virtio-serial-pci"},
     {NULL, "type " P "ua-w", "none"},
     {NULL, "type " P "ua-s", "none"},
     {NULL, "type " P "ua-t", "none"},
@@ -36,6 +38,7 @@ static const struct proof_ask devices_written[] = {
 
 static const struct proof_ask devices_none[] = {
     {DEV "autoattachGraphicsDevice", "type " P "video0", "none"},
+    {DEV "autoattachGraphicsDevice", "stream vnc", "no"},
     {DEV "autoattachMemBalloon", "type " P "balloon0", "none"},
     {DEV "autoattachSerialConsole", "stream serial", "no"},
     {DEV "sound/model", "type " P "ua-s", "AC97"},

@@ -83,6 +83,9 @@ static const struct proof_ask disks_other[] = {
     {"domain/ioThreadsPolicy", "query-iothreads #", "3"}, /* auto: a thread for each disk, up to two for each processor */
     {"domain/devices/disableHotplug", "type /machine/peripheral/scsi0", "none"},
     {"domain/devices/useVirtioTransitional", "type " UA "b", "virtio-blk-pci-transitional"},
+    {"domain/devices/useVirtioTransitional", "type /machine/peripheral/balloon0", "virtio-balloon-pci-transitional"},
+    {"domain/devices/useVirtioTransitional", "type /machine/peripheral/rng0", "virtio-rng-pci-transitional"},
+    {"domain/devices/useVirtioTransitional", "type /machine/peripheral/virtio-serial0", "virtio-serial-pci-transitional"},
     {0},
 };
 
@@ -120,7 +123,7 @@ static const struct proof_machine proof_disks[] = {
      "'volumes':[" VOLUME("a") "," VOLUME("b") "," VOLUME("e") "," VOLUME("h") "," VOLUME("i") "," VOLUME("p") "]}",
      disks_written},
     {"disks-other", PROOF_QEMU, 0,
-     "{'domain':{'ioThreadsPolicy':'auto','cpu':{'cores':4},'devices':{'disableHotplug':true,'useVirtioTransitional':true,'"
+     "{'domain':{'ioThreadsPolicy':'auto','cpu':{'cores':4},'devices':{'disableHotplug':true,'rng':{},'useVirtioTransitional':true,'"
      "blockMultiQueue':true,'disks':["
      "{'name':'a','disk':{'bus':'virtio'}},{'name':'b','disk':{'bus':'virtio'},'errorPolicy':'ignore','cache':'writeback'},{'"
      "name':'c','disk':{'bus':'virtio'}}]}},"

@@ -274,6 +274,7 @@ static void remember(struct qemu *q, const struct qemu_cmd *c, const struct vmm_
     q->memory_max = c->memory_max;
     q->vcpus_start = c->vcpus;
     q->vsock_cid = m->vsock_cid;
+    q->has_display = c->board != QEMU_MICROVM && qemu_wants_graphics(m);
     for (size_t i = 0; i < m->n_nics; i++)
         if (m->nics[i].n_fds > 0)
             vmm_taps_add(&q->taps, m->nics[i].name, m->nics[i].fds[0]);

@@ -38,7 +38,7 @@ struct qemu {
     bool reboot_on_off;      /* soft reboot: the guest turns off, we turn it on again … */
     int64_t reboot_until_ns; /* … when it does so within this time; later it means to be off */
     int64_t reset_until_ns; /* resets until then belong to the one before */
-    bool balloon_polls;
+    bool balloon_polls, has_display;
     struct vmm_taps taps;
     VEC(struct qemu_plugged) plugged;
     unsigned next_plug;

@@ -92,6 +92,9 @@ bool qemu_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
         k->flush_ops = number(s, "flush_operations");
         k->flush_ns = number(s, "flush_total_time_ns");
     }
+    if (!qmp_call(q->qmp, "query-cpus-fast", NULL, &a, &blocks, err)) /* it disturbs no vCPU */
+        return false;
+    ret->vcpus = json_len(blocks);
     read_balloon(q, ret);
     read_process(q, ret);
     vmm_taps_read(&q->taps, ret);
