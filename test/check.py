@@ -221,7 +221,7 @@ def deep(seconds_of_fuzz):
     if step("make build", ["make", "--no-print-directory", "build", "BUILD=build"], 1500):
         relay("test/e2e", ["test/e2e/run", "--build", "build"], 1500)
         relay("test/docs", ["test/docs/run", "--build", "build"], 900)
-        relay("test/cluster", ["test/cluster/run", "--build", "build"], 900)
+        relay("test/cluster", ["test/cluster/run", "--build", "build"], 1800)
         if step("build of the API server alone", ["ninja", "-C", "build", "--quiet", "test/api/test-apiserver"], 900):
             relay("hostile clients", [sys.executable, "test/api/hostile.py", "build/test/api/test-apiserver"]
                   + (["--soak"] if os.environ.get("VIREO_SOAK") else []), 1200)
