@@ -1,9 +1,12 @@
 #include "vmm/vmm.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "api/types.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 
 const struct vmm_driver *vmm_driver_find(struct str name)
 {
@@ -360,4 +363,24 @@ bool vmm_version_has(const char *list, const char *name)
         if (str_is(one, name))
             return true;
     return false;
+}
+
+void vmm_stats_of_process(pid_t pid, struct vmm_stats *ret)
+{
+    AUTO(buf_done) struct buf b = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_CLOSE int dir = -1;
+    char path[32];
+    unsigned long long user = 0, system = 0, pages = 0;
+    struct str comm, rest;
+
+    snprintf(path, sizeof path, "/proc/%d", (int)pid);
+    dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || !file_read(dir, "stat", &b, &err) || !str_rcut(buf_str(&b), ')', &comm, &rest))
+        return;
+    if (sscanf(rest.p, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
+        ret->cpu_ns = (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
+    buf_clear(&b);
+    if (file_read(dir, "statm", &b, &err) && sscanf(b.p, "%*u %llu", &pages) == 1)
+        ret->resident_bytes = pages * (unsigned long long)sysconf(_SC_PAGESIZE);
 }

@@ -241,6 +241,10 @@ MUST_CHECK bool vmm_migrate_cancel(struct vmm *v, struct error *err);
 MUST_CHECK bool vmm_migrate_status(struct vmm *v, struct vmm_migration_status *ret, struct error *err);
 
 /* For drivers. */
+/* How often a pipe or socket of the VMM's is read in one turn of the loop: its guest may have taken it over, and a process that
+ * talks without end must not keep the launcher from what it is told, such as to kill it. Enough for a pipe that is full. */
+#define VMM_READS_A_TURN 64
+void vmm_stats_of_process(pid_t pid, struct vmm_stats *ret); /* cpu_ns and resident_bytes; unchanged when there is none */
 void vmm_set(struct vmm *v, enum vmm_state state, enum vmm_reason reason, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 void vmm_changed(struct vmm *v); /* something else in the status changed */

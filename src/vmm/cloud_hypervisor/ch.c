@@ -89,9 +89,15 @@ struct rest_pending *ch_begin(struct ch *c, const struct ch_call *call, rest_don
 static void drain_stderr(struct ch *c)
 {
     char text[1024];
-    ssize_t n;
 
-    while (c->err_fd >= 0 && (n = read(c->err_fd, text, sizeof text)) != 0) {
+    for (int i = 0; i < VMM_READS_A_TURN; i++) {
+        ssize_t n = c->err_fd >= 0 ? read(c->err_fd, text, sizeof text) : 0;
+
+        if (n == 0) {
+            loop_io_stop(&c->err_io);
+            fd_close(&c->err_fd);
+            return;
+        }
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -104,8 +110,6 @@ static void drain_stderr(struct ch *c)
             buf_consume(&c->err_text, c->err_text.n < STDERR_KEPT / 2 ? c->err_text.n : STDERR_KEPT / 2);
         buf_add(&c->err_text, text, (size_t)n);
     }
-    loop_io_stop(&c->err_io);
-    fd_close(&c->err_fd);
 }
 
 static void stderr_ready(struct loop_io *io, uint32_t events)

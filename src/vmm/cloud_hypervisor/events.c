@@ -132,7 +132,7 @@ void ch_events_drain(struct ch *c)
     char bytes[4096];
     ssize_t n;
 
-    while (c->events_fd >= 0) {
+    for (int i = 0; i < VMM_READS_A_TURN && c->events_fd >= 0; i++) {
         n = read(c->events_fd, bytes, sizeof bytes);
         if (n < 0 && errno == EINTR)
             continue;

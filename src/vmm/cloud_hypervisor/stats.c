@@ -1,31 +1,7 @@
 /* Counters. */
 #include "vmm/cloud_hypervisor/ch.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
-
-#include "base/file.h"
-
-static void read_process(const struct ch *c, struct vmm_stats *ret)
-{
-    AUTO(buf_done) struct buf b = {0};
-    AUTO(error_clear) struct error err = {0};
-    AUTO_CLOSE int dir = -1;
-    char path[32];
-    unsigned long long user = 0, system = 0, pages = 0;
-    struct str comm, rest;
-
-    snprintf(path, sizeof path, "/proc/%d", (int)c->child.pid);
-    dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 || !file_read(dir, "stat", &b, &err) || !str_rcut(buf_str(&b), ')', &comm, &rest))
-        return;
-    if (sscanf(rest.p, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
-        ret->cpu_ns = (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
-    buf_clear(&b);
-    if (file_read(dir, "statm", &b, &err) && sscanf(b.p, "%*u %llu", &pages) == 1)
-        ret->resident_bytes = pages * (unsigned long long)sysconf(_SC_PAGESIZE);
-}
 
 static uint64_t number(const struct json *v, const char *key)
 {
@@ -57,7 +33,7 @@ bool ch_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
     const struct json *counters = NULL, *info = NULL;
 
     memset(ret, 0, sizeof *ret);
-    read_process(c, ret);
+    vmm_stats_of_process(c->child.pid, ret);
     ret->vcpus = c->sizes.vcpus;
     ret->guest_bytes = c->sizes.memory + c->plugged_memory;
     if (!c->booted || c->moving || c->migration.state == VMM_MIGRATION_RUNS)

@@ -52,8 +52,7 @@ static bool drain(struct fc *f, int fd, void (*keep)(struct fc *, const char *, 
     char text[4096];
     ssize_t n;
 
-    /* Bounded, so that a talkative process does not keep the loop to itself. */
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < VMM_READS_A_TURN; i++) {
         n = read(fd, text, sizeof text);
         if (n < 0 && errno == EINTR)
             continue;

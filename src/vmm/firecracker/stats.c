@@ -1,10 +1,7 @@
 /* Counters. Firecracker writes what it has counted since it last did, on demand and each minute by itself; so every line counts,
  * and they are added up here, over all boots of the machine. */
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "vmm/firecracker/firecracker.h"
 
@@ -58,26 +55,6 @@ void fc_metrics_line(struct fc *f, struct str line)
     }
 }
 
-static void read_process(struct fc *f, struct vmm_stats *ret)
-{
-    AUTO(buf_done) struct buf b = {0};
-    AUTO(error_clear) struct error err = {0};
-    AUTO_CLOSE int dir = -1;
-    char path[32];
-    unsigned long long user = 0, system = 0, pages = 0;
-    struct str comm, rest;
-
-    snprintf(path, sizeof path, "/proc/%d", (int)f->now.child.pid);
-    dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 || !file_read(dir, "stat", &b, &err) || !str_rcut(buf_str(&b), ')', &comm, &rest))
-        return;
-    if (sscanf(rest.p, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
-        ret->cpu_ns = (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
-    buf_clear(&b);
-    if (file_read(dir, "statm", &b, &err) && sscanf(b.p, "%*u %llu", &pages) == 1)
-        ret->resident_bytes = pages * (unsigned long long)sysconf(_SC_PAGESIZE);
-}
-
 /* A guest without the driver tells nothing: the numbers stay unknown. */
 static void read_balloon(struct fc *f, struct vmm_stats *ret)
 {
@@ -126,6 +103,6 @@ bool fc_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
         ret->guest_bytes += plugged(f);
         read_balloon(f, ret);
     }
-    read_process(f, ret);
+    vmm_stats_of_process(f->now.child.pid, ret);
     return true;
 }

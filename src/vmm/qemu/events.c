@@ -11,9 +11,15 @@
 void qemu_drain_stderr(struct qemu *q)
 {
     char text[1024];
-    ssize_t n;
 
-    while (q->err_fd >= 0 && (n = read(q->err_fd, text, sizeof text)) != 0) {
+    for (int i = 0; i < VMM_READS_A_TURN; i++) {
+        ssize_t n = q->err_fd >= 0 ? read(q->err_fd, text, sizeof text) : 0;
+
+        if (n == 0) {
+            loop_io_stop(&q->err_io);
+            fd_close(&q->err_fd);
+            return;
+        }
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -27,8 +33,6 @@ void qemu_drain_stderr(struct qemu *q)
                         q->err_text.n < STDERR_KEPT / 2 ? q->err_text.n : STDERR_KEPT / 2);
         buf_add(&q->err_text, text, (size_t)n);
     }
-    loop_io_stop(&q->err_io);
-    fd_close(&q->err_fd);
 }
 
 void qemu_stderr_ready(struct loop_io *io, uint32_t events)

@@ -1,32 +1,7 @@
 /* Counters. */
 #include "vmm/qemu/qemu.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
-
-#include "base/file.h"
-
-static void read_process(struct qemu *q, struct vmm_stats *ret)
-{
-    AUTO(buf_done) struct buf b = {0};
-    AUTO(error_clear) struct error err = {0};
-    AUTO_CLOSE int dir = -1;
-    char path[32];
-    unsigned long long user = 0, system = 0, pages = 0;
-    struct str comm, rest;
-
-    snprintf(path, sizeof path, "/proc/%d", (int)q->child.pid);
-    dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 || !file_read(dir, "stat", &b, &err) || !str_rcut(buf_str(&b), ')', &comm, &rest))
-        return;
-    if (sscanf(rest.p, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system)
-        == 2)
-        ret->cpu_ns = (user + system) * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK));
-    buf_clear(&b);
-    if (file_read(dir, "statm", &b, &err) && sscanf(b.p, "%*u %llu", &pages) == 1)
-        ret->resident_bytes = pages * (unsigned long long)sysconf(_SC_PAGESIZE);
-}
 
 static uint64_t number(const struct json *v, const char *path)
 {
@@ -96,7 +71,7 @@ bool qemu_stats(struct vmm *v, struct vmm_stats *ret, struct error *err)
         return false;
     ret->vcpus = json_len(blocks);
     read_balloon(q, ret);
-    read_process(q, ret);
+    vmm_stats_of_process(q->child.pid, ret);
     vmm_taps_read(&q->taps, ret);
     return true;
 }
