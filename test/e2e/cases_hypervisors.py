@@ -4,7 +4,7 @@ import json
 import re
 
 from cases import collector, linux_vm, null_vm
-from cases_guest import linux_disk_vm
+from cases_guest import disk, linux_disk_vm
 from harness import Skip, check, until
 
 case, CASES = collector()
@@ -89,8 +89,7 @@ def a_disk_image_boots_on_qemu_microvm_from_an_image_and_from_a_claim(t):
     need(t, "qemu-microvm")
     vm = wishing(linux_disk_vm("quick", "oci:tiny"), "qemu-microvm")
     spec = vm["spec"]["template"]["spec"]
-    del spec["domain"]["devices"]["disks"][0]["disk"]["bus"]
-    spec["domain"]["devices"]["disks"].append({"name": "data", "disk": {}})
+    spec["domain"]["devices"]["disks"] = [{"name": "root", "serial": "root", "disk": {}}, {"name": "data", "serial": "data", "disk": {}}]
     spec["volumes"].append({"name": "data", "persistentVolumeClaim": {"claimName": "quick"}})
     auto = wishing(linux_disk_vm("careful", "oci:tiny", strategy="Halted"), "auto")
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "quick"},
@@ -104,11 +103,11 @@ def a_disk_image_boots_on_qemu_microvm_from_an_image_and_from_a_claim(t):
         c.login(180)
         check(c.run("ls /sys/bus/pci/devices 2>/dev/null | wc -l") == "0", "it has a PCI bus")
         # Without bootOrder the first disk boots, which is an overlay of a qcow2; its copy on the claim is raw.
-        c.run("dd if=/dev/vda of=/dev/vdb bs=1M && sync", 120)
+        c.run("dd if=%s of=%s bs=1M && sync" % (disk(c, "root"), disk(c, "data")), 120)
     # The claim first: by the boot order, although the image comes first.
     vm = s.get("vm", "quick")
     spec = vm["spec"]["template"]["spec"]
-    spec["domain"]["devices"]["disks"] = [{"name": "scratch", "disk": {}}, {"name": "data", "bootOrder": 1, "disk": {}}]
+    spec["domain"]["devices"]["disks"] = [{"name": "scratch", "serial": "scratch", "disk": {}}, {"name": "data", "bootOrder": 1, "disk": {}}]
     spec["volumes"] = [{"name": "scratch", "emptyDisk": {"capacity": "8Mi"}}, {"name": "data", "persistentVolumeClaim": {"claimName": "quick"}}]
     s.kubectl("replace", "-f", "-", stdin=json.dumps(vm))
     uid = s.get("vmi", "quick")["metadata"]["uid"]
@@ -116,7 +115,8 @@ def a_disk_image_boots_on_qemu_microvm_from_an_image_and_from_a_claim(t):
     s.wait_phase("quick", uid_not=uid)
     with s.console("quick") as c:
         c.login(180)
-        check(c.run("cat /sys/block/vda/size") == "16384", "the first disk", c.run("grep . /sys/block/*/size"))
+        size = c.run("cat /sys/block/%s/size" % disk(c, "scratch").rsplit("/")[-1])
+        check(size == "16384", "the empty disk", size)
     s.delete("vm", "quick")
     s.delete("pvc", "quick")
     refused(t, wishing(null_vm("nothing"), "qemu-microvm"), "spec.template.spec.domain.firmware.kernelBoot", "there is nothing to boot")
