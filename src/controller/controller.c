@@ -99,9 +99,12 @@ static void vmi_changed(void *user, struct str key, const struct json *object, b
 
     engine_add(&c->vmi, key);
     engine_add(&c->vm, key); /* of the same name, also when it is not the owner: it is in its way */
-    if (deleted)
+    if (deleted) {
         free(map_del(&c->waiting_for_claim, key));
-    (void)object;
+        vsock_gone(&c->vsock, key);
+    } else {
+        vsock_seen(&c->vsock, key, meta_uid(object), json_i64_at(object, "status/VSOCKCID", 0));
+    }
 }
 
 static void pod_changed(void *user, struct str key, const struct json *pod, bool deleted)
@@ -250,6 +253,7 @@ struct controllers *controllers_new(const struct controllers_config *config)
     c->config.data_volumes_path = c->data_volumes_path =
         xstrdup(config->data_volumes_path ? config->data_volumes_path : "");
     c->kv = kv_config_new(NULL);
+    c->vsock = (struct vsock_ids){.first = VSOCK_FIRST, .last = VSOCK_LAST};
     c->recorder = recorder_new(c->client, "virtualmachine-controller", NULL);
     c->node_recorder = recorder_new(c->client, "node-controller", NULL);
     engine_init(&c->vm, c, "vm", PARALLEL, c->recorder, vm_make_plan);
@@ -323,6 +327,7 @@ void controllers_free(struct controllers *c)
     kv_config_free(c->kv);
     map_done_with(&c->waiting_for_claim, free);
     map_done_with(&c->claims_wanted, free);
+    vsock_done(&c->vsock);
     free(c->kubevirt_key);
     free(c->launcher_image);
     free(c->data_volumes_path);

@@ -2,6 +2,7 @@
 #include "base/base_test.h"
 #include "client/fake_client.h"
 #include "controller/controller.h"
+#include "controller/engine.h"
 
 #include <stdio.h>
 
@@ -585,6 +586,82 @@ static void an_instance_of_somebody_else_is_in_the_way(void **state)
     assert_null(condition_find(get(w, "virtualmachines"), "Failure"));
 }
 
+static void add_vsock(struct world *w, const char *name, const char *status)
+{
+    fake_create(w->client, "virtualmachineinstances",
+                arena_printf(&w->a,
+                             "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":"
+                             "\"VirtualMachineInstance\",\"metadata\":{\"name\":\"%s\","
+                             "\"namespace\":\"x\",\"annotations\":{\"vireo.io/vmm\":"
+                             "\"cloud-hypervisor\"}},\"spec\":{\"domain\":{\"devices\":{"
+                             "\"autoattachVSOCK\":true},\"memory\":{\"guest\":\"64Mi\"}}}%s}",
+                             name, status));
+}
+
+/* Every pod that has been made is ready at once: instances are planned side by side. */
+static void all_pods_run(struct world *w)
+{
+    struct str log = str_of(arena_strdup(&w->a, str_of(fake_log(w->client)))), line;
+
+    while (str_next(&log, '\n', &line))
+        if (str_starts(line, STR("create pods "))) {
+            const char *key = arena_printf(&w->a, "x/" STR_FMT, STR_ARG(str_skip(line, 12)));
+
+            if (fake_get(w->client, "pods", key, &w->a))
+                fake_merge(w->client, "pods", key,
+                           "{\"spec\":{\"nodeName\":\"n1\"},\"status\":{\"phase\":\"Running\","
+                           "\"containerStatuses\":[{\"name\":\"compute\",\"ready\":true}]}}");
+        }
+    settle(w);
+}
+
+static int64_t cid(struct world *w, const char *key)
+{
+    return json_i64_at(fake_get(w->client, "virtualmachineinstances", key, &w->a),
+                       "status/VSOCKCID", 0);
+}
+
+static void two_instances_never_share_a_context_id(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    w->controllers->vsock.last =
+        4; /* two numbers, 3 and 4: chance alone would share one every other time */
+    add_vsock(w, "a", "");
+    add_vsock(w, "b", ",\"status\":{\"VSOCKCID\":2}"); /* nobody chooses one for himself */
+    settle(w);
+    all_pods_run(w);
+    assert_int_equal(cid(w, "x/a") + cid(w, "x/b"), 7);
+    assert_in_range(cid(w, "x/a"), 3, 4);
+    add_vsock(w, "c", "");
+    settle(w);
+    all_pods_run(w);
+    assert_int_equal(cid(w, "x/c"), 0);
+    assert_true(str_is(
+        json_str_at(condition_find(fake_get(w->client, "virtualmachineinstances", "x/c", &w->a),
+                                   "Synchronized"),
+                    "reason"),
+        "VSOCKContextIDsExhausted"));
+
+    /* Others that know only what the API says. */
+    int64_t b = cid(w, "x/b");
+    controllers_free(w->controllers);
+    w->controllers = controllers_new(&(struct controllers_config){
+        .client = w->client, .embedded = true, .launcher_image = "vireo.io/launcher:test"});
+    w->controllers->vsock.last = 4;
+    controllers_start(w->controllers);
+    settle(w);
+    assert_int_equal(cid(w, "x/c"), 0);
+    assert_int_equal(cid(w, "x/b"), b);
+    fake_remove(w->client, "virtualmachineinstances", "x/b");
+    for (int i = 0; i < 30; i++) {
+        loop_fake_advance(w->loop, SECONDS(1));
+        turns(w);
+    }
+    assert_int_equal(cid(w, "x/c"), b);
+}
+
 static void a_changed_template_wants_a_restart(void **state)
 {
     struct world *w = *state;
@@ -689,6 +766,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(from_create_to_running_in_nine_writes),
+        T(two_instances_never_share_a_context_id),
         T(stopping_deletes_instance_and_pod),
         T(a_restart_makes_another_instance),
         T(deleting_a_vm_takes_everything_along),

@@ -9,6 +9,7 @@
 #include "client/recorder.h"
 #include "controller/controller.h"
 #include "controller/plan.h"
+#include "controller/vsock.h"
 
 struct engine;
 struct controllers;
@@ -70,6 +71,7 @@ struct controllers {
     struct map
         waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
     struct map claims_wanted; /* keys of claims that some pod has named */
+    struct vsock_ids vsock;
     bool started;
 };
 

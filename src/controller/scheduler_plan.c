@@ -290,6 +290,12 @@ static void explain(struct buf *b, const struct json *pod, const struct amounts 
         else if (strcmp(name, "devices.kubevirt.io/kvm") == 0 && amounts_get(&most->has, name) == 0)
             buf_adds(b, scheduler_needs_kvm(pod) ? "" : " No node has a /dev/kvm that works: let the KubeVirt object's "
                         "developerConfiguration.useEmulation be unset or true to run without.");
+        else if (strcmp(name, "devices.kubevirt.io/vhost-vsock") == 0
+                 && amounts_get(&most->has, name) == 0)
+            buf_adds(b, " No node has a /dev/vhost-vsock, which this hypervisor's vsock "
+                        "(autoattachVSOCK) needs: load the module vhost_vsock there (modprobe "
+                        "vhost_vsock), or choose cloud-hypervisor or firecracker by the annotation "
+                        "vireo.io/hypervisor.");
         else
             buf_addf(b, " The pod needs %lld%s %s; node " STR_FMT " has %lld left of %lld.",
                      (long long)want->p[i].n, strcmp(name, "cpu") == 0 ? "m of" : "", name,

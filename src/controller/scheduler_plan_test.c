@@ -45,8 +45,10 @@ static void chooses_or_says_why(void **state)
         {POD(""), {NODE("x", "\"unschedulable\":true"), NODE("y", "")}, "y"},
         {POD(""), {NULL}, "no nodes available to schedule pods"},
         /* 8Ei and 8Ei and a bit do not come round to less than nothing. */
-        {"{\"spec\":{\"overhead\":{\"memory\":\"8Ei\",\"cpu\":\"8Ei\"},\"containers\":[{\"resources\":{"
-         "\"requests\":{\"cpu\":\"8Ei\",\"memory\":\"8Ei\"}}},{\"resources\":{\"requests\":{\"memory\":"
+        {"{\"spec\":{\"overhead\":{\"memory\":\"8Ei\",\"cpu\":\"8Ei\"},\"containers\":[{"
+         "\"resources\":{"
+         "\"requests\":{\"cpu\":\"8Ei\",\"memory\":\"8Ei\"}}},{\"resources\":{\"requests\":{"
+         "\"memory\":"
          "\"8Ei\"}}}]}}",
          {NODE("x", "")},
          ""},
@@ -80,22 +82,29 @@ static void chooses_or_says_why(void **state)
          ""},
         {POD(AFFINE("{}")), {NODE("x", "")}, ""},
         /* what is only preferred, and neighbours that one node cannot be chosen by, keep no pod waiting */
-        {POD(",\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":[{\"weight\":1,"
-             "\"preference\":{\"matchExpressions\":[{\"key\":\"gone\",\"operator\":\"Exists\"}]}}]},\"podAffinity\":{"
-             "\"preferredDuringSchedulingIgnoredDuringExecution\":[{\"weight\":1,\"podAffinityTerm\":{\"topologyKey\":"
+        {POD(",\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":"
+             "[{\"weight\":1,"
+             "\"preference\":{\"matchExpressions\":[{\"key\":\"gone\",\"operator\":\"Exists\"}]}}]}"
+             ",\"podAffinity\":{"
+             "\"preferredDuringSchedulingIgnoredDuringExecution\":[{\"weight\":1,"
+             "\"podAffinityTerm\":{\"topologyKey\":"
              "\"gone\"}}]}}"),
          {NODE("x", "")},
          "x"},
-        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"zone\",\"whenUnsatisfiable\":"
+        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"zone\","
+             "\"whenUnsatisfiable\":"
              "\"DoNotSchedule\",\"labelSelector\":{},\"matchLabelKeys\":[\"a\"],\"minDomains\":1,"
              "\"nodeAffinityPolicy\":\"Honor\",\"nodeTaintsPolicy\":\"Ignore\"}]"),
          {NODE("x", "")},
          "x"},
-        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"gone\",\"whenUnsatisfiable\":"
+        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"gone\","
+             "\"whenUnsatisfiable\":"
              "\"DoNotSchedule\"}]"),
          {NODE("x", "")},
-         "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label)."},
-        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"gone\",\"whenUnsatisfiable\":"
+         "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing "
+         "required label)."},
+        {POD(",\"topologySpreadConstraints\":[{\"maxSkew\":1,\"topologyKey\":\"gone\","
+             "\"whenUnsatisfiable\":"
              "\"ScheduleAnyway\"}]"),
          {NODE("x", "")},
          "x"},
@@ -115,23 +124,42 @@ static void chooses_or_says_why(void **state)
          "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm. No node has a /dev/kvm "
          "that works: let the KubeVirt "
          "object's developerConfiguration.useEmulation be unset or true to run without."},
+        {"{\"spec\":{\"containers\":[{\"resources\":{\"limits\":{\"devices.kubevirt.io/"
+         "vhost-vsock\":\"1\"}}}]}}",
+         {NODE("x", "")},
+         "0/1 nodes are available: 1 Insufficient devices.kubevirt.io/vhost-vsock. No node has a "
+         "/dev/vhost-vsock, which this hypervisor's vsock (autoattachVSOCK) needs: load the module "
+         "vhost_vsock there (modprobe vhost_vsock), or choose cloud-hypervisor or firecracker by "
+         "the annotation vireo.io/hypervisor."},
         /* a hypervisor that no node offers: the nodes say why */
-        {VMM_POD("firecracker"), {REPORTING("x", "firecracker needs KVM, which hangs")},
-         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor firecracker, "
-         "which no node offers: node x: firecracker needs KVM, which hangs. Mend that, or let the annotation vireo.io/hypervisor name "
+        {VMM_POD("firecracker"),
+         {REPORTING("x", "firecracker needs KVM, which hangs")},
+         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The "
+         "machine needs hypervisor firecracker, "
+         "which no node offers: node x: firecracker needs KVM, which hangs. Mend that, or let the "
+         "annotation vireo.io/hypervisor name "
          "another one."},
-        {VMM_POD("firecracker"), {NODE("x", ""), REPORTING("y", "")},
-         "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor firecracker, "
-         "which no node offers: node x: its node agent has not said what it offers; node y: its node agent does not know this "
+        {VMM_POD("firecracker"),
+         {NODE("x", ""), REPORTING("y", "")},
+         "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. The "
+         "machine needs hypervisor firecracker, "
+         "which no node offers: node x: its node agent has not said what it offers; node y: its "
+         "node agent does not know this "
          "hypervisor. Mend that, or let the annotation vireo.io/hypervisor name another one."},
-        {VMM_POD("qemu-microvm"), {REPORTING("x", "firecracker needs KVM, which hangs")},
-         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor qemu-microvm, "
-         "which no node offers: node x: its node agent does not know this hypervisor. Mend that, or let the annotation "
+        {VMM_POD("qemu-microvm"),
+         {REPORTING("x", "firecracker needs KVM, which hangs")},
+         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The "
+         "machine needs hypervisor qemu-microvm, "
+         "which no node offers: node x: its node agent does not know this hypervisor. Mend that, "
+         "or let the annotation "
          "vireo.io/hypervisor name another one."},
-        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"vireo.io/vmm-qemu-level\",\"operator\":\"Gt\",\"values\":[\"900\"]}]}")),
+        {POD(AFFINE("{\"matchExpressions\":[{\"key\":\"vireo.io/"
+                    "vmm-qemu-level\",\"operator\":\"Gt\",\"values\":[\"900\"]}]}")),
          {OFFERING("x", "qemu", "702")},
-         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The machine needs hypervisor qemu, which no "
-         "node offers: node x: it has version 7.2, and what is written needs 9.1 or newer. Mend that, or let the annotation "
+         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. The "
+         "machine needs hypervisor qemu, which no "
+         "node offers: node x: it has version 7.2, and what is written needs 9.1 or newer. Mend "
+         "that, or let the annotation "
          "vireo.io/hypervisor name another one."},
         {VMM_POD("qemu"), {OFFERING("x", "qemu", "702")}, "x"},
         {"{\"spec\":{\"containers\":[{}],\"initContainers\":[{\"resources\":{\"requests\":{"

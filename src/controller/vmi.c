@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 
 static const struct json *claims_of(struct controllers *c, const struct json *vmi, struct arena *a)
 {
@@ -110,6 +111,12 @@ void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
     v.config = c->kv;
     v.pod = (struct kv_pod_options){.launcher_image = c->launcher_image,
                                     .image_volumes = c->config.image_volumes};
+    if (phase == VMI_SCHEDULING && !meta_deleting(v.vmi) && vmi_wants_vsock(v.vmi)) {
+        uint32_t chance;
+
+        file_random(&chance, sizeof chance);
+        v.vsock_cid = vsock_take(&c->vsock, str_of(k->key), meta_uid(v.vmi), chance);
+    }
     if (phase == VMI_PENDING && json_len(v.pods) == 0)
         v.pod.kvm = wants_kvm(c);
 

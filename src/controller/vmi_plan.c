@@ -22,6 +22,11 @@ struct str vmi_volume_claim(const struct json *volume)
     return name.n ? name : json_str_at(volume, "ephemeral/persistentVolumeClaim/claimName");
 }
 
+bool vmi_wants_vsock(const struct json *vmi)
+{
+    return json_bool_at(vmi, "spec/domain/devices/autoattachVSOCK", false);
+}
+
 static bool pod_ended(const struct json *pod)
 {
     struct str phase = json_str_at(pod, "status/phase");
@@ -337,12 +342,23 @@ static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char
         return;
     }
     vmi = scheduled(a, synchronized(a, vmi, pod, now), pod, now);
+    if (vmi_wants_vsock(vmi) && v->vsock_cid == 0) {
+        put(v, p,
+            not_synchronized(a, vmi, "VSOCKContextIDsExhausted",
+                             "every context ID of the cluster is some instance's: delete instances "
+                             "that have ended, or leave autoattachVSOCK out",
+                             now));
+        plan_again(p, SECONDS(10));
+        return;
+    }
     if (containers_ready(pod) && node.n && !meta_deleting(pod)) {
         vmi = vmi_with_phase(a, active_pods(vmi, pod, a), "Scheduled", NULL, now);
         vmi = meta_with_label(a, vmi, "kubevirt.io/nodeName", node);
         vmi = json_with_at(a, vmi, "status/nodeName", json_new_str(a, node));
         vmi = json_with_at(a, vmi, "status/qosClass", json_at(pod, "status/qosClass"));
         vmi = json_with_at(a, vmi, "status/migrationTransport", json_new_z(a, "Unix"));
+        if (vmi_wants_vsock(vmi))
+            vmi = json_with_at(a, vmi, "status/VSOCKCID", json_new_i64(a, v->vsock_cid));
         vmi = json_with_at(a, vmi, "status/interfaces", interfaces(vmi, a));
         vmi = json_with_at(a, vmi, "status/volumeStatus", volume_status(v, a));
     } else if (meta_deleting(pod)) {
