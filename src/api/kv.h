@@ -43,6 +43,8 @@ struct kv_pod_options {
 };
 const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a);
+/* Whether it has a vsock that is the kernel's: its node then needs /dev/vhost-vsock. */
+bool kv_kernel_vsock(const struct json *vmi);
 /* What the platform adds to a VM's memory, bytes: ours, measured, not upstream's (docs/compatibility.md says the numbers). */
 int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, struct arena *a);
 /* printableStatus, first match wins (reference §2.2). vmi NULL: there is none. */

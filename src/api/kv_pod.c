@@ -69,6 +69,12 @@ static bool takes_kvm(const struct json *vmi, const struct kv_config *c, bool wa
            || (wanted && (v->accelerators & VMM_CAPS_KVM) && kv_accelerator_allowed(c, str_of(v->name), "kvm"));
 }
 
+bool kv_kernel_vsock(const struct json *vmi)
+{
+    return json_bool_at(vmi, "spec/domain/devices/autoattachVSOCK", false)
+           && vmm_of(vmi)->kernel_vsock;
+}
+
 static int64_t overhead(const struct json *vmi, const struct kv_config *c, bool kvm)
 {
     const struct json *devices = json_at(vmi, "spec/domain/devices");
@@ -266,6 +272,13 @@ static const struct json *cpu_quantity(struct arena *a, int64_t millis)
     return millis % 1000 ? json_new_f(a, "%lldm", (long long)millis) : json_new_f(a, "%lld", (long long)(millis / 1000));
 }
 
+static void device(struct arena *a, const struct json **requests, const struct json **limits,
+                   const char *name)
+{
+    *requests = json_with(a, *requests, name, json_new_z(a, "1"));
+    *limits = json_with(a, *limits, name, json_new_z(a, "1"));
+}
+
 static const struct json *resources(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                     struct arena *a)
 {
@@ -299,15 +312,13 @@ static const struct json *resources(const struct json *vmi, const struct kv_conf
     if (limit || dedicated)
         limits = json_with(a, limits, "memory", mebibytes(a, (limit ? limit : request) + extra));
     requests = json_with(a, requests, "ephemeral-storage", json_new_z(a, "50M"));
-    if (takes_kvm(vmi, c, o->kvm))
-        limits = json_with(a, limits, "devices.kubevirt.io/kvm", json_new_z(a, "1"));
-    if (json_len(json_at(vmi, "spec/domain/devices/interfaces")))
-        limits = json_with(a, limits, "devices.kubevirt.io/tun", json_new_z(a, "1"));
     /* Kubernetes copies an extended resource's limit into the request; nobody does on a single machine. */
-    if (json_get(limits, "devices.kubevirt.io/kvm"))
-        requests = json_with(a, requests, "devices.kubevirt.io/kvm", json_new_z(a, "1"));
-    if (json_get(limits, "devices.kubevirt.io/tun"))
-        requests = json_with(a, requests, "devices.kubevirt.io/tun", json_new_z(a, "1"));
+    if (takes_kvm(vmi, c, o->kvm))
+        device(a, &requests, &limits, "devices.kubevirt.io/kvm");
+    if (json_len(json_at(vmi, "spec/domain/devices/interfaces")))
+        device(a, &requests, &limits, "devices.kubevirt.io/tun");
+    if (kv_kernel_vsock(vmi))
+        device(a, &requests, &limits, "devices.kubevirt.io/vhost-vsock");
     return json_object(a, "requests", requests, "limits", json_len(limits) ? limits : NULL, NULL);
 }
 

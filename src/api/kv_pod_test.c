@@ -203,6 +203,7 @@ static void sizes(void **state)
 }
 
 #define VMI_ON(vmm, spec) "{'metadata':{'name':'v','uid':'u','annotations':{'vireo.io/vmm':'" vmm "'}},'spec':" spec "}"
+#define VSOCK(value) "{'domain':{'devices':{'autoattachVSOCK':" value "}}}"
 #define GT(level) "{'key':'vireo.io/vmm-qemu-level','operator':'Gt','values':['" level "']}"
 #define IGB "'domain':{'devices':{'interfaces':[{'name':'a','model':'igb'}]}}"
 #define REQUIRED(terms) "{'nodeAffinity':{'requiredDuringSchedulingIgnoredDuringExecution':{'nodeSelectorTerms':" terms "}}}"
@@ -213,24 +214,42 @@ static void hypervisors(void **state)
     static const struct {
         const char *vmi, *path, *want; /* NULL: nothing there */
     } cases[] = {
-        {"{'metadata':{'name':'v','uid':'u'},'spec':{}}", "spec/nodeSelector", "{'kubevirt.io/schedulable':'true','vireo.io/vmm-qemu':'true'}"},
-        {VMI_ON("qemu", "{}"), "spec/nodeSelector", "{'kubevirt.io/schedulable':'true','vireo.io/vmm-qemu':'true'}"},
+        {"{'metadata':{'name':'v','uid':'u'},'spec':{}}", "spec/nodeSelector",
+         "{'kubevirt.io/schedulable':'true','vireo.io/vmm-qemu':'true'}"},
+        {VMI_ON("qemu", "{}"), "spec/nodeSelector",
+         "{'kubevirt.io/schedulable':'true','vireo.io/vmm-qemu':'true'}"},
         {VMI_ON("qemu-microvm", "{'nodeSelector':{'a':'b'}}"), "spec/nodeSelector",
          "{'a':'b','kubevirt.io/schedulable':'true','vireo.io/vmm-qemu-microvm':'true'}"},
         {VMI_ON("qemu-microvm", "{}"), "spec/containers/0/resources/limits", NULL},
         /* it cannot emulate: wherever it goes, it needs the device, and no room for translated code */
-        {VMI_ON("firecracker", "{'domain':{'memory':{'guest':'64Mi'}}}"), "spec/containers/0/resources",
-         "{'requests':{'cpu':'100m','memory':'78Mi','ephemeral-storage':'50M','devices.kubevirt.io/kvm':'1'},"
+        {VMI_ON("firecracker", "{'domain':{'memory':{'guest':'64Mi'}}}"),
+         "spec/containers/0/resources",
+         "{'requests':{'cpu':'100m','memory':'78Mi','ephemeral-storage':'50M','devices.kubevirt.io/"
+         "kvm':'1'},"
          "'limits':{'devices.kubevirt.io/kvm':'1'}}"},
-        {VMI_ON("firecracker", "{'domain':{'memory':{'guest':'64Mi'}}}"), "metadata/annotations/kubevirt.io~1memory-overhead-bytes",
-         "'14680064'"},
+        {VMI_ON("firecracker", "{'domain':{'memory':{'guest':'64Mi'}}}"),
+         "metadata/annotations/kubevirt.io~1memory-overhead-bytes", "'14680064'"},
+        /* a vsock that is the kernel's is a device of the node; others are the VMM's own */
+        {VMI_ON("qemu", VSOCK("true")), "spec/containers/0/resources",
+         "{'requests':{'cpu':'100m','memory':'203Mi','ephemeral-storage':'50M','devices.kubevirt."
+         "io/vhost-vsock':'1'},"
+         "'limits':{'devices.kubevirt.io/vhost-vsock':'1'}}"},
+        {VMI_ON("qemu-microvm", VSOCK("true")), "spec/containers/0/resources/limits",
+         "{'devices.kubevirt.io/vhost-vsock':'1'}"},
+        {VMI_ON("qemu", VSOCK("false")), "spec/containers/0/resources/limits", NULL},
+        {VMI_ON("firecracker", VSOCK("true")), "spec/containers/0/resources/limits",
+         "{'devices.kubevirt.io/kvm':'1'}"},
+        {VMI_ON("cloud-hypervisor", VSOCK("true")), "spec/containers/0/resources/limits", NULL},
         /* what came with a version asks for it, in every alternative */
         {VMI_ON("qemu", "{'domain':{}}"), "spec/affinity", NULL},
-        {VMI_ON("qemu", "{" IGB "}"), "spec/affinity", REQUIRED("[{'matchExpressions':[" GT("799") "]}]")},
-        {VMI_ON("qemu", "{'affinity':" REQUIRED("[{'matchExpressions':[{'key':'a','operator':'Exists'}]},{},{'matchFields':[]}]") "," IGB "}"),
+        {VMI_ON("qemu", "{" IGB "}"), "spec/affinity",
+         REQUIRED("[{'matchExpressions':[" GT("799") "]}]")},
+        {VMI_ON("qemu", "{'affinity':" REQUIRED("[{'matchExpressions':[{'key':'a','operator':'"
+                                                "Exists'}]},{},{'matchFields':[]}]") "," IGB "}"),
          "spec/affinity",
-         REQUIRED("[{'matchExpressions':[{'key':'a','operator':'Exists'}," GT("799") "]},{},"
-                  "{'matchFields':[],'matchExpressions':[" GT("799") "]}]")},
+         REQUIRED("[{'matchExpressions':[{'key':'a','operator':'Exists'}," GT(
+             "799") "]},{},"
+                    "{'matchFields':[],'matchExpressions':[" GT("799") "]}]")},
     };
 
     (void)state;

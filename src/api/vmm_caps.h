@@ -65,6 +65,8 @@ struct vmm_caps {
     bool hidden;         /* for tests: documents and messages that list VMMs leave it out */
     unsigned max_vcpus;  /* 0: no limit of its own */
     const char *max_vcpus_reason;
+    bool
+        kernel_vsock; /* its guests' vsock is the kernel's (vhost): the node needs /dev/vhost-vsock */
     struct {
         int64_t base, vcpu, tcg, graphics; /* bytes */
         int64_t guest_divisor;             /* and this part of the guest's memory: bytes / divisor */

@@ -136,6 +136,8 @@ struct handler *handler_new(const struct handler_config *c, struct error *err)
     }
     h = NEW(struct handler);
     h->config = *c;
+    if (!h->config.vhost_vsock)
+        h->config.vhost_vsock = "/dev/vhost-vsock";
     h->loop = c->client->loop;
     h->client = c->client;
     h->node_name = xstrdup(c->node_name);

@@ -18,12 +18,13 @@ struct handler_config {
     const char *boot_id;      /* /proc/sys/kernel/random/boot_id, or a test's */
     void (*guest_runs)(void *data, struct str pod_uid); /* each time that is found out; may be NULL */
     void *guest_runs_data;
+    const char *vhost_vsock; /* the kernel's device for guests' vsock; NULL: /dev/vhost-vsock */
     const struct host_options *host; /* what is probed, and how; NULL: this machine */
 };
 struct handler *handler_new(const struct handler_config *c, struct error *err);
 void handler_start(struct handler *h);
 void handler_free(struct handler *h); /* leaves VMs running */
-/* Subresources as upstream's handler serves them to virt-api: GET /v1/namespaces/<ns>/virtualmachineinstances/<name>/{console,vnc}
- * (streams by WebSocket "plain.kubevirt.io") and {guestosinfo,userlist,filesystemlist,stats} (the launcher's own answers),
+/* Subresources as upstream's handler serves them to virt-api: GET /v1/namespaces/<ns>/virtualmachineinstances/<name>/{console,vnc},
+ * …/vsock?port=N (streams by WebSocket "plain.kubevirt.io") and {guestosinfo,userlist,filesystemlist,stats} (the launcher's own answers),
  * PUT …/{pause,unpause,reset,softreboot}. false: not its path. */
 bool handler_http(struct handler *h, struct exchange *x);

@@ -93,12 +93,32 @@ static const struct {
     const char *call;
     bool stream;
 } actions[] = {
-    {"console", HTTP_GET, "console", true},           {"vnc", HTTP_GET, "vnc", true},
-    {"pause", HTTP_PUT, "pause", false},              {"unpause", HTTP_PUT, "unpause", false},
-    {"reset", HTTP_PUT, "reset", false},              {"softreboot", HTTP_PUT, "soft-reboot", false},
-    {"guestosinfo", HTTP_GET, "guest-info", false},   {"userlist", HTTP_GET, "guest-info", false},
-    {"filesystemlist", HTTP_GET, "guest-info", false}, {"stats", HTTP_GET, "stats", false},
+    {"console", HTTP_GET, "console", true},
+    {"vnc", HTTP_GET, "vnc", true},
+    {"vsock", HTTP_GET, "vsock", true},
+    {"pause", HTTP_PUT, "pause", false},
+    {"unpause", HTTP_PUT, "unpause", false},
+    {"reset", HTTP_PUT, "reset", false},
+    {"softreboot", HTTP_PUT, "soft-reboot", false},
+    {"guestosinfo", HTTP_GET, "guest-info", false},
+    {"userlist", HTTP_GET, "guest-info", false},
+    {"filesystemlist", HTTP_GET, "guest-info", false},
+    {"stats", HTTP_GET, "stats", false},
 };
+
+/* What the launcher has to know to open a stream. A port that is no number stays a text, which it refuses. */
+static const struct json *stream_params(struct exchange *x, struct str action)
+{
+    AUTO(error_clear) struct error ignored = {0};
+    struct str port = exchange_query(x, "port");
+    uint64_t n;
+
+    if (!str_is(action, "vsock"))
+        return json_object(&x->arena, "port", json_new_z(&x->arena, "serial0"), NULL);
+    if (parse_u64(port, UINT32_MAX, &n, &ignored))
+        return json_object(&x->arena, "port", json_new_i64(&x->arena, (int64_t)n), NULL);
+    return json_object(&x->arena, "port", json_new_str(&x->arena, port.p ? port : STR("")), NULL);
+}
 
 bool handler_http(struct handler *h, struct exchange *x)
 {
@@ -121,7 +141,7 @@ bool handler_http(struct handler *h, struct exchange *x)
                       STR_ARG(name), v ? "is not connected yet" : "does not run", h->node_name);
             answer_error(x, &err);
         } else if (actions[i].stream) {
-            ask(v, x, actions[i].call, json_object(&x->arena, "port", json_new_z(&x->arena, "serial0"), NULL), on_stream_fd);
+            ask(v, x, actions[i].call, stream_params(x, action), on_stream_fd);
         } else {
             ask(v, x, actions[i].call, NULL, on_answer);
         }

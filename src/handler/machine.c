@@ -396,10 +396,56 @@ static const struct json *nic_status(struct arena *a, const struct network_nic *
                        json_new_i64(a, n->n_taps ? n->n_taps : 1), "linkState", json_new_z(a, "up"), NULL);
 }
 
+/* What the machine is given for its vsock: nothing where it wants none. *fd: /dev/vhost-vsock, opened, where that is needed; its
+ * index in the message will be fd_index. */
+static bool vsock_of(struct vm *v, const struct json *vmi, size_t fd_index, struct arena *a,
+                     int *fd, const struct json **ret, struct error *err)
+{
+    const struct json *cid = json_at(vmi, "status/VSOCKCID");
+
+    *ret = NULL;
+    if (!json_bool_at(vmi, "spec/domain/devices/autoattachVSOCK", false))
+        return true;
+    if (!json_is(cid, JSON_NUMBER))
+        return error_set(
+            err, ERROR_UNAVAILABLE,
+            "status.VSOCKCID is not set: the controller has given its vsock no context ID yet");
+    *ret = json_object(a, "cid", cid, NULL);
+    if (!kv_kernel_vsock(vmi))
+        return true;
+    *fd = open(v->h->config.vhost_vsock, O_RDWR | O_CLOEXEC);
+    if (*fd < 0)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "spec.domain.devices.autoattachVSOCK: %s of node %s cannot be opened "
+                         "(%s): load the module there (modprobe "
+                         "vhost_vsock), or choose a hypervisor with a vsock of its own by the "
+                         "annotation " KV_ANNOTATION_HYPERVISOR,
+                         v->h->config.vhost_vsock, v->h->node_name, strerror(errno));
+    *ret = json_with(a, *ret, "fd", json_new_i64(a, (int64_t)fd_index));
+    return true;
+}
+
+/* Before anything is made for a machine: could it get what it wants? */
+static bool vsock_possible(struct vm *v, const struct json *vmi)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_CLOSE int fd = -1;
+    const struct json *ignored;
+
+    if (vsock_of(v, vmi, 0, &a, &fd, &ignored, &err))
+        return true;
+    put_off(v, &err);
+    return false;
+}
+
 static void sync_machine(struct vm *v, const struct network_vm *net)
 {
     AUTO(arena_done) struct arena a = {0};
     const struct json *vmi = vmi_of(v, &a), *nics = json_array(&a, NULL), *status = nics;
+    AUTO(error_clear) struct error err = {0};
+    AUTO_CLOSE int vsock_fd = -1;
+    const struct json *vsock;
     const char *accelerator;
     int fds[PROTO_MAX_FDS];
     size_t n_fds = 0;
@@ -409,6 +455,12 @@ static void sync_machine(struct vm *v, const struct network_vm *net)
     accelerator = accelerator_of(v, vmi); /* asked again: making the network took its time */
     if (!accelerator)
         return;
+    if (!vsock_of(v, vmi, n_fds, &a, &vsock_fd, &vsock, &err)) {
+        put_off(v, &err);
+        return;
+    }
+    if (vsock_fd >= 0)
+        fds[n_fds++] = vsock_fd;
     for (unsigned i = 0; i < net->n; i++) {
         nics = json_append(&a, nics, nic_message(&a, &net->nics[i], fds, &n_fds));
         status = json_append(&a, status, nic_status(&a, &net->nics[i]));
@@ -417,8 +469,9 @@ static void sync_machine(struct vm *v, const struct network_vm *net)
     v->nics = json_len(status) ? json_copy(&v->nics_arena, status) : NULL;
     v->stage = VM_SYNCING;
     proto_client_call(v->launcher, "sync",
-                      json_object(&a, "vmi", vmi, "accelerator", json_new_z(&a, accelerator), "nics", nics, "disks",
-                                  json_array(&a, NULL), NULL),
+                      json_object(&a, "vmi", vmi, "accelerator", json_new_z(&a, accelerator),
+                                  "nics", nics, "disks", json_array(&a, NULL), "vsock", vsock,
+                                  NULL),
                       fds, n_fds, CALL_TIMEOUT, on_synced, v);
 }
 
@@ -608,7 +661,8 @@ static void advance(struct vm *v)
             shut_down(v, vmi);
         } else if (!v->domain) {
             proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
-        } else if (accelerator_of(v, vmi)) { /* before anything is made for it */
+        } else if (accelerator_of(v, vmi)
+                   && vsock_possible(v, vmi)) { /* before anything is made for it */
             set_up_network(v, vmi);
         }
         return;

@@ -33,6 +33,8 @@ struct world {
     const char *domain;       /* what subscribe answers */
     char calls[256];
     bool silent;              /* answers nothing but subscribe */
+    char vsock[128];          /* of the last sync, as JSON; and how many descriptors came with it */
+    size_t n_fds;
 };
 static struct world w;
 
@@ -46,7 +48,12 @@ static void on_call(struct proto_conn *c, const struct json *msg, int *fds, size
     size_t n = strlen(w.calls);
 
     (void)fds;
-    (void)n_fds;
+    if (str_is(call, "sync")) {
+        AUTO_FREE char *vsock = json_get(msg, "vsock") ? json_text(json_get(msg, "vsock")) : NULL;
+
+        snprintf(w.vsock, sizeof w.vsock, "%s", vsock ? vsock : "none");
+        w.n_fds = n_fds;
+    }
     snprintf(w.calls + n, sizeof w.calls - n, STR_FMT " ", STR_ARG(call));
     if (str_is(call, "subscribe") || str_is(call, "sync"))
         ok = json_object(&a, "domain", parse(&a, w.domain), NULL);
@@ -152,6 +159,8 @@ static const struct vmm_driver emulator = {.name = "qemu", .program = "", .probe
 static const struct vmm_driver small = {.name = "firecracker", .program = "", .probe = probe_small};
 static const struct vmm_driver *const drivers[] = {&emulator, &small, NULL};
 
+static const char *vhost_vsock = "/nonexistent", *devices = "", *status = "";
+
 static int setup_with(const char *domain, const char *annotations)
 {
     static const struct host_options host = {.kvm = "/nonexistent", .mshv = "/nonexistent", .drivers = drivers, .dirfd = -1};
@@ -172,17 +181,26 @@ static int setup_with(const char *domain, const char *annotations)
     close(make_dir(w.volumes, "sockets"));
     close(make_dir(w.volumes, "private"));
     launcher_listens();
-    w.handler = handler_new(&(struct handler_config){.client = w.client, .pods_dirfd = w.pods, .node_name = "n1", .uid_base = 1,
-                                                     .embedded = true, .host = &host},
+    w.handler = handler_new(&(struct handler_config){.client = w.client,
+                                                     .pods_dirfd = w.pods,
+                                                     .node_name = "n1",
+                                                     .uid_base = 1,
+                                                     .embedded = true,
+                                                     .vhost_vsock = vhost_vsock,
+                                                     .host = &host},
                             &err);
     assert_non_null(w.handler);
-    fake_create(w.client, "virtualmachineinstances",
-                arena_printf(&w.a,
-                             "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"namespace\":\"x\","
-                             "\"name\":\"v\",\"labels\":{\"kubevirt.io/nodeName\":\"n1\"},\"annotations\":{%s}},\"spec\":{"
-                             "\"terminationGracePeriodSeconds\":5,\"domain\":{\"devices\":{}}},\"status\":{\"phase\":"
-                             "\"Scheduled\",\"nodeName\":\"n1\",\"activePods\":{\"%s\":\"n1\"}}}",
-                             annotations, w.pod));
+    fake_create(
+        w.client, "virtualmachineinstances",
+        arena_printf(&w.a,
+                     "{\"apiVersion\":\"kubevirt.io/"
+                     "v1\",\"kind\":\"VirtualMachineInstance\",\"metadata\":{\"namespace\":\"x\","
+                     "\"name\":\"v\",\"labels\":{\"kubevirt.io/"
+                     "nodeName\":\"n1\"},\"annotations\":{%s}},\"spec\":{"
+                     "\"terminationGracePeriodSeconds\":5,\"domain\":{\"devices\":{%s}}},"
+                     "\"status\":{%s\"phase\":"
+                     "\"Scheduled\",\"nodeName\":\"n1\",\"activePods\":{\"%s\":\"n1\"}}}",
+                     annotations, devices, status, w.pod));
     assert_string_equal(VMI("metadata/uid"), UID);
     handler_start(w.handler);
     turns(SECONDS(1));
@@ -205,6 +223,38 @@ static int setup_foreign(void **state)
 {
     (void)state;
     return setup_with("{\"state\":\"none\"}", "\"vireo.io/vmm\":\"bochs\"");
+}
+
+/* A machine that wants a vsock, with this status and this device on the node. */
+static int setup_vsock(const char *cid, const char *device)
+{
+    int result;
+
+    vhost_vsock = device;
+    devices = "\"autoattachVSOCK\":true";
+    status = cid;
+    result = setup_with("{\"state\":\"none\"}", "");
+    vhost_vsock = "/nonexistent";
+    devices = status = "";
+    return result;
+}
+
+static int setup_nameless(void **state)
+{
+    (void)state;
+    return setup_vsock("", "/dev/null");
+}
+
+static int setup_deviceless(void **state)
+{
+    (void)state;
+    return setup_vsock("\"VSOCKCID\":7,", "/nonexistent");
+}
+
+static int setup_talkative(void **state)
+{
+    (void)state;
+    return setup_vsock("\"VSOCKCID\":7,", "/dev/null"); /* opens, as the device would */
 }
 
 static int teardown(void **state)
@@ -325,6 +375,61 @@ static void a_vmm_without_a_driver_is_refused(void **state)
     assert_non_null(strstr(VMI("status/conditions/0/message"), "node n1 has no driver for hypervisor 'bochs'"));
 }
 
+/* The network of a machine without interfaces is nothing, but it is made in the pod's namespace, which takes root, a child and its
+ * time. False: not here. */
+static bool await_sync(void)
+{
+    uid_t uid = geteuid();
+
+    if (seteuid(0) < 0) {
+        print_message("needs root\n");
+        return false;
+    }
+    for (int i = 0; i < 400 && !w.vsock[0]; i++) {
+        loop_turn(w.loop, MILLIS(5));
+        loop_fake_advance(w.loop, MILLIS(50));
+    }
+    assert_int_equal(seteuid(uid), 0);
+    return true;
+}
+
+static void a_vsock_without_a_context_id_waits(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(VMI("status/conditions/0/message"), "status.VSOCKCID is not set"));
+    assert_string_equal(w.calls, "subscribe ");
+    fake_merge(w.client, "virtualmachineinstances", "x/v", "{\"status\":{\"VSOCKCID\":9}}");
+    if (!await_sync())
+        skip();
+    assert_string_equal(w.vsock, "{\"cid\":9,\"fd\":0}");
+}
+
+static void a_vsock_without_the_kernels_device_says_what_to_load(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(VMI("status/conditions/0/message"),
+                           "autoattachVSOCK: /nonexistent of node n1 cannot be opened (No such "
+                           "file or directory): load the module there"));
+    assert_string_equal(w.calls, "subscribe ");
+    assert_string_equal(
+        arena_strdup(&w.a, json_str_at(fake_get(w.client, "nodes", "n1", &w.a),
+                                       "status/allocatable/devices.kubevirt.io~1vhost-vsock")),
+        "0");
+}
+
+static void a_vsock_comes_with_the_kernels_device(void **state)
+{
+    (void)state;
+    if (!await_sync())
+        skip();
+    assert_string_equal(w.vsock, "{\"cid\":7,\"fd\":0}");
+    assert_int_equal(w.n_fds, 1);
+    assert_string_equal(
+        arena_strdup(&w.a, json_str_at(fake_get(w.client, "nodes", "n1", &w.a),
+                                       "status/allocatable/devices.kubevirt.io~1vhost-vsock")),
+        "1000");
+}
+
 #define NODE(path) (arena_strdup(&w.a, json_str_at(fake_get(w.client, "nodes", "n1", &w.a), path)))
 
 static const struct json *report_of_node(void)
@@ -368,8 +473,15 @@ static void an_idle_node_writes_heartbeats_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_vmm_that_needs_kvm_is_refused_with_the_reason, setup_small, teardown),
+        cmocka_unit_test_setup_teardown(a_vmm_that_needs_kvm_is_refused_with_the_reason,
+                                        setup_small, teardown),
         cmocka_unit_test_setup_teardown(a_vmm_without_a_driver_is_refused, setup_foreign, teardown),
+        cmocka_unit_test_setup_teardown(a_vsock_without_a_context_id_waits, setup_nameless,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_vsock_without_the_kernels_device_says_what_to_load,
+                                        setup_deviceless, teardown),
+        cmocka_unit_test_setup_teardown(a_vsock_comes_with_the_kernels_device, setup_talkative,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_node_tells_and_obeys, setup, teardown),
         cmocka_unit_test_setup_teardown(an_idle_node_writes_heartbeats_only, setup, teardown),
         cmocka_unit_test_setup_teardown(finds_what_runs, setup, teardown),

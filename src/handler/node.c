@@ -68,6 +68,8 @@ static const struct json *resources(const struct handler *h, struct arena *a, in
                     json_new_f(a, "%lldKi", (long long)fs.f_blocks * (long long)fs.f_frsize / 1024), NULL);
     r = json_with(a, r, "devices.kubevirt.io/tun", json_new_z(a, DEVICE_SLOTS));
     r = offer_resources(h, r, DEVICE_SLOTS, a);
+    r = json_with(a, r, "devices.kubevirt.io/vhost-vsock",
+                  json_new_z(a, access(h->config.vhost_vsock, F_OK) == 0 ? DEVICE_SLOTS : "0"));
     return json_with(a, r, "devices.kubevirt.io/vhost-net", json_new_z(a, access("/dev/vhost-net", F_OK) == 0 ? DEVICE_SLOTS : "0"));
 }
 

@@ -331,8 +331,80 @@ static void guest_talks_and_turns_off(void **state)
     talk(DISK_VMI("\"logSerialConsole\":false,"), false);
 }
 
-int main(void)
+/* --- a VMM with a vsock of its own, played by its contract server: in its guest port 1024 gives back what it gets --- */
+
+static const char *servers, *documents; /* arguments; NULL: none */
+
+#define CH_VMI(more)                                                                               \
+    "{\"metadata\":{\"name\":\"t\",\"namespace\":\"ns\",\"uid\":\"u1\",\"annotations\":{"          \
+    "\"vireo.io/"                                                                                  \
+    "vmm\":\"cloud-hypervisor\"}},\"spec\":{\"domain\":{\"memory\":{\"guest\":\"64Mi\"},"          \
+    "\"firmware\":{\"kernelBoot\":{\"container\":{\"image\":\"i\",\"kernelPath\":\"/k\"}}},"       \
+    "\"devices\":{" more "}}}}"
+
+static void talks_by_vsock(void **state)
 {
+    static char tmp[] = "/tmp/launcher-vsock-XXXXXX";
+    AUTO(error_clear) struct error err = {0};
+    AUTO_FREE char *old = xasprintf("%s", getenv("PATH"));
+    AUTO_FREE char *to = xasprintf("%s/cloud-hypervisor", servers);
+    AUTO_CLOSE int fd = -1;
+    struct fixture f;
+    char text[16] = "";
+
+    (void)state;
+    if (!documents || access(documents, R_OK) != 0) {
+        print_message("needs the VMMs' documents in ../shared/data/vmm-api\n");
+        skip();
+    }
+    assert_non_null(mkdtemp(tmp));
+    AUTO_FREE char *link = xasprintf("%s/cloud-hypervisor", tmp);
+    AUTO_FREE char *path = xasprintf("%s:%s", tmp, old);
+    assert_int_equal(symlink(to, link), 0);
+    setenv("PATH", path, 1);
+    start(&f);
+    setenv("PATH", old, 1);
+    AUTO_FREE char *dir = xasprintf("%s/var/run/kubevirt/container-disks/kernel-boot", f.root);
+    assert_true(file_make_dirs(AT_FDCWD, dir, 0755, &fd, &err));
+    assert_true(file_write(fd, "k",
+                           STR("\x7f"
+                               "ELF and so on"),
+                           0644, &err));
+
+#define SYNC(vmi, more) "{\"vmi\":" vmi ",\"accelerator\":\"kvm\",\"nics\":[],\"disks\":[]" more "}"
+    assert_false(call(&f, "vsock", "{\"port\":1024}"));
+    assert_non_null(strstr(f.error, "has not been started"));
+    /* The wish alone is not enough: who asks for the machine has to say what its vsock is called. */
+    assert_false(
+        call(&f, "sync", SYNC(CH_VMI("\"autoattachVSOCK\":true"), ",\"vsock\":{\"cid\":2}")));
+    assert_non_null(strstr(f.error, "no context ID"));
+    assert_false(call(&f, "sync",
+                      SYNC(CH_VMI("\"autoattachVSOCK\":true"), ",\"vsock\":{\"cid\":7,\"fd\":0}")));
+    assert_non_null(strstr(f.error, "a descriptor is named"));
+    if (!call(&f, "sync", SYNC(CH_VMI("\"autoattachVSOCK\":true"), ",\"vsock\":{\"cid\":7}")))
+        fail_msg("%s", f.error);
+    if (!call(&f, "vsock", "{\"port\":1024}"))
+        fail_msg("%s", f.error);
+    assert_true(f.fd >= 0);
+    assert_int_equal(write(f.fd, "over there", 10), 10);
+    assert_int_equal(recv(f.fd, text, 10, MSG_WAITALL), 10);
+    assert_string_equal(text, "over there");
+    fd_close(&f.fd);
+    assert_false(call(&f, "vsock", "{\"port\":9}"));
+    assert_non_null(strstr(f.error, "nobody in the guest listens there"));
+    assert_false(call(&f, "vsock", "{\"port\":4294967295}"));
+    assert_non_null(strstr(f.error, "a number from 0 to 4294967294"));
+    assert_false(call(&f, "vsock", "{}"));
+    assert_true(call(&f, "kill", "{}"));
+    assert_int_equal(stop(&f, NULL), 0);
+    assert_true(file_remove_tree(AT_FDCWD, tmp, &err));
+}
+
+int main(int argc, char **argv)
+{
+    servers = argc > 2 ? argv[1] : NULL;
+    documents = argc > 2 ? argv[2] : NULL;
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(life_of_a_machine),
         cmocka_unit_test(another_vmi_is_refused),
@@ -341,6 +413,7 @@ int main(void)
         cmocka_unit_test(killed_vmm_is_a_crash),
         cmocka_unit_test(killed_launcher_takes_the_vmm_along),
         cmocka_unit_test(guest_talks_and_turns_off),
+        cmocka_unit_test(talks_by_vsock),
     };
 
     if (access("/usr/bin/qemu-system-x86_64", X_OK) != 0) {

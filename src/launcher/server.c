@@ -151,6 +151,17 @@ static bool call_vnc(struct launcher *l, struct request *r, struct error *err)
     return vmm_open_stream(l->vmm, VMM_STREAM_VNC, &r->answer_fd, err);
 }
 
+/* The driver's word on a guest that does not listen is good enough. */
+static bool call_vsock(struct launcher *l, struct request *r, struct error *err)
+{
+    int64_t port;
+
+    if (!json_i64(json_get(r->msg, "port"), &port) || port < 0 || port > UINT32_MAX - 1)
+        return error_set(err, ERROR_BAD_REQUEST, "port is no vsock port: a number from 0 to %u",
+                         UINT32_MAX - 1);
+    return need_machine(l, err) && vmm_vsock_connect(l->vmm, (unsigned)port, &r->answer_fd, err);
+}
+
 static const struct json *counters(struct arena *a, const struct vmm_counters *k)
 {
     return json_object(
@@ -207,6 +218,7 @@ static const struct {
     {"kill", call_kill},
     {"console", call_console},
     {"vnc", call_vnc},
+    {"vsock", call_vsock},
     {"stats", call_stats},
     {"guest-info", call_guest_info},
 };

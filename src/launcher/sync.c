@@ -72,6 +72,21 @@ static bool read_disks(const struct json *list, const int *fds, size_t n_fds, st
     return true;
 }
 
+/* Absent: the machine gets no vsock. */
+static bool read_vsock(const struct json *vsock, const int *fds, size_t n_fds,
+                       struct vmm_machine *m, struct error *err)
+{
+    int64_t cid;
+
+    if (!vsock)
+        return true;
+    if (!json_i64(json_get(vsock, "cid"), &cid) || cid < 3 || cid > UINT32_MAX - 1)
+        return error_set(err, ERROR_BAD_REQUEST, "vsock: cid is no context ID of a guest");
+    m->vsock_cid = (unsigned)cid;
+    return !json_get(vsock, "fd")
+           || message_fd(json_get(vsock, "fd"), fds, n_fds, &m->vhost_vsock_fd, err);
+}
+
 static bool decode(struct launcher *l, const struct json *object, struct error *err)
 {
     struct kv_virtual_machine_instance *vmi;
@@ -174,6 +189,7 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
     place.raw_only = driver->raw_disks;
     if (!read_nics(json_get(request, "nics"), fds, n_fds, p, err)
         || !read_disks(json_get(request, "disks"), fds, n_fds, &a, p, err)
+        || !read_vsock(json_get(request, "vsock"), fds, n_fds, &m, err)
         || !storage_prepare(l->vmi, &place, p->passed, p->n_passed, &a, &disks, err)
         || !start_dhcp(l, json_get(request, "nics"), fds, n_fds, err))
         return false;

@@ -16,4 +16,6 @@ void decide_stop(const struct json *vm, const struct json *vmi, const struct jso
 void decide_restart(const struct json *vm, const struct json *vmi, const struct json *body, struct arena *a, struct decision *ret);
 
 /* May this be asked of the running machine? Sets status and message if not. */
+void decide_vsock(struct str port, struct str tls, struct arena *a,
+                  struct decision *ret); /* of the query: ?port=N&tls=false */
 void decide_action(const char *action, const struct json *vmi, struct arena *a, struct decision *ret);

@@ -160,6 +160,48 @@ static void failures_are_forgotten(void **state)
 #define PAUSED       "{'status':{'phase':'Running','conditions':[{'type':'Paused','status':'True'}]}}"
 #define AGENT        "{'status':{'phase':'Running','conditions':[{'type':'AgentConnected','status':'True'}]}}"
 
+#define HAS_VSOCK "'spec':{'domain':{'devices':{'autoattachVSOCK':true}}}"
+#define VSOCK(phase) "{" HAS_VSOCK ",'status':{'phase':'" phase "'}}"
+#define VSOCK_PAUSED                                                                               \
+    "{" HAS_VSOCK ",'status':{'phase':'Running','conditions':[{'type':'Paused','status':'True'}]}" \
+                  "}"
+
+static void vsock_query(void **state)
+{
+    static const char range[] = "the guest's port must be a number from 0 to 4294967294";
+    static const struct {
+        const char *port, *tls;
+        int status;
+        const char *message;
+    } cases[] = {
+        {"22", "false", 0, ""},
+        {"0", "0", 0, ""},
+        {"4294967294", "False", 0, ""},
+        {"4294967295", "false", 400, range}, /* any port */
+        {"-1", "false", 400, range},
+        {"22x", "false", 400, range},
+        {"99999999999999999999", "false", 400, range},
+        {NULL, "false", 400, range},
+        {"22", "true", 501, "tls=true: TLS to the guest is not part of this release"},
+        {"22", NULL, 501,
+         "tls=true (the default): TLS to the guest"}, /* never in clear without being asked */
+        {"22", "no", 501, "tls=no: TLS to the guest"},
+        {"x", NULL, 400, "port=x: "},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        struct decision d;
+
+        decide_vsock(cases[i].port ? str_of(cases[i].port) : STR_NONE,
+                     cases[i].tls ? str_of(cases[i].tls) : STR_NONE, &a, &d);
+        if (d.status != cases[i].status || (d.message && !strstr(d.message, cases[i].message))
+            || !d.message != !d.status)
+            fail_msg("case %zu: %d %s", i, d.status, d.message);
+    }
+}
+
 static void action(void **state)
 {
     static const struct {
@@ -182,21 +224,33 @@ static void action(void **state)
         {"filesystemlist", PHASE("Succeeded"), 409, "VM is not running"},
         {"softreboot", PHASE("Running"), 0, NULL},
         {"softreboot", PAUSED, 409, "VMI is paused"},
-        {"softreboot", "{'spec':{'domain':{'features':{'acpi':{'enabled':false}}}},'status':{'phase':'Running'}}", 409,
-         "VMI neither have the agent connected nor the ACPI feature enabled"},
+        {"softreboot",
+         "{'spec':{'domain':{'features':{'acpi':{'enabled':false}}}},'status':{'phase':'Running'}}",
+         409, "VMI neither have the agent connected nor the ACPI feature enabled"},
         {"reset", PHASE("Running"), 0, NULL},
-        {"reset", PHASE("Scheduled"), 409, "Failed to reset non-running VMI with phase Scheduled: it does not run"},
+        {"reset", PHASE("Scheduled"), 409,
+         "Failed to reset non-running VMI with phase Scheduled: it does not run"},
         {"console", PHASE("Running"), 0, NULL},
         {"console", PHASE("Failed"), 409, "VMI is in failed status"},
         {"console", PHASE("Scheduling"), 400, "VMI is not running"},
-        {"console", "{'spec':{'domain':{'devices':{'autoattachSerialConsole':false}}},'status':{'phase':'Running'}}", 400,
-         "No serial consoles are present."},
+        {"console",
+         "{'spec':{'domain':{'devices':{'autoattachSerialConsole':false}}},'status':{'phase':'"
+         "Running'}}",
+         400, "No serial consoles are present."},
         {"vnc", PHASE("Running"), 0, NULL},
-        {"vnc", "{'spec':{'domain':{'devices':{'autoattachGraphicsDevice':false}}},'status':{'phase':'Running'}}", 400,
-         "No graphics devices are present."},
+        {"vnc",
+         "{'spec':{'domain':{'devices':{'autoattachGraphicsDevice':false}}},'status':{'phase':'"
+         "Running'}}",
+         400, "No graphics devices are present."},
         {"portforward", PHASE("Running"), 400, "no network interfaces are present"},
-        {"portforward", "{'status':{'phase':'Running','interfaces':[{'ipAddress':'10.0.0.2'}]}}", 0, NULL},
+        {"portforward", "{'status':{'phase':'Running','interfaces':[{'ipAddress':'10.0.0.2'}]}}", 0,
+         NULL},
         {"portforward", PAUSED, 409, "VMI is paused"},
+        {"vsock", VSOCK("Running"), 0, NULL},
+        {"vsock", PHASE("Running"), 400, "VSOCK is not attached."},
+        {"vsock", PHASE("Scheduled"), 400, "VSOCK is not attached."},
+        {"vsock", VSOCK("Scheduled"), 400, "VMI is not running"},
+        {"vsock", VSOCK_PAUSED, 409, "VMI is paused"},
         {"something else", PHASE("Failed"), 0, NULL}, /* the routes decide what exists */
     };
 
@@ -214,8 +268,9 @@ static void action(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(start),  cmocka_unit_test(stop), cmocka_unit_test(restart), cmocka_unit_test(failures_are_forgotten),
-        cmocka_unit_test(action),
+        cmocka_unit_test(start),   cmocka_unit_test(stop),
+        cmocka_unit_test(restart), cmocka_unit_test(failures_are_forgotten),
+        cmocka_unit_test(action),  cmocka_unit_test(vsock_query),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,7 @@ struct subresources {
     const char *discovery;
 };
 
-/* stream.c: relays a client's WebSocket to the node agent's, or to a TCP port of the VM. The exchange is consumed. */
+/* stream.c: relays a client's WebSocket to the node agent's (action: with its query), or to a TCP port of the VM. The exchange is consumed. */
 void stream_agent(struct subresources *s, struct exchange *x, const struct json *vmi, const char *action);
 void stream_port(struct exchange *x, const struct json *vmi, struct str port, struct str protocol);
 

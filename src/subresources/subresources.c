@@ -291,6 +291,22 @@ static void ask_agent(struct op *o)
                                                             .done = on_asked, .user = o});
 }
 
+static void vsock(struct op *o)
+{
+    struct exchange *x = o->x;
+    struct str port = exchange_query(x, "port");
+    struct subresources *s = o->s;
+    const struct json *vmi = o->vmi;
+
+    decide_vsock(port, exchange_query(x, "tls"), o->a, &o->d);
+    if (o->d.status) {
+        refuse(o, o->d.status, o->d.message);
+        return;
+    }
+    finish(o);
+    stream_agent(s, x, vmi, arena_printf(&x->arena, "vsock?port=" STR_FMT, STR_ARG(port)));
+}
+
 static void act(struct op *o)
 {
     char *action = arena_strdup(o->a, o->action);
@@ -305,6 +321,8 @@ static void act(struct op *o)
     } else if (strcmp(action, "console") == 0 || strcmp(action, "vnc") == 0) {
         finish(o);
         stream_agent(s, x, vmi, action);
+    } else if (strcmp(action, "vsock") == 0) {
+        vsock(o);
     } else if (strcmp(action, "portforward") == 0) {
         str_next(&rest, '/', &port);
         str_next(&rest, '/', &protocol);
@@ -430,6 +448,7 @@ static const struct {
     {"virtualmachineinstances", "console", HTTP_GET, false},
     {"virtualmachineinstances", "vnc", HTTP_GET, false},
     {"virtualmachineinstances", "portforward", HTTP_GET, false},
+    {"virtualmachineinstances", "vsock", HTTP_GET, false},
     {"virtualmachineinstances", "pause", HTTP_PUT, false},
     {"virtualmachineinstances", "unpause", HTTP_PUT, false},
     {"virtualmachineinstances", "reset", HTTP_PUT, false},
@@ -447,7 +466,6 @@ static const struct {
     {"virtualmachineinstances", "freeze", HTTP_PUT, true},
     {"virtualmachineinstances", "unfreeze", HTTP_PUT, true},
     {"virtualmachineinstances", "usbredir", HTTP_GET, true},
-    {"virtualmachineinstances", "vsock", HTTP_GET, true},
     {"virtualmachineinstances", "addvolume", HTTP_PUT, true},
     {"virtualmachineinstances", "removevolume", HTTP_PUT, true},
     {"virtualmachineinstances", "sev", HTTP_GET, true},

@@ -13,13 +13,14 @@
  * calls:
  *   hello      → {"v":1,"launcher":"<version>","uid":"<VMI uid>","namespace":…,"name":…,"pid":…}
  *   subscribe  → {"domain":{…}}; then events
- *   sync       {"vmi":{object},"accelerator":"kvm"|"tcg"|"mshv","nics":[nic…],"disks":[disk…]} → {"domain":{…}}. Starts the machine
+ *   sync       {"vmi":{object},"accelerator":"kvm"|"tcg"|"mshv","nics":[nic…],"disks":[disk…],"vsock":vsock} → {"domain":{…}}. Starts the machine
  *              if there is none, else brings what can change in line (start strategy, pause does not belong here). Idempotent.
  *   pause, unpause, reset, soft-reboot → {}
  *   shutdown   {"grace_ms":N} → {}: asks the guest (ACPI), kills after the grace; 0 kills at once; without a machine the launcher ends
  *   kill       → {}
  *   console    {"port":"serial0"} → {} with one descriptor: a connected stream of the console. The previous holder's is shut down.
  *   vnc        → {} with one descriptor: a connected RFB stream (several may be open)
+ *   vsock      {"port":N} → {} with one descriptor: a stream to a port on which the guest listens by vsock
  *   stats      → {"cpu_ns":…,"memory":{…},"block":[…],"net":[…]}
  *   guest-info → agent data when an agent is connected (guestosinfo, users, filesystems, interfaces)
  *
@@ -27,6 +28,7 @@
  *        "server":"10.0.2.1","dns":["…"],"search":["…"],"hostname":"…","mtu":1450}}   dhcp may be missing
  * disk: {"volume":"data","fd":i,"read_only":false,"format":"raw"}   for what only the agent can open; volumes that are mounted
  *        into the pod are found by the launcher itself at upstream's paths (reference/storage-and-network.md "Launcher paths")
+ * vsock: {"cid":N,"fd":i}   may be missing: the machine has none; fd, /dev/vhost-vsock, only for VMMs whose vsock is the kernel's
  * domain: {"state":"none|starting|running|paused|shutdown|crashed","reason":"…","message":"…","since_ns":…,"pid":…,
  *        "machine":"pc-q35-7.2","accelerator":"tcg","reboots":0,"agent":false,"interfaces":[{"name","mac","ips":[…]}]}
  *        reasons: user|io-error|guest-panic|guest-shutdown|host-shutdown|destroyed|vmm-killed|start-failed

@@ -228,6 +228,50 @@ def a_machine_whose_hypervisor_no_node_has_says_so(t):
 
 
 @case
+def a_vsock_needs_its_gate_and_for_QEMU_the_nodes_device(t):
+    s, k = t.server, t.server.kubectl
+
+    def gates(names):
+        k("-n", "kubevirt", "patch", "kubevirt", "kubevirt", "--type=merge", "-p",
+          json.dumps({"spec": {"configuration": {"developerConfiguration": {"featureGates": names}}}}))
+    before = ((s.get("kubevirt", "kubevirt", ns="kubevirt")["spec"].get("configuration") or {}).get("developerConfiguration") or {}).get("featureGates")
+    vm = null_vm("talker")
+    vm["spec"]["template"]["spec"]["domain"].setdefault("devices", {})["autoattachVSOCK"] = True
+    refused(t, vm, "spec.template.spec.domain.devices.autoattachVSOCK", "VSOCK feature gate is not enabled in kubevirt-config")
+    path = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/talker/vsock"
+    try:
+        gates((before or []) + ["VSOCK"])
+        s.apply(vm)
+        node = s.get("node", ns=None)["items"][0]
+        room = node["status"]["allocatable"]["devices.kubevirt.io/vhost-vsock"]
+        if room == "0":
+            def told():
+                conditions = (s.get("vmi", "talker") or {}).get("status", {}).get("conditions", [])
+                c = [c for c in conditions if c["type"] == "PodScheduled" and c["status"] == "False"]
+                return c and c[0]["message"]
+            message = until(20, "it is unschedulable", told, explain=lambda: s.describe("vmi", "talker"))
+            check("1 Insufficient devices.kubevirt.io/vhost-vsock" in message and "modprobe vhost_vsock" in message, "the reason", message)
+            check("VSOCKCID" not in s.get("vmi", "talker")["status"], "a context ID for what does not run", s.get("vmi", "talker")["status"])
+            wanted, words = 400, "VMI is not running"
+        else:
+            s.wait_phase("talker")
+            check(3 <= s.get("vmi", "talker")["status"]["VSOCKCID"] <= 0xfffffffe, "its context ID", s.get("vmi", "talker")["status"])
+            status, answer = s.request("GET", path + "?port=x&tls=false", raw=True)
+            check(status == 400 and "must be a number" in str(answer), "a port that is none: %d" % status, answer)
+            wanted, words = 501, "tls=false"
+        status, answer = s.request("GET", path + "?port=1024", raw=True)
+        check(status == wanted and words in str(answer), "the stream: %d" % status, answer)
+    finally:
+        s.delete("vm", "talker")
+        gates(before)
+    s.apply(null_vm("mute"))
+    s.wait_phase("mute")
+    status, answer = s.request("GET", path.replace("talker", "mute") + "?port=1024&tls=false", raw=True)
+    check(status == 400 and "VSOCK is not attached." in str(answer), "a machine without: %d" % status, answer)
+    s.delete("vm", "mute")
+
+
+@case
 def the_KubeVirt_object_says_what_may_be_used(t):
     s, k = t.server, t.server.kubectl
     known(t, "qemu-microvm")

@@ -30,14 +30,20 @@
 #define UUID "5d307ca9-b3ef-428c-8861-06e72d69f223"
 
 static const char rich[] =
-    "{\"domain\":{\"cpu\":{\"sockets\":1,\"cores\":2,\"threads\":2,\"maxSockets\":2,\"model\":\"host-passthrough\"},"
-    "\"memory\":{\"guest\":\"64Mi\",\"maxGuest\":\"192Mi\"},\"features\":{\"hypervPassthrough\":{}},"
-    "\"firmware\":{\"uuid\":\"" UUID "\",\"serial\":\"abc\",\"kernelBoot\":{\"kernelArgs\":\"console=ttyS0 x\"}},"
-    "\"devices\":{\"blockMultiQueue\":true,\"networkInterfaceMultiqueue\":true,\"rng\":{},\"panicDevices\":[{\"model\":"
+    "{\"domain\":{\"cpu\":{\"sockets\":1,\"cores\":2,\"threads\":2,\"maxSockets\":2,\"model\":"
+    "\"host-passthrough\"},"
+    "\"memory\":{\"guest\":\"64Mi\",\"maxGuest\":\"192Mi\"},\"features\":{\"hypervPassthrough\":{}}"
+    ","
+    "\"firmware\":{\"uuid\":\"" UUID
+    "\",\"serial\":\"abc\",\"kernelBoot\":{\"kernelArgs\":\"console=ttyS0 x\"}},"
+    "\"devices\":{\"autoattachVSOCK\":true,\"blockMultiQueue\":true,\"networkInterfaceMultiqueue\":"
+    "true,\"rng\":{},\"panicDevices\":[{\"model\":"
     "\"pvpanic\"}],"
-    "\"disks\":[{\"name\":\"d\",\"disk\":{\"bus\":\"virtio\",\"readonly\":true},\"serial\":\"s1\",\"cache\":\"writeback\","
+    "\"disks\":[{\"name\":\"d\",\"disk\":{\"bus\":\"virtio\",\"readonly\":true},\"serial\":\"s1\","
+    "\"cache\":\"writeback\","
     "\"errorPolicy\":"
-    "\"report\"}],\"interfaces\":[{\"name\":\"n\",\"model\":\"virtio\",\"macAddress\":\"02:00:00:00:00:07\"}]}}}";
+    "\"report\"}],\"interfaces\":[{\"name\":\"n\",\"model\":\"virtio\",\"macAddress\":\"02:00:00:"
+    "00:00:07\"}]}}}";
 static const char plain[] =
     "{\"domain\":{\"cpu\":{\"sockets\":3},\"memory\":{\"guest\":\"128Mi\"},\"firmware\":{\"kernelBoot\":{}},"
     "\"devices\":{\"autoattachMemBalloon\":false,\"autoattachSerialConsole\":false,\"disks\":[{\"name\":\"d\",\"disk\":{}}],"
@@ -55,12 +61,15 @@ static const struct {
     {"domain/features/hypervPassthrough/enabled", "config/cpus/kvm_hyperv", "true", "false"},
     {"domain/firmware/uuid", "config/platform/system_uuid", "\"" UUID "\"", NULL},
     {"domain/firmware/serial", "config/platform/system_serial_number", "\"abc\"", NULL},
-    {"domain/firmware/kernelBoot/kernelArgs", "config/payload/cmdline", "\"console=ttyS0 x\"", NULL},
+    {"domain/firmware/kernelBoot/kernelArgs", "config/payload/cmdline", "\"console=ttyS0 x\"",
+     NULL},
     {"domain/devices/autoattachMemBalloon", "config/balloon/size", "0", NULL},
     {"domain/devices/autoattachSerialConsole", "config/serial/mode", "\"Socket\"", "\"Off\""},
+    {"domain/devices/autoattachVSOCK", "config/vsock/cid", "7", NULL},
     {"domain/devices/blockMultiQueue", "config/disks/0/num_queues", "4", "1"},
     {"domain/devices/networkInterfaceMultiqueue", "config/net/0/num_queues", "4", NULL},
-    {"domain/devices/rng", "config/rng/src", "\"/dev/urandom\"", "\"/dev/urandom\""}, /* it always has one */
+    {"domain/devices/rng", "config/rng/src", "\"/dev/urandom\"",
+     "\"/dev/urandom\""}, /* it always has one */
     {"domain/devices/disks/*/disk/readonly", "config/disks/0/readonly", "true", "false"},
     {"domain/devices/disks/*/serial", "config/disks/0/serial", "\"s1\"", NULL},
     {"domain/devices/disks/*/cache", "config/disks/0/direct", "false", "true"},
@@ -148,7 +157,9 @@ static bool start(struct bench *b, const char *spec, const char *private)
                             .initrd_fd = -1,
                             .private_dirfd = b->dirfd,
                             .private_dir = path,
-                            .vhost_vsock_fd = -1};
+                            .vhost_vsock_fd = -1,
+                            .vsock_cid =
+                                opt_true(vmi->spec->domain->devices->autoattach_vsock) ? 7 : 0};
     b->vmm = vmm_new(&vmm_cloud_hypervisor, b->loop, &listener);
     return vmm_start(b->vmm, &m, &b->err);
 }

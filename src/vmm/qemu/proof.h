@@ -8,13 +8,18 @@
 
 enum { PROOF_QEMU = 1, PROOF_MICROVM = 2, PROOF_BOTH = 3 };
 enum {
-    NEED_TAP = 1,     /* tap devices: root, or a kernel that lets users make networks */
-    NEED_OVMF = 2,    /* the package ovmf */
-    NEED_KVM = 4,     /* /dev/kvm opens; no guest runs on it, so one that hangs guests will do */
-    MAY_LACK = 8,     /* this host's KVM, or this QEMU, may lack it: QEMU then says so, and the machine is skipped */
-    AS_ADMITTED = 16, /* with the defaults that admission gives; else the driver gets what is written */
-    NEED_KERNEL = 32  /* a kernel, which nothing runs */
+    NEED_TAP = 1,  /* tap devices: root, or a kernel that lets users make networks */
+    NEED_OVMF = 2, /* the package ovmf */
+    NEED_KVM = 4,  /* /dev/kvm opens; no guest runs on it, so one that hangs guests will do */
+    MAY_LACK =
+        8, /* this host's KVM, or this QEMU, may lack it: QEMU then says so, and the machine is skipped */
+    AS_ADMITTED =
+        16, /* with the defaults that admission gives; else the driver gets what is written */
+    NEED_KERNEL = 32, /* a kernel, which nothing runs */
+    NEED_VSOCK = 64   /* /dev/vhost-vsock */
 };
+
+#define PROOF_CID 4021177 /* of a machine with a vsock: nobody else's, one hopes */
 
 /* question: words separated by blanks
  *   qom PATH PROPERTY [POINTER]   a property of QEMU's object model; PATH may be cpu0

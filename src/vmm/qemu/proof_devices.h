@@ -56,6 +56,21 @@ static const struct proof_ask devices_no_input[] = {
     {0},
 };
 
+/* Another number than any default; and without the node's device there is no machine, rather than one without a vsock. */
+static const struct proof_ask devices_vsock[] = {
+    {DEV "autoattachVSOCK", "type " P "vsock0", "vhost-vsock-pci", PROOF_QEMU},
+    {DEV "autoattachVSOCK", "type " P "vsock0", "vhost-vsock-device", PROOF_MICROVM},
+    {DEV "autoattachVSOCK", "qom " P "vsock0 guest-cid", "4021177"},
+    {0},
+};
+static const struct proof_ask devices_no_vsock[] = {
+    {NULL, "type " P "vsock0", "none"},
+    {NULL, "qom " P "vsock0 guest-cid", "absent"},
+    {0},
+};
+static const struct proof_ask devices_vsock_missing[] = {
+    {NULL, "start", "~load the module vhost_vsock"}, {0}};
+
 static const struct proof_ask devices_cirrus[] = {{DEV "video/type", "type " P "video0", "cirrus-vga"}, {0}};
 static const struct proof_ask devices_bochs[] = {{DEV "video/type", "type " P "video0", "bochs-display"}, {0}};
 static const struct proof_ask devices_ramfb[] = {{DEV "video/type", "type " P "video0", "ramfb"}, {0}};
@@ -106,40 +121,59 @@ static const struct proof_ask nics_old[] = {
 static const struct proof_machine proof_devices[] = {
     {"devices-bare", PROOF_QEMU, 0, "{}", devices_bare},
     {"devices-written", PROOF_QEMU, 0,
-     "{'domain':{'devices':{'rng':{},'video':{'type':'virtio'},'watchdog':{'name':'w','i6300esb':{}},'sound':{'name':'s'},"
-     "'inputs':[{'name':'t','type':'tablet'},{'name':'v','type':'tablet','bus':'virtio'}],'panicDevices':[{'model':'pvpanic'}]}"
+     "{'domain':{'devices':{'rng':{},'video':{'type':'virtio'},'watchdog':{'name':'w','i6300esb':{}"
+     "},'sound':{'name':'s'},"
+     "'inputs':[{'name':'t','type':'tablet'},{'name':'v','type':'tablet','bus':'virtio'}],'"
+     "panicDevices':[{'model':'pvpanic'}]}"
      "}}",
      devices_written},
     {"devices-none", PROOF_QEMU, 0,
-     "{'domain':{'devices':{'autoattachGraphicsDevice':false,'autoattachMemBalloon':false,'autoattachSerialConsole':false,'"
+     "{'domain':{'devices':{'autoattachGraphicsDevice':false,'autoattachMemBalloon':false,'"
+     "autoattachSerialConsole':false,'"
      "sound':{'name':'s','model':'ac97'},"
      "'panicDevices':[{'model':'isa'}]}}}",
      devices_none},
     {"devices-input", PROOF_QEMU, AS_ADMITTED,
-     "{'domain':{'devices':{'autoattachInputDevice':true,'autoattachPodInterface':false}}}", devices_input},
+     "{'domain':{'devices':{'autoattachInputDevice':true,'autoattachPodInterface':false}}}",
+     devices_input},
     {"devices-no-input", PROOF_QEMU, AS_ADMITTED,
-     "{'domain':{'devices':{'autoattachInputDevice':false,'autoattachPodInterface':false}}}", devices_no_input},
-    {"devices-cirrus", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'cirrus'}}}}", devices_cirrus},
-    {"devices-bochs", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'bochs'}}}}", devices_bochs},
-    {"devices-ramfb", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'ramfb'}}}}", devices_ramfb},
+     "{'domain':{'devices':{'autoattachInputDevice':false,'autoattachPodInterface':false}}}",
+     devices_no_input},
+    {"devices-vsock", PROOF_BOTH, NEED_VSOCK | MAY_LACK,
+     "{'domain':{'devices':{'autoattachVSOCK':true}}}", devices_vsock},
+    {"devices-no-vsock", PROOF_BOTH, 0, "{'domain':{'devices':{'autoattachVSOCK':false}}}",
+     devices_no_vsock},
+    {"devices-vsock-missing", PROOF_BOTH, 0, "{'domain':{'devices':{'autoattachVSOCK':true}}}",
+     devices_vsock_missing},
+    {"devices-cirrus", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'cirrus'}}}}",
+     devices_cirrus},
+    {"devices-bochs", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'bochs'}}}}",
+     devices_bochs},
+    {"devices-ramfb", PROOF_QEMU, 0, "{'domain':{'devices':{'video':{'type':'ramfb'}}}}",
+     devices_ramfb},
     {"nics-bare", PROOF_QEMU, NEED_TAP,
-     "{'domain':{'devices':{'interfaces':[{'name':'a','masquerade':{}}]}},'networks':[" NET("a") "]}", nics_bare},
+     "{'domain':{'devices':{'interfaces':[{'name':'a','masquerade':{}}]}},'networks':[" NET(
+         "a") "]}",
+     nics_bare},
     {"nics-written", PROOF_QEMU, NEED_TAP,
-     "{'domain':{'cpu':{'cores':2},'devices':{'interfaces':[{'name':'a','macAddress':'02:00:00:00:00:0a','bootOrder':2,'"
+     "{'domain':{'cpu':{'cores':2},'devices':{'interfaces':[{'name':'a','macAddress':'02:00:00:00:"
+     "00:0a','bootOrder':2,'"
      "acpiIndex':7,"
      "'pciAddress':'0000:00:0b.0','masquerade':{}}]}},'networks':[" NET("a") "]}",
      nics_written},
     {"nics-queues", PROOF_QEMU, NEED_TAP | MAY_LACK,
-     "{'domain':{'cpu':{'cores':2},'devices':{'networkInterfaceMultiqueue':true,'interfaces':[{'name':'a'}]}},'networks':[" NET(
-         "a") "]}",
+     "{'domain':{'cpu':{'cores':2},'devices':{'networkInterfaceMultiqueue':true,'interfaces':[{'"
+     "name':'a'}]}},'networks':[" NET("a") "]}",
      nics_queues},
     {"nics-models", PROOF_QEMU, NEED_TAP,
-     "{'domain':{'devices':{'interfaces':[{'name':'a'},{'name':'b','model':'e1000e'},{'name':'c','model':'rtl8139'},{'name':'d'"
+     "{'domain':{'devices':{'interfaces':[{'name':'a'},{'name':'b','model':'e1000e'},{'name':'c','"
+     "model':'rtl8139'},{'name':'d'"
      ",'state':'absent'}]}},"
      "'networks':[" NET("a") "," NET("b") "," NET("c") "," NET("d") "]}",
      nics_models},
     {"nics-old", PROOF_QEMU, NEED_TAP,
-     "{'domain':{'devices':{'useVirtioTransitional':true,'interfaces':[{'name':'a'},{'name':'b','model':'e1000'},{'name':'c','"
+     "{'domain':{'devices':{'useVirtioTransitional':true,'interfaces':[{'name':'a'},{'name':'b','"
+     "model':'e1000'},{'name':'c','"
      "model':'pcnet'},{'name':'d','model':'ne2k_pci'}]}},"
      "'networks':[" NET("a") "," NET("b") "," NET("c") "," NET("d") "]}",
      nics_old},

@@ -221,6 +221,8 @@ static const char *lacks(const struct proof_machine *m)
         return "no /dev/kvm";
     if ((m->needs & NEED_TAP) && (getuid() != 0 || access("/dev/net/tun", R_OK | W_OK) != 0))
         return "no tap devices: not root, or no /dev/net/tun";
+    if ((m->needs & NEED_VSOCK) && access("/dev/vhost-vsock", R_OK | W_OK) != 0)
+        return "no /dev/vhost-vsock: the module vhost_vsock is not loaded, or not root";
     return NULL;
 }
 
@@ -292,6 +294,11 @@ static bool bench_start(struct bench *b, const struct proof_machine *p, const st
         return error_errno(err, errno, "disks and taps");
     if (p->needs & NEED_KERNEL)
         m.kernel_fd = kernel(b);
+    if (opt_true(vmi->spec->domain->devices->autoattach_vsock)) {
+        m.vsock_cid = PROOF_CID;
+        if (p->needs & NEED_VSOCK)
+            m.vhost_vsock_fd = keep(b, open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC));
+    }
     m.vmi = vmi;
     m.private_dirfd = b->dirfd;
     m.private_dir = b->dir;
