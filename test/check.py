@@ -173,9 +173,22 @@ def fast():
     if setup("build-asan", ["-Db_sanitize=address,undefined", "--buildtype=debug", "-Doptimization=1"]):
         if step("build with gcc, ASan and UBSan, -Werror", ["ninja", "-C", "build-asan", "--quiet"], 1500):
             unit_tests("build-asan")
+            symbols("build-asan")
     step("rooms include only what their arrows allow", ["tools/check-rooms"], 60)
     schema = step_schema()
     return schema
+
+
+def symbols(folder):
+    """A program that is linked with two rooms would take one's function for the other's, without a word from the linker."""
+    places = {}
+    for library in sorted(glob.glob(os.path.join(ROOT, folder, "lib*.a"))):
+        for line in shell(["nm", "-g", "--defined-only", library], 60)[1].splitlines():
+            m = re.match(r"[0-9a-f]+ [TDBR] (\w+)$", line)
+            if m and not m.group(1).startswith("__"):
+                places.setdefault(m.group(1), []).append(os.path.basename(library))
+    double = ["%s: %s" % (name, " ".join(where)) for name, where in sorted(places.items()) if len(set(where)) > 1]
+    report("FAIL" if double or not places else "ok", "no name belongs to two rooms", "\n".join(double) or "no symbols were found")
 
 
 def step_schema():

@@ -158,7 +158,7 @@ static bool talk(struct console *s, const struct target *t, struct error *err)
     if (!go_raw(s, err))
         return false;
     s->pump.ended = on_ended;
-    pump_start(&s->pump, s->c->io.in, s->c->io.out);
+    pump_begin(&s->pump, s->c->io.in, s->c->io.out);
     while (!s->done && !s->pump.left)
         loop_turn(s->c->loop, SECONDS(60));
     restore(s);

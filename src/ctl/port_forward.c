@@ -90,7 +90,7 @@ static void on_connected(struct pump *p)
 {
     struct tunnel *t = container_of(p, struct tunnel, pump);
 
-    pump_start(p, t->in, t->out);
+    pump_begin(p, t->in, t->out);
 }
 
 static void on_failed(struct pump *p, int status, const struct error *err)
@@ -208,7 +208,7 @@ static bool forward_stdio(struct ctl *c, const struct target *t, struct error *e
     path = port_path(t, target);
     if (!pump_open(&s.pump, c, path, &status, err))
         return false;
-    pump_start(&s.pump, c->io.in, c->io.out);
+    pump_begin(&s.pump, c->io.in, c->io.out);
     ctl_wait(c, &s.done);
     ctl_disconnect(c);
     pump_done(&s.pump);

@@ -174,7 +174,7 @@ void pump_connect(struct pump *p, struct ctl *c, const char *path)
                                                   .user = p, .connected = on_connected, .failed = on_failed});
 }
 
-void pump_start(struct pump *p, int in, int out)
+void pump_begin(struct pump *p, int in, int out)
 {
     p->in = in;
     p->out = out;

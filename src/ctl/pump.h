@@ -1,6 +1,6 @@
 /* ctl/pump - bytes between a WebSocket and two descriptors: console, VNC, forwarded ports.
  *
- * pump_connect() opens the WebSocket, paused; pump_start() lets bytes flow. Each side stops being read while the other is
+ * pump_connect() opens the WebSocket, paused; pump_begin() lets bytes flow. Each side stops being read while the other is
  * full. Descriptors may block (a terminal's flags are shared with the shell, so they stay as they are): they are written
  * only when the loop says so, and then in pieces that a pipe takes whole.
  *
@@ -39,7 +39,7 @@ void pump_connect(struct pump *p, struct ctl *c, const char *path);
 /* The same, waiting for the outcome; *ret_status is the HTTP status of a refusal, or 0. */
 MUST_CHECK bool pump_open(struct pump *p, struct ctl *c, const char *path, int *ret_status, struct error *err);
 /* Borrowed, two different descriptors. */
-void pump_start(struct pump *p, int in, int out);
+void pump_begin(struct pump *p, int in, int out);
 void pump_leave(struct pump *p); /* closes the stream from here; `ended` follows */
 /* Before p goes away: the stream must be over, or never connected, or its http_client be freed. */
 void pump_done(struct pump *p);

@@ -121,7 +121,7 @@ static void on_accept(struct loop_io *io, uint32_t events)
     loop_timer_stop(&v->timer);
     loop_io_stop(&v->accept_io);
     fd_close(&v->listener); /* one viewer per run, as upstream */
-    pump_start(&v->pump, v->in, v->out);
+    pump_begin(&v->pump, v->in, v->out);
 }
 
 static void on_too_late(struct loop_timer *t)
