@@ -33,7 +33,7 @@ static void forget(struct qemu *q, const struct qemu_plugged *p)
 
 static struct qemu_plugged *note(struct qemu *q, enum vmm_device_kind kind, struct str name)
 {
-    struct qemu_plugged p = {.kind = kind, .fdset = -1};
+    struct qemu_plugged p = {.kind = kind, .fdsets = {-1, -1}};
 
     snprintf(p.name, sizeof p.name, STR_FMT, STR_ARG(name));
     vec_push(&q->plugged, p);
@@ -59,8 +59,9 @@ static void close_backend(struct qemu *q, const struct qemu_plugged *p)
         if (!qmp_call(q->qmp, "blockdev-del", json_object(&a, "node-name", node, NULL), &a, NULL, &err))
             error_clear(&err);
     }
-    for (int i = 0; p->fdset >= 0 && i < 2; i++)
-        if (!qmp_call(q->qmp, "remove-fd", json_object(&a, "fdset-id", json_new_i64(&a, p->fdset + i), NULL), &a, NULL, &err))
+    for (size_t i = 0; i < ARRAY_SIZE(p->fdsets); i++)
+        if (p->fdsets[i] >= 0
+            && !qmp_call(q->qmp, "remove-fd", json_object(&a, "fdset-id", json_new_i64(&a, p->fdsets[i]), NULL), &a, NULL, &err))
             error_clear(&err);
 }
 
@@ -133,9 +134,10 @@ static bool add_disk(struct qemu *q, const struct vmm_device *d, struct arena *a
     if (str_is(where, "virtio") && !free_port(q, a, &bus, err))
         return false;
     snprintf(p->backend, sizeof p->backend, "h%u", q->next_plug);
-    p->fdset = FIRST_FDSET + 2 * (int)q->next_plug++;
+    p->fdsets[0] = FIRST_FDSET + 2 * (int)q->next_plug++;
+    p->fdsets[1] = p->fdsets[0] + 1;
     cmd_init(&c, a, &m, false);
-    c.next_fdset = p->fdset;
+    c.next_fdset = p->fdsets[0];
     if (!qemu_disk_nodes(&c, p->backend, d->disk_spec, d->disk, &parts, err) || !say_words(q, &c, a, err))
         return false;
     return qmp_call(q->qmp, "device_add",
@@ -217,6 +219,26 @@ bool qemu_add_device(struct vmm *v, const struct vmm_device *d, struct error *er
     return error_wrap(err, "plug '" STR_FMT "'", STR_ARG(name));
 }
 
+/* The numbers of the descriptors that a disk's nodes were opened by. */
+static void learn_fdsets(struct qemu *q, struct qemu_plugged *p, struct arena *a)
+{
+    static const char *const tails[] = {"f", "bf"};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *nodes = NULL;
+
+    if (!qmp_call(q->qmp, "query-named-block-nodes", json_object(a, "flat", json_new_bool(true), NULL), a, &nodes, &err))
+        return;
+    json_each_item(n, nodes) {
+        for (size_t i = 0; i < ARRAY_SIZE(tails); i++) {
+            int set;
+
+            if (str_is(json_str_at(n, "node-name"), arena_printf(a, "%s%s", p->backend, tails[i]))
+                && sscanf(arena_strdup(a, json_str_at(n, "file")), "/dev/fdset/%d", &set) == 1)
+                p->fdsets[i] = set;
+        }
+    }
+}
+
 /* A device that was there from the start: which nodes or netdev it stands on. */
 static void learn_backend(struct qemu *q, struct qemu_plugged *p, struct arena *a)
 {
@@ -229,6 +251,8 @@ static void learn_backend(struct qemu *q, struct qemu_plugged *p, struct arena *
                              text(a, p->kind == VMM_DEVICE_DISK ? "drive" : "netdev"), NULL),
                  a, &v, &err))
         snprintf(p->backend, sizeof p->backend, STR_FMT, STR_ARG(json_str(v)));
+    if (p->kind == VMM_DEVICE_DISK && *p->backend)
+        learn_fdsets(q, p, a);
 }
 
 bool qemu_remove_device(struct vmm *v, enum vmm_device_kind kind, struct str name, struct error *err)

@@ -98,6 +98,39 @@ static void devices_come_and_go(void **state)
     assert_int_equal(err.kind, ERROR_NOT_FOUND);
 }
 
+/* Of a disk that was there from the start nothing stays with the host either; its neighbour keeps what it has. */
+static void a_disk_of_the_start_goes(void **state)
+{
+    AUTO(guest_done) struct guest g;
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    AUTO_CLOSE int first = guest_memfd(STR("first\n"));
+    AUTO_CLOSE int second = guest_memfd(STR("second\n"));
+    const struct vmm_disk disks[] = {{.name = STR("a"), .fd = first, .format = "raw", .backing_fd = -1},
+                                     {.name = STR("b"), .fd = second, .format = "raw", .backing_fd = -1}};
+    struct vmm_machine m = guest_nothing;
+    const struct json *v;
+
+    (void)state;
+    assert_int_equal(ftruncate(first, 1 << 20), 0);
+    assert_int_equal(ftruncate(second, 1 << 20), 0);
+    m.disks = disks;
+    m.n_disks = 2;
+    guest_boot(&g, &vmm_qemu,
+               "{\"domain\":{\"memory\":{\"guest\":\"160Mi\"},\"devices\":{\"autoattachGraphicsDevice\":false,\"disks\":[{\"name\":"
+               "\"a\",\"disk\":{\"bus\":\"virtio\"}},{\"name\":\"b\",\"disk\":{\"bus\":\"virtio\"}}]}," GUEST_FIRMWARE "}}",
+               &m);
+    guest_until(&g, "head -c 5 /dev/vda", "first", 30);
+    if (!vmm_remove_device(g.v, VMM_DEVICE_DISK, STR("a"), &err))
+        fail_msg("%s", error_text(&err));
+    await_gone(&g, 1);
+    assert_true(qemu_query(g.v, "query-named-block-nodes", NULL, &a, &v, &err));
+    assert_int_equal(json_len(v), 2);
+    assert_true(qemu_query(g.v, "query-fdsets", NULL, &a, &v, &err));
+    assert_int_equal(json_len(v), 1);
+    assert_true(str_is(guest_run(&g, "head -c 6 /dev/vdb"), "second"));
+}
+
 static void memory_and_processors_grow(void **state)
 {
     AUTO(guest_done) struct guest g;
@@ -150,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices_come_and_go),
+        cmocka_unit_test(a_disk_of_the_start_goes),
         cmocka_unit_test(memory_and_processors_grow),
         cmocka_unit_test(a_microvm_says_that_it_cannot),
     };

@@ -17,7 +17,7 @@ struct qemu_plugged { /* a device that came while the machine ran, or that is as
     enum vmm_device_kind kind;
     char name[64];
     char backend[32]; /* block node or netdev */
-    int fdset;        /* the first of two; -1: none */
+    int fdsets[2];    /* of the disk's image and of the one below it; -1: none */
     bool leaving, from_start;
 };
 
