@@ -58,6 +58,7 @@ struct ch_serial {
     struct loop_io vmm_io, near_io;
     struct buf up, down; /* from the guest, to the guest */
     struct loop_timer again;
+    int64_t again_ns; /* what the next try waits */
     bool over; /* it does not come back */
 };
 

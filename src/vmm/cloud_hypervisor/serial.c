@@ -12,7 +12,8 @@
 
 #define LIMIT_SERIAL (64u << 10)
 #define PIECE 4096
-#define AGAIN_NS MILLIS(5)
+#define AGAIN_FIRST_NS MILLIS(5) /* a guest that boots again has its port soon … */
+#define AGAIN_MAX_NS MILLIS(500) /* … and one that does not costs next to nothing */
 
 static bool room(const struct buf *b)
 {
@@ -62,13 +63,21 @@ static bool give(int fd, struct buf *b)
 
 static void again(struct loop_timer *t);
 
+static void try_later(struct ch_serial *s)
+{
+    s->again_ns = s->again_ns ? s->again_ns * 2 : AGAIN_FIRST_NS;
+    if (s->again_ns > AGAIN_MAX_NS)
+        s->again_ns = AGAIN_MAX_NS;
+    loop_timer_start(s->loop, &s->again, s->again_ns, again);
+}
+
 static void drop_vmm(struct ch_serial *s)
 {
     loop_io_stop(&s->vmm_io);
     fd_close(&s->vmm_fd);
     buf_clear(&s->down); /* meant for a guest that is no more */
     if (!s->over)
-        loop_timer_start(s->loop, &s->again, AGAIN_NS, again);
+        try_later(s);
 }
 
 static void drop_near(struct ch_serial *s)
@@ -108,6 +117,7 @@ bool ch_serial_connect(struct ch_serial *s, int64_t timeout_ns, struct error *er
     if (!rest_connect(&s->at, timeout_ns, &s->vmm_fd, err))
         return false;
     loop_timer_stop(&s->again);
+    s->again_ns = 0;
     loop_io_start(s->loop, &s->vmm_io, s->vmm_fd, EPOLLIN, vmm_ready);
     want(s);
     return true;
@@ -119,7 +129,7 @@ static void again(struct loop_timer *t)
     AUTO(error_clear) struct error err = {0};
 
     if (!ch_serial_connect(s, MILLIS(1), &err))
-        loop_timer_start(s->loop, &s->again, AGAIN_NS, again);
+        try_later(s);
 }
 
 bool ch_serial_start(struct ch_serial *s, struct loop *l, const struct rest *at, struct error *err)
