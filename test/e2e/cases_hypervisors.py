@@ -102,6 +102,8 @@ def a_disk_image_boots_on_qemu_microvm_from_an_image_and_from_a_claim(t):
     with s.console("quick") as c:
         c.login(180)
         check(c.run("ls /sys/bus/pci/devices 2>/dev/null | wc -l") == "0", "it has a PCI bus")
+        check((disk(c, "root"), disk(c, "data")) == ("/dev/vda", "/dev/vdb"), "disks are found in another order than the spec's",
+              [disk(c, "root"), disk(c, "data")])
         # Without bootOrder the first disk boots, which is an overlay of a qcow2; its copy on the claim is raw.
         c.run("dd if=%s of=%s bs=1M && sync" % (disk(c, "root"), disk(c, "data")), 120)
     # The claim first: by the boot order, although the image comes first.

@@ -1,8 +1,8 @@
 /* Where devices sit. On q35 every PCI Express device has a root port of its own, eight ports to a slot from slot 2 on, so
  * that it can be unplugged and so that addresses depend on the order of devices only. Slot 1 is the display's, 0x1b the
  * sound's, 0x1f the chipset's; conventional devices, which cannot be unplugged, lie on the root bus from 0x10 on, then from 6. The older pc has one bus for all and
- * no ports: its slots can be unplugged themselves. A microvm has no PCI but a row of virtio-mmio transports, filled from the
- * lowest address on, which is the order in which a guest finds them. */
+ * no ports: its slots can be unplugged themselves. A microvm has no PCI but a row of virtio-mmio transports, filled in the order
+ * in which a guest finds them: QEMU's ACPI tables list the highest first, its kernel command line (without ACPI) the lowest. */
 #include "vmm/qemu/cmdline.h"
 
 #include "api/types.h"
@@ -67,14 +67,17 @@ static void pc_slot(struct qemu_cmd *c)
  * first transport's interrupts never come, so it stays empty. */
 static void mmio_transport(struct qemu_cmd *c)
 {
-    unsigned first = qemu_acpi(c) ? 1 : 0, most = (first ? QEMU_MMIO_PLACES : 8) - first, i = c->places.mmio++;
+    bool acpi = qemu_acpi(c);
+    unsigned most = acpi ? QEMU_MMIO_PLACES - 1 : 8, i = c->places.mmio++;
 
-    if (i >= most)
+    if (i >= most) {
         cmd_fail(c, ERROR_INVALID,
                  "spec.domain.devices: a microvm has %u places for disks, interfaces and other "
                  "devices; the machine q35 (vireo.io/hypervisor: qemu) has more",
                  most);
-    cmd_kvf(c, "bus", "virtio-mmio-bus.%u", first + i);
+        return;
+    }
+    cmd_kvf(c, "bus", "virtio-mmio-bus.%u", acpi ? QEMU_MMIO_PLACES - 1 - i : i);
 }
 
 void cmd_virtio(struct qemu_cmd *c, const char *name, struct str wanted)
