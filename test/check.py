@@ -232,7 +232,7 @@ def deep(seconds_of_fuzz):
     if waits:
         waits.join()
     if step("make build", ["make", "--no-print-directory", "build", "BUILD=build"], 1500):
-        relay("test/e2e", ["test/e2e/run", "--build", "build"], 1500)
+        relay("test/e2e", ["test/e2e/run", "--build", "build"], 2700)
         relay("test/docs", ["test/docs/run", "--build", "build"], 900)
         relay("test/cluster", ["test/cluster/run", "--build", "build"], 1800)
         if step("build of the API server alone", ["ninja", "-C", "build", "--quiet", "test/api/test-apiserver"], 900):
