@@ -1,5 +1,6 @@
 #include "vmm/vmm.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -383,4 +384,28 @@ void vmm_stats_of_process(pid_t pid, struct vmm_stats *ret)
     buf_clear(&b);
     if (file_read(dir, "statm", &b, &err) && sscanf(b.p, "%*u %llu", &pages) == 1)
         ret->resident_bytes = pages * (unsigned long long)sysconf(_SC_PAGESIZE);
+}
+
+bool vmm_keep_output(int fd, struct buf *kept, size_t limit)
+{
+    char text[1024];
+
+    for (int i = 0; i < VMM_READS_A_TURN; i++) {
+        ssize_t n = read(fd, text, sizeof text);
+
+        if (n == 0)
+            return false;
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            return true;
+        }
+        if (write(STDERR_FILENO, text, (size_t)n) < 0) {
+            /* our own log is gone: nothing to be done about it */
+        }
+        if (kept->n + (size_t)n > limit)
+            buf_consume(kept, kept->n < limit / 2 ? kept->n : limit / 2);
+        buf_add(kept, text, (size_t)n);
+    }
+    return true;
 }

@@ -251,6 +251,9 @@ void vmm_changed(struct vmm *v); /* something else in the status changed */
 /* Whether a switch among these is on: an object of switches that are off asks for nothing. */
 struct kv_feature_hyperv;
 bool vmm_hyperv_asked(const struct kv_feature_hyperv *h);
+/* Passes on what a VMM's process wrote to fd (non-blocking) to our own stderr, at most VMM_READS_A_TURN pieces, and keeps the last
+ * `limit` bytes of it or fewer. False: the process has closed its end. */
+bool vmm_keep_output(int fd, struct buf *kept, size_t limit);
 /* The first "N.N" or "N.N.N" of a line that a program printed about itself. */
 MUST_CHECK bool vmm_version_parse(struct str line, struct vmm_version *ret, struct error *err);
 /* Lists by commas, as in struct vmm_version. What has no room is left out. */

@@ -88,27 +88,9 @@ struct rest_pending *ch_begin(struct ch *c, const struct ch_call *call, rest_don
 
 static void drain_stderr(struct ch *c)
 {
-    char text[1024];
-
-    for (int i = 0; i < VMM_READS_A_TURN; i++) {
-        ssize_t n = c->err_fd >= 0 ? read(c->err_fd, text, sizeof text) : 0;
-
-        if (n == 0) {
-            loop_io_stop(&c->err_io);
-            fd_close(&c->err_fd);
-            return;
-        }
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return;
-        }
-        if (write(STDERR_FILENO, text, (size_t)n) < 0) {
-            /* our own log is gone: nothing to be done about it */
-        }
-        if (c->err_text.n + (size_t)n > STDERR_KEPT)
-            buf_consume(&c->err_text, c->err_text.n < STDERR_KEPT / 2 ? c->err_text.n : STDERR_KEPT / 2);
-        buf_add(&c->err_text, text, (size_t)n);
+    if (c->err_fd >= 0 && !vmm_keep_output(c->err_fd, &c->err_text, STDERR_KEPT)) {
+        loop_io_stop(&c->err_io);
+        fd_close(&c->err_fd);
     }
 }
 

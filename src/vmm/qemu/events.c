@@ -1,8 +1,6 @@
 /* What QEMU tells: its stderr, its events, and how it ended. */
 #include "vmm/qemu/qemu.h"
 
-#include <errno.h>
-#include <unistd.h>
 
 #include "base/log.h"
 
@@ -10,28 +8,9 @@
 
 void qemu_drain_stderr(struct qemu *q)
 {
-    char text[1024];
-
-    for (int i = 0; i < VMM_READS_A_TURN; i++) {
-        ssize_t n = q->err_fd >= 0 ? read(q->err_fd, text, sizeof text) : 0;
-
-        if (n == 0) {
-            loop_io_stop(&q->err_io);
-            fd_close(&q->err_fd);
-            return;
-        }
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return;
-        }
-        if (write(STDERR_FILENO, text, (size_t)n) < 0) {
-            /* our own log is gone: nothing to be done about it */
-        }
-        if (q->err_text.n + (size_t)n > STDERR_KEPT)
-            buf_consume(&q->err_text,
-                        q->err_text.n < STDERR_KEPT / 2 ? q->err_text.n : STDERR_KEPT / 2);
-        buf_add(&q->err_text, text, (size_t)n);
+    if (q->err_fd >= 0 && !vmm_keep_output(q->err_fd, &q->err_text, STDERR_KEPT)) {
+        loop_io_stop(&q->err_io);
+        fd_close(&q->err_fd);
     }
 }
 
