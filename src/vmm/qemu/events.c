@@ -1,7 +1,6 @@
 /* What QEMU tells: its stderr, its events, and how it ended. */
 #include "vmm/qemu/qemu.h"
 
-
 #include "base/log.h"
 
 #define STDERR_KEPT 4096
