@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= python3
 
-.PHONY: help deps build check check-fast check-cluster bench demo demo-down soak clean
+.PHONY: help deps build check check-fast check-cluster image bench demo demo-down soak clean
 help:
 	@echo "make demo        install what it needs, build, start a VM from a manifest, show its console"
 	@echo "make demo-down   end it and leave nothing behind"
@@ -10,6 +10,7 @@ help:
 	@echo "make build       $(BUILD)/vireo, $(BUILD)/vireo-launcher, $(BUILD)/virtctl"
 	@echo "make check       all tests (root); make check-fast: the quick ones"
 	@echo "make check-cluster   its part on a real Kubernetes, which it builds if need be (10 minutes once)"
+	@echo "make image       container images for a cluster: $(BUILD)/vireo.tar, $(BUILD)/launcher.tar"
 	@echo "make bench       the numbers of docs/benchmarks.md"
 	@echo "make soak        long fuzz and fault runs"
 
@@ -30,6 +31,10 @@ check-fast:
 check-cluster: build
 	@test/cluster/build
 	@test/cluster/run --build $(BUILD)
+image: build
+	@tools/deps run image
+	@deploy/image vireo $(BUILD)/vireo.tar $(BUILD)
+	@deploy/image launcher $(BUILD)/launcher.tar $(BUILD)
 soak:
 	@tools/check soak
 bench: build
