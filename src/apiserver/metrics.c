@@ -1,11 +1,7 @@
 /* apiserver/metrics - request counts, latencies and watches, under kube-apiserver's names. */
 #include "apiserver/fairness.h"
 #include "apiserver/internal.h"
-#include "base/file.h"
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
+#include "base/metric.h"
 
 static const double bounds[] = {0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1,  1.25, 1.5, 2,
                                 3,     4,     5,    6,   8,   10,  15,  20,  30, 45,   60};
@@ -96,29 +92,18 @@ void metrics_count(struct metrics *m, const struct request *r, int code, int64_t
 
 /* Writing, in the text format: each family once, with HELP and TYPE. */
 
-static void family(struct buf *b, const char *name, const char *type, const char *help)
-{
-    buf_addf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void one(struct buf *b, const char *name, const char *type, const char *help, double value)
-{
-    family(b, name, type, help);
-    buf_addf(b, "%s %.15g\n", name, value);
-}
-
 static void write_requests(const struct metrics *m, struct buf *b)
 {
     struct str key;
     void *value;
     size_t at = 0;
 
-    family(b, "apiserver_request_total", "counter",
+    metric_family(b, "apiserver_request_total", "counter",
            "Requests by verb, dry run, group, version, resource, scope, component and HTTP code.");
     while (map_next(&m->requests, &at, &key, &value))
         buf_addf(b, "apiserver_request_total{" STR_FMT "} %llu\n", STR_ARG(key),
                  (unsigned long long)((struct counter *)value)->n);
-    family(b, "apiserver_request_duration_seconds", "histogram",
+    metric_family(b, "apiserver_request_duration_seconds", "histogram",
            "Response latency in seconds by verb, dry run, group, version, resource, subresource, "
            "scope and component.");
     for (at = 0; map_next(&m->durations, &at, &key, &value);) {
@@ -163,7 +148,7 @@ static void write_in_flight(struct apiserver *s, struct buf *b)
             break;
         }
     }
-    family(b, "apiserver_current_inflight_requests", "gauge",
+    metric_family(b, "apiserver_current_inflight_requests", "gauge",
            "Requests that are being answered, without watches.");
     buf_addf(b,
              "apiserver_current_inflight_requests{request_kind=\"mutating\"} %zu\n"
@@ -224,90 +209,45 @@ static void write_kinds(struct apiserver *s, enum per_kind what, struct buf *b)
     }
 }
 
-/* Field n (from 1) of /proc/self/stat behind the name, or of /proc/self/statm. */
-static double proc_number(const char *file, size_t n, bool behind_name)
-{
-    AUTO(buf_done) struct buf b = {0};
-    AUTO(error_clear) struct error err = {0};
-    struct str rest, word = STR_NONE;
-    const char *end;
-
-    if (!file_read(AT_FDCWD, file, &b, &err))
-        return -1;
-    end = behind_name ? strrchr(b.p, ')') : NULL;
-    rest = end ? str_of(end + 2) : buf_str(&b);
-    for (size_t i = 0; i < n; i++)
-        if (!str_next(&rest, ' ', &word))
-            return -1;
-    return word.n ? strtod(word.p, NULL) : -1;
-}
-
-static void write_process(struct apiserver *s, struct buf *b)
-{
-    struct rusage u;
-    double ticks = (double)sysconf(_SC_CLK_TCK), page = (double)sysconf(_SC_PAGESIZE),
-           started = proc_number("/proc/self/stat", 20, true),
-           size = proc_number("/proc/self/statm", 1, false),
-           resident = proc_number("/proc/self/statm", 2, false);
-    struct timespec boot = {0};
-
-    (void)s;
-    if (getrusage(RUSAGE_SELF, &u) == 0)
-        one(b, "process_cpu_seconds_total", "counter",
-            "Total user and system CPU time spent in seconds.",
-            (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec)
-                + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
-    if (resident >= 0)
-        one(b, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
-            resident * page);
-    if (size >= 0)
-        one(b, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
-            size * page);
-    if (started >= 0 && clock_gettime(CLOCK_BOOTTIME, &boot) == 0)
-        one(b, "process_start_time_seconds", "gauge",
-            "Start time of the process since unix epoch in seconds.",
-            (double)time(NULL) - (double)boot.tv_sec + started / ticks);
-}
-
 void metrics_write(struct apiserver *s, struct buf *b)
 {
     struct store_stats stats;
 
     write_requests(s->metrics, b);
     write_in_flight(s, b);
-    family(b, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
+    metric_family(b, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
     write_kinds(s, LONG_RUNNING, b);
-    family(b, "apiserver_registered_watchers", "gauge", "Watchers of a kind that are open.");
+    metric_family(b, "apiserver_registered_watchers", "gauge", "Watchers of a kind that are open.");
     write_kinds(s, REGISTERED, b);
-    family(b, "apiserver_watch_events_total", "counter", "Events sent to watchers.");
+    metric_family(b, "apiserver_watch_events_total", "counter", "Events sent to watchers.");
     write_kinds(s, EVENTS, b);
-    family(b, "apiserver_storage_objects", "gauge", "Stored objects by kind.");
+    metric_family(b, "apiserver_storage_objects", "gauge", "Stored objects by kind.");
     write_kinds(s, OBJECTS_OLD, b);
-    family(b, "apiserver_resource_objects", "gauge", "Stored objects by group and resource.");
+    metric_family(b, "apiserver_resource_objects", "gauge", "Stored objects by group and resource.");
     write_kinds(s, OBJECTS, b);
     fairness_write(s->fairness, b);
     store_stats(s->store, &stats);
-    family(b, "apiserver_storage_size_bytes", "gauge", "Size of the database files in bytes.");
+    metric_family(b, "apiserver_storage_size_bytes", "gauge", "Size of the database files in bytes.");
     buf_addf(b, "apiserver_storage_size_bytes{storage_cluster_id=\"vireo\"} %llu\n",
              (unsigned long long)stats.file_bytes);
-    family(b, "kubernetes_build_info", "gauge", "The version that is served, as a label.");
+    metric_family(b, "kubernetes_build_info", "gauge", "The version that is served, as a label.");
     buf_adds(b, "kubernetes_build_info{build_date=\"\",compiler=\"cc\",git_commit=\"\","
                 "git_tree_state=\"clean\",git_version=\"v1.36.0+vireo-" VIREO_VERSION
                 "\",go_version=\"none\",major=\"1\",minor=\"36\",platform=\"linux\"} 1\n");
-    write_process(s, b);
+    metric_process(b);
     audit_metrics(s->config.audit, b);
-    one(b, "vireo_store_writes_total", "counter", "Writes.", (double)stats.writes);
-    one(b, "vireo_store_commits_total", "counter", "Transactions, each with its fsync.",
+    metric_one(b, "vireo_store_writes_total", "counter", "Writes.", (double)stats.writes);
+    metric_one(b, "vireo_store_commits_total", "counter", "Transactions, each with its fsync.",
         (double)stats.commits);
-    one(b, "vireo_store_failed_commits_total", "counter", "Transactions that failed (EIO, ENOSPC); nothing of them happened.",
+    metric_one(b, "vireo_store_failed_commits_total", "counter", "Transactions that failed (EIO, ENOSPC); nothing of them happened.",
         (double)stats.failed_commits);
-    one(b, "vireo_store_low_space", "gauge", "1 while the disk is full and only what makes objects fewer or smaller is taken.",
+    metric_one(b, "vireo_store_low_space", "gauge", "1 while the disk is full and only what makes objects fewer or smaller is taken.",
         stats.low_space ? 1 : 0);
-    one(b, "vireo_store_memory_bytes", "gauge", "Memory of objects, index and history.",
+    metric_one(b, "vireo_store_memory_bytes", "gauge", "Memory of objects, index and history.",
         (double)stats.bytes_in_memory);
-    one(b, "vireo_store_watchers", "gauge", "Watches of the store, our controllers' among them.",
+    metric_one(b, "vireo_store_watchers", "gauge", "Watches of the store, our controllers' among them.",
         (double)stats.watchers);
-    one(b, "vireo_store_revision", "gauge", "The newest revision.",
+    metric_one(b, "vireo_store_revision", "gauge", "The newest revision.",
         (double)store_revision(s->store));
     if (s->more_metrics)
         s->more_metrics(s->more_metrics_data, b);

@@ -1,5 +1,4 @@
 /* vireo controller: the controllers, against a Kubernetes API server that is somewhere else. */
-#include <getopt.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -7,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "client/lease.h"
 #include "cmd/role.h"
 #include "controller/controller.h"
@@ -14,47 +14,20 @@
 #define RELEASE_PATIENCE SECONDS(2)
 
 static const char usage[] =
-    "usage: vireo controller --launcher-image IMAGE [--kubeconfig FILE] [--namespace NS] [--debug] [--log-json]\n"
-    "The controllers of a Kubernetes cluster. Of several one works at a time, by the Lease virt-controller in NS (kubevirt).\n"
-    "Being built: not for use yet.\n";
+    "usage: vireo controller --launcher-image IMAGE [options]\n"
+    "The controllers of a Kubernetes cluster. Of several one works at a time, by the Lease virt-controller in NS.\n"
+    "Being built: not for use yet.\n\n" ROLE_FLAGS_USAGE;
 
 struct options {
-    const char *kubeconfig, *image, *ns;
-    bool debug, json;
+    struct role_flags common;
+    const char *image;
 };
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-    static const struct option flags[] = {
-        {"kubeconfig", required_argument, NULL, 'k'}, {"launcher-image", required_argument, NULL, 'l'},
-        {"namespace", required_argument, NULL, 'n'},  {"debug", no_argument, NULL, 'd'},
-        {"log-json", no_argument, NULL, 'j'},         {0}};
-    int c;
+    const struct role_option own[] = {{.name = "launcher-image", .text = &o->image}, {0}};
 
-    *o = (struct options){.ns = "kubevirt"};
-    optind = 1;
-    while ((c = getopt_long(argc, argv, "", flags, NULL)) != -1) {
-        switch (c) {
-        case 'k':
-            o->kubeconfig = optarg;
-            break;
-        case 'l':
-            o->image = optarg;
-            break;
-        case 'n':
-            o->ns = optarg;
-            break;
-        case 'd':
-            o->debug = true;
-            break;
-        case 'j':
-            o->json = true;
-            break;
-        default:
-            return false;
-        }
-    }
-    return optind == argc && o->image && o->image[0];
+    return role_parse(argc, argv, &o->common, own) && o->image && o->image[0];
 }
 
 /* Of all controllers of a cluster one works, and the others wait for its Lease. Who has lost it ends: what it knows is of the past. */
@@ -66,6 +39,16 @@ struct leader {
     struct loop_timer patience;
     int status;
 };
+
+/* Of nodes only who leads knows anything. */
+static void metrics(void *data, struct buf *b)
+{
+    struct leader *l = data;
+
+    metric_one(b, "vireo_controller_leader", "gauge", "1 in the process whose controllers work.", l->controllers ? 1 : 0);
+    if (l->controllers)
+        controllers_metrics(l->controllers, b);
+}
 
 static void on_elected(void *user)
 {
@@ -109,10 +92,11 @@ static bool lead(struct leader *l, struct error *err)
     AUTO_FREE char *who = identity();
     const struct options *o = l->options;
 
-    if (!role_open(&l->role, o->kubeconfig, "vireo-controller/" VIREO_VERSION, err))
+    if (!role_open(&l->role, &o->common, "vireo-controller/" VIREO_VERSION, err)
+        || !role_serve(&l->role, &(struct role_server){.metrics = metrics, .data = l}, err))
         return false;
     l->lease = lease_new(&(struct lease_config){.client = l->role.client,
-                                                .ns = o->ns,
+                                                .ns = o->common.ns,
                                                 .name = "virt-controller",
                                                 .identity = who,
                                                 .elected = on_elected,
@@ -120,6 +104,7 @@ static bool lead(struct leader *l, struct error *err)
                                                 .user = l});
     loop_run(l->role.loop);
     controllers_free(l->controllers);
+    l->controllers = NULL;
     if (lease_held(l->lease)) {
         lease_release(l->lease, on_released);
         loop_timer_start(l->role.loop, &l->patience, RELEASE_PATIENCE, on_patience);
@@ -133,14 +118,14 @@ static bool lead(struct leader *l, struct error *err)
 int controller_main(int argc, char **argv)
 {
     AUTO(error_clear) struct error err = {0};
-    struct options o;
+    struct options o = {0};
     struct leader l = {.options = &o};
 
     if (!parse(argc, argv, &o)) {
         fputs(usage, stderr);
         return 2;
     }
-    log_setup("controller", o.debug ? LOG_DEBUG : LOG_INFO, o.json);
+    log_setup("controller", o.common.debug ? LOG_DEBUG : LOG_INFO, o.common.json);
     if (!lead(&l, &err)) {
         l.status = 1;
         fprintf(stderr, "vireo controller: %s\n", error_text(&err));

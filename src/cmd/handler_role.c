@@ -1,7 +1,6 @@
 /* vireo handler: the node agent of a cluster's node. The pods are the kubelet's, the launchers in them are ours. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,46 +16,23 @@
 #define NOBODY 65534
 
 static const char usage[] =
-    "usage: vireo handler --node-name NAME [--kubeconfig FILE] [--pods-dir DIR] [--debug] [--log-json]\n"
-    "The node agent of one node of a Kubernetes cluster. Being built: not for use yet.\n";
+    "usage: vireo handler --node-name NAME [--pods-dir DIR] [options]\n"
+    "The node agent of one node of a Kubernetes cluster. Being built: not for use yet.\n\n"
+    "  --node-name NAME    the Node that this machine is\n"
+    "  --pods-dir DIR      the kubelet's pods (" PODS ")\n" ROLE_FLAGS_USAGE;
 
 struct options {
-    const char *kubeconfig, *node_name, *pods_dir;
-    bool debug, json;
+    struct role_flags common;
+    const char *node_name, *pods_dir;
 };
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-    static const struct option flags[] = {
-        {"kubeconfig", required_argument, NULL, 'k'}, {"node-name", required_argument, NULL, 'n'},
-        {"pods-dir", required_argument, NULL, 'p'},   {"debug", no_argument, NULL, 'd'},
-        {"log-json", no_argument, NULL, 'j'},         {0}};
-    int c;
+    const struct role_option own[] = {
+        {.name = "node-name", .text = &o->node_name}, {.name = "pods-dir", .text = &o->pods_dir}, {0}};
 
     *o = (struct options){.pods_dir = PODS};
-    optind = 1;
-    while ((c = getopt_long(argc, argv, "", flags, NULL)) != -1) {
-        switch (c) {
-        case 'k':
-            o->kubeconfig = optarg;
-            break;
-        case 'n':
-            o->node_name = optarg;
-            break;
-        case 'p':
-            o->pods_dir = optarg;
-            break;
-        case 'd':
-            o->debug = true;
-            break;
-        case 'j':
-            o->json = true;
-            break;
-        default:
-            return false;
-        }
-    }
-    return optind == argc && o->node_name && o->node_name[0];
+    return role_parse(argc, argv, &o->common, own) && o->node_name && o->node_name[0];
 }
 
 static char *boot_id(void)
@@ -81,7 +57,7 @@ static bool run(const struct options *o, struct role *r, struct error *err)
         return error_set(err, ERROR_FORBIDDEN, "it has to be root: it enters the network namespaces of pods");
     if (!file_open_dir(AT_FDCWD, o->pods_dir, &pods, err))
         return error_wrap(err, "the kubelet's pods, --pods-dir %s", o->pods_dir);
-    if (!role_open(r, o->kubeconfig, "vireo-handler/" VIREO_VERSION, err))
+    if (!role_open(r, &o->common, "vireo-handler/" VIREO_VERSION, err))
         return false;
     h = handler_new(
         &(struct handler_config){
@@ -89,6 +65,10 @@ static bool run(const struct options *o, struct role *r, struct error *err)
         err);
     if (!h)
         return false;
+    if (!role_serve(r, &(struct role_server){.trust_ca = true}, err)) {
+        handler_free(h);
+        return false;
+    }
     handler_start(h);
     loop_run(r->loop);
     handler_free(h);
@@ -106,7 +86,7 @@ int handler_main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    log_setup("handler", o.debug ? LOG_DEBUG : LOG_INFO, o.json);
+    log_setup("handler", o.common.debug ? LOG_DEBUG : LOG_INFO, o.common.json);
     ok = run(&o, &role, &err);
     role_close(&role);
     if (!ok)

@@ -145,11 +145,15 @@ static bool decode(struct str text, char **ret, struct error *err)
     return true;
 }
 
+static char *full_path(const char *dir, struct str path)
+{
+    return path.n && path.p[0] == '/' ? str_dup(path) : xasprintf("%s/" STR_FMT, dir ? dir : ".", STR_ARG(path));
+}
+
 static bool read_text(const char *dir, struct str path, char **ret, struct error *err)
 {
     AUTO(buf_done) struct buf b = {0};
-    AUTO_FREE char *full = path.n && path.p[0] == '/' ? str_dup(path)
-                                                      : xasprintf("%s/" STR_FMT, dir ? dir : ".", STR_ARG(path));
+    AUTO_FREE char *full = full_path(dir, path);
 
     buf_init(&b, FILE_LIMIT);
     if (!file_read(AT_FDCWD, full, &b, err))
@@ -186,6 +190,7 @@ static bool use_user(const struct kubeconfig_flags *f, const struct kubeconfig_c
     } else if (file.n) {
         if (!read_text(c->user_dir, file, &k->token, err))
             return false;
+        k->token_file = full_path(c->user_dir, file);
     } else if (token.n) {
         k->token = str_dup(token);
     }
@@ -316,6 +321,7 @@ void kubeconfig_done(struct kubeconfig *c)
     free(c->cert_pem);
     free(c->key_pem);
     free(c->token);
+    free(c->token_file);
     free(c->tls_server_name);
     *c = (struct kubeconfig){0};
 }

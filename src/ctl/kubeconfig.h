@@ -21,6 +21,7 @@ struct kubeconfig {
     unsigned port;
     char *ns;            /* "default" unless context or flag says otherwise */
     char *ca_pem, *cert_pem, *key_pem, *token, *tls_server_name; /* NULL: none */
+    char *token_file;    /* where the token came from, which may change there; NULL: nowhere */
     bool insecure;
 };
 MUST_CHECK bool kubeconfig_load(const struct kubeconfig_flags *f, struct kubeconfig *ret, struct error *err);

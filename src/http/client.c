@@ -235,7 +235,9 @@ struct http_call *http_client_call(struct http_client *c, const struct http_requ
     call->refs = 1;
     call->arena.first = 1024;
     call->method = r->method;
-    call->path = arena_str(&call->arena, r->path);
+    call->path = c->config.path_prefix
+                     ? str_of(arena_printf(&call->arena, "%s" STR_FMT, c->config.path_prefix, STR_ARG(r->path)))
+                     : arena_str(&call->arena, r->path);
     call->headers = ARENA_ARRAY(&call->arena, struct http_header, r->n_headers + 4);
     for (size_t i = 0; i < r->n_headers; i++)
         add_header(call, r->headers[i].name, r->headers[i].value);
@@ -274,6 +276,7 @@ static void client_unref(struct http_client *c)
     free((char *)(uintptr_t)c->config.host);
     free((char *)(uintptr_t)c->config.unix_path);
     free((char *)(uintptr_t)c->config.bearer_token);
+    free((char *)(uintptr_t)c->config.path_prefix);
     free((char *)(uintptr_t)c->config.user_agent);
     free(c);
 }
@@ -597,6 +600,7 @@ struct http_client *http_client_new(const struct http_client_config *config)
     c->config.host = config->host ? xstrdup(config->host) : NULL;
     c->config.unix_path = config->unix_path ? xstrdup(config->unix_path) : NULL;
     c->config.bearer_token = config->bearer_token ? xstrdup(config->bearer_token) : NULL;
+    c->config.path_prefix = config->path_prefix && config->path_prefix[0] ? xstrdup(config->path_prefix) : NULL;
     c->config.user_agent = config->user_agent ? xstrdup(config->user_agent) : NULL;
     c->tls = config->tls ? http_tls_ref(config->tls) : NULL;
     if (c->config.connect_timeout_ns == 0)
@@ -612,6 +616,18 @@ struct http_client *http_client_new(const struct http_client_config *config)
     list_init(&c->pending);
     list_init(&c->conns);
     return c;
+}
+
+void http_client_set_token(struct http_client *c, const char *token)
+{
+    free((char *)(uintptr_t)c->config.bearer_token);
+    c->config.bearer_token = token ? xstrdup(token) : NULL;
+}
+
+void http_client_set_tls(struct http_client *c, const struct http_tls *tls)
+{
+    http_tls_free(c->tls);
+    c->tls = http_tls_ref(tls);
 }
 
 static void fail_all(struct list *calls)

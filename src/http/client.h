@@ -15,10 +15,14 @@ struct http_client_config {
     const struct http_tls *tls; /* borrowed; NULL: plain */
     bool http1_only;
     const char *bearer_token;  /* added to every request; copied */
+    const char *path_prefix;   /* in front of every path: a server behind a proxy; copied. NULL: none */
     const char *user_agent;
     int64_t connect_timeout_ns; /* 0: 10 s */
 };
 struct http_client *http_client_new(const struct http_client_config *c);
+/* A new token for the requests from now on (copied), a new configuration for new connections (a reference is kept): rotation. */
+void http_client_set_token(struct http_client *c, const char *token);
+void http_client_set_tls(struct http_client *c, const struct http_tls *tls);
 void http_client_free(struct http_client *c); /* running calls fail with ERROR_UNAVAILABLE first */
 
 struct http_call;

@@ -457,31 +457,48 @@ void http_server_claim_descriptors(void)
     }
 }
 
+static int listen_at(const struct addrinfo *ai)
+{
+    int one = 1, no = 0;
+    AUTO_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0)
+        return -1;
+    if (ai->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no); /* [::] is IPv4's addresses, too */
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0)
+        return -1;
+    return TAKE_FD(fd);
+}
+
+/* ":PORT" is every address there is: [::] where the kernel has IPv6, else 0.0.0.0. */
+static int listen_first(const struct addrinfo *list, bool any)
+{
+    int fd = -1;
+
+    for (const struct addrinfo *ai = list; ai && any && fd < 0; ai = ai->ai_next)
+        if (ai->ai_family == AF_INET6)
+            fd = listen_at(ai);
+    return fd >= 0 ? fd : listen_at(list);
+}
+
 bool http_listen_tcp(const char *address, int *ret_fd, struct error *err)
 {
     struct str host, port;
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-                             .ai_socktype = SOCK_STREAM},
-                    *ai;
-    int one = 1;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *ai;
 
     if (!str_rcut(str_of(address), ':', &host, &port))
-        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s' is not ADDRESS:PORT",
-                         address);
+        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s' is not ADDRESS:PORT", address);
     if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
         host = str_n(host.p + 1, host.n - 2);
     AUTO_FREE char *host_z = str_dup(host), *port_z = str_dup(port);
     int r = getaddrinfo(host.n > 0 ? host_z : NULL, port_z, &hints, &ai);
     if (r != 0)
-        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s': %s", address,
-                         gai_strerror(r));
-    AUTO_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0
-              && bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, 1024) == 0;
-    int e = errno;
+        return error_set(err, ERROR_BAD_REQUEST, "listen address '%s': %s", address, gai_strerror(r));
+    int fd = listen_first(ai, host.n == 0), e = errno;
     freeaddrinfo(ai);
-    if (!ok)
+    if (fd < 0)
         return error_errno(err, e, "listen on %s", address);
-    *ret_fd = TAKE_FD(fd);
+    *ret_fd = fd;
     return true;
 }
