@@ -12,3 +12,6 @@ MUST_CHECK bool json_patch(struct arena *a, const struct json *target, const str
 
 /* The merge patch that turns `from` into `to` ({} when equal). */
 const struct json *json_merge_diff(struct arena *a, const struct json *from, const struct json *to);
+
+/* The operations (an array) that turn `from` into `to` by json_patch(); empty when they are equal. Lists of another length are replaced. */
+const struct json *json_patch_diff(struct arena *a, const struct json *from, const struct json *to);

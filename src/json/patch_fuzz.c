@@ -14,6 +14,19 @@ static bool has_null(const struct json *v)
     return found;
 }
 
+/* Names of members with a NUL are cut where a path is made of them, and repeated ones are what they are. Nothing that is stored has
+ * either. */
+static bool has_nul(const struct json *v)
+{
+    bool found = false;
+
+    json_each_member (m, v)
+        found = found || memchr(json_str(&m->key).p, 0, json_str(&m->key).n) || has_nul(&m->value) || json_get_str(v, json_str(&m->key)) != &m->value;
+    json_each_item (it, v)
+        found = found || has_nul(it);
+    return found;
+}
+
 /* Two lines: the target and the patch. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -33,6 +46,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(json_parse(buf_str(&b), &a, &again, &err));
     if (json_is(target, JSON_OBJECT) && json_is(patch, JSON_OBJECT) && !has_null(target) && !has_null(patch))
         assert(json_eq(json_merge_patch(&a, target, json_merge_diff(&a, target, patch)), patch));
+    if (json_len(json_patch_diff(&a, target, patch)) <= 100 && !has_nul(target) && !has_nul(patch)) {
+        if (json_patch(&a, target, json_patch_diff(&a, target, patch), &patched, &failed))
+            assert(json_eq(patched, patch));
+        else
+            assert(failed.kind == ERROR_TOO_LARGE);
+        error_clear(&failed);
+        patched = NULL;
+    }
     ok = json_patch(&a, target, patch, &patched, &failed);
     assert(ok == (failed.kind == ERROR_NONE));
     if (ok) { /* the result is within the parser's bounds */

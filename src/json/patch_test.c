@@ -55,6 +55,35 @@ static void test_diff(void **state)
     }
 }
 
+static void test_patch_diff(void **state)
+{
+    (void)state;
+    static const char *const table[][3] = {
+        {"{\"a\":1,\"b\":{\"c\":[1]}}", "{\"b\":{\"c\":[1.0]},\"a\":1}", "[]"},
+        {"{\"a\":1}", "{\"a\":2}", "[{\"op\":\"replace\",\"path\":\"/a\",\"value\":2}]"},
+        {"{\"a\":1,\"b\":2}", "{\"b\":2}", "[{\"op\":\"remove\",\"path\":\"/a\"}]"},
+        {"{}", "{\"a\":{\"b\":null}}", "[{\"op\":\"add\",\"path\":\"/a\",\"value\":{\"b\":null}}]"},
+        {"{\"a\":{\"x/y\":1,\"z~\":2}}", "{\"a\":{\"x/y\":3}}",
+         "[{\"op\":\"replace\",\"path\":\"/a/x~1y\",\"value\":3},{\"op\":\"remove\",\"path\":\"/a/z~0\"}]"},
+        {"{\"a\":[{\"b\":1},{\"b\":2}]}", "{\"a\":[{\"b\":1},{\"b\":2,\"c\":3}]}",
+         "[{\"op\":\"add\",\"path\":\"/a/1/c\",\"value\":3}]"},
+        {"{\"a\":[1,2]}", "{\"a\":[1]}", "[{\"op\":\"replace\",\"path\":\"/a\",\"value\":[1]}]"},
+        {"{\"a\":null}", "{\"a\":{}}", "[{\"op\":\"replace\",\"path\":\"/a\",\"value\":{}}]"},
+        {"[]", "{}", "[{\"op\":\"replace\",\"path\":\"\",\"value\":{}}]"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(error_clear) struct error err = {0};
+        const struct json *from = parse(&a, table[i][0]), *to = parse(&a, table[i][1]), *made;
+        const struct json *ops = json_patch_diff(&a, from, to);
+
+        assert_text(ops, table[i][2]);
+        assert_true(json_patch(&a, from, ops, &made, &err));
+        assert_true(json_eq(made, to));
+    }
+}
+
 static void test_patch_applies(void **state)
 {
     (void)state;
@@ -197,7 +226,8 @@ static void test_patch_depth(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merge), cmocka_unit_test(test_diff), cmocka_unit_test(test_patch_applies),
+        cmocka_unit_test(test_merge), cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_patch_diff), cmocka_unit_test(test_patch_applies),
         cmocka_unit_test(test_patch_errors), cmocka_unit_test(test_patch_bounds), cmocka_unit_test(test_patch_depth),
     };
 
