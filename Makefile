@@ -7,7 +7,7 @@ help:
 	@echo "make demo        install what it needs, build, start a VM from a manifest, show its console"
 	@echo "make demo-down   end it and leave nothing behind"
 	@echo "make deps        install what building and running needs (Debian packages)"
-	@echo "make build       $(BUILD)/vireo, $(BUILD)/vireo-launcher, $(BUILD)/virtctl"
+	@echo "make build       $(BUILD)/vireo, vireo-launcher, vireo-fetch, virtctl"
 	@echo "make check       all tests (root); make check-fast: the quick ones"
 	@echo "make check-cluster   its part on a real Kubernetes, which it builds if need be (10 minutes once)"
 	@echo "make image       container images for a cluster: $(BUILD)/vireo.tar, $(BUILD)/launcher.tar"
@@ -22,7 +22,7 @@ $(BUILD)/build.ninja: meson.build
 
 build: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet binaries
-	@cd $(BUILD) && for b in vireo vireo-launcher virtctl; do [ ! -e src/cmd/$$b ] || ln -sfn src/cmd/$$b $$b; done
+	@cd $(BUILD) && for b in vireo vireo-launcher vireo-fetch virtctl; do [ ! -e src/cmd/$$b ] || ln -sfn src/cmd/$$b $$b; done
 
 check:
 	@tools/check all

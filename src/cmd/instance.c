@@ -24,7 +24,7 @@
 
 void instance_options_done(struct instance_options *o)
 {
-    char **owned[] = {&o->dir, &o->listen, &o->pod_cidr, &o->node_name, &o->oci_dir, &o->cni_dir, &o->launcher, &o->offer_vmm,
+    char **owned[] = {&o->dir, &o->listen, &o->pod_cidr, &o->node_name, &o->oci_dir, &o->cni_dir, &o->launcher, &o->fetcher, &o->offer_vmm,
                       &o->audit_policy_file, &o->audit_log_path};
 
     for (size_t i = 0; i < ARRAY_SIZE(owned); i++) {
@@ -372,6 +372,7 @@ bool instance_open(const struct instance_options *o, struct instance *ret, struc
     i.o.audit_max_backups = o->audit_max_backups;
     i.o.audit_max_days = o->audit_max_days;
     i.o.launcher = o->launcher ? xstrdup(o->launcher) : NULL;
+    i.o.fetcher = o->fetcher ? xstrdup(o->fetcher) : NULL;
     i.o.offer_vmm = o->offer_vmm ? xstrdup(o->offer_vmm) : NULL;
     i.o.json_log = o->json_log;
     i.o.debug = o->debug;
@@ -407,7 +408,7 @@ bool instance_config_fd(const struct instance *i, bool with_keys, int *ret_fd, s
     const struct json *config = json_object(
         &a, "dir", json_new_z(&a, i->o.dir), "name", json_new_z(&a, i->name), "listen", json_new_z(&a, i->o.listen),
         "podCIDR", json_new_z(&a, i->o.pod_cidr), "nodeName", json_new_z(&a, i->o.node_name), "ociDir",
-        json_new_z(&a, i->o.oci_dir), "cniDir", json_new_z(&a, i->o.cni_dir), "launcher", json_new_z(&a, i->o.launcher), "offerVMM",
+        json_new_z(&a, i->o.oci_dir), "cniDir", json_new_z(&a, i->o.cni_dir), "launcher", json_new_z(&a, i->o.launcher), "fetcher", json_new_z(&a, i->o.fetcher), "offerVMM",
         i->o.offer_vmm ? json_new_z(&a, i->o.offer_vmm) : NULL,
         "jsonLog", json_new_bool(i->o.json_log), "debug", json_new_bool(i->o.debug), "caCert", json_new_z(&a, i->ca_cert),
         "serverCert", with_keys ? json_new_z(&a, i->server_cert) : NULL, "serverKey",

@@ -25,6 +25,7 @@ struct instance_options {
     char *oci_dir;   /* local image layouts; NULL: DIR/oci */
     char *cni_dir;
     char *launcher;  /* NULL: beside this program */
+    char *fetcher;   /* beside this program */
     char *offer_vmm; /* VMMs that only play machines, by commas; NULL: none is offered */
     char *audit_policy_file, *audit_log_path; /* NULL: no audit log; "-": standard output */
     unsigned audit_max_mib, audit_max_backups, audit_max_days; /* 0: 100 MiB, all, of any age */

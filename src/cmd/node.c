@@ -48,7 +48,7 @@ bool node_parts_open(struct node_parts *n, struct loop *l, int dirfd, const stru
         return false;
     n->images = image_store_new(&(struct image_store_config){.loop = l, .dirfd = dirfd, .oci_dirfd = n->oci_fd,
                                                              .fetch_uid = instance_uid_base(name) + 1,
-                                                             .fetch_gid = instance_uid_base(name) + 1, .self = "/proc/self/exe"},
+                                                             .fetch_gid = instance_uid_base(name) + 1, .fetcher = arena_strdup(a, json_str_at(config, "fetcher"))},
                                 err);
     if (!n->images)
         return false;

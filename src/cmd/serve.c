@@ -370,20 +370,24 @@ static void on_intr(struct loop_signal *sig)
     stop(container_of(sig, struct serve, intr));
 }
 
-static bool find_launcher(struct instance_options *o, struct error *err)
+/* The other programs, which were installed together with this one. */
+static bool find_programs(struct instance_options *o, struct error *err)
 {
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 
-    if (!o->launcher) {
-        if (n < 0)
-            return error_errno(err, errno, "/proc/self/exe");
-        self[n] = 0;
-        *(strrchr(self, '/')) = 0;
+    if (n < 0)
+        return error_errno(err, errno, "/proc/self/exe");
+    self[n] = 0;
+    *(strrchr(self, '/')) = 0;
+    if (!o->launcher)
         o->launcher = xasprintf("%s/vireo-launcher", self);
-    }
     if (access(o->launcher, X_OK) < 0)
         return error_errno(err, errno, "%s (it belongs beside vireo, or name it with --launcher)", o->launcher);
+    free(o->fetcher);
+    o->fetcher = xasprintf("%s/vireo-fetch", self);
+    if (access(o->fetcher, X_OK) < 0)
+        return error_errno(err, errno, "%s (it belongs beside vireo)", o->fetcher);
     return true;
 }
 
@@ -433,7 +437,7 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
 
     if (geteuid() != 0)
         return error_set(err, ERROR_FORBIDDEN, "vireo serve must start as root (it makes networks and sandboxes): sudo vireo serve");
-    if (!find_launcher(o, err))
+    if (!find_programs(o, err))
         return false;
     /* The port first: a second server on it is the commonest mistake, and nothing has been touched yet. */
     if (!listen_patiently(o->listen, &control->listen_tls_fd, err)) {

@@ -1,13 +1,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/cleanup.h"
 #include "cmd/backup.h"
 #include "cmd/instance.h"
 #include "cmd/role.h"
-#include "image/image.h"
 
 static int control_verb(int argc, char **argv)
 {
@@ -21,15 +19,6 @@ static int node_verb(int argc, char **argv)
     (void)argc;
     (void)argv;
     return node_main();
-}
-
-static int fetch_verb(int argc, char **argv)
-{
-    (void)argc;
-    (void)argv;
-    if (getpriority(PRIO_PROCESS, 0) < 0)
-        setpriority(PRIO_PROCESS, 0, 0); /* serve's own is not for long work */
-    return image_fetch_main();
 }
 
 static int version_verb(int argc, char **argv)
@@ -56,7 +45,6 @@ static const struct {
     {"version", version_verb, "print the version"},
     {"control", control_verb, NULL},
     {"node", node_verb, NULL},
-    {"fetch-image", fetch_verb, NULL},
 };
 
 static int usage(FILE *to)

@@ -17,7 +17,7 @@ struct image_store_config {
     int oci_dirfd;           /* local layouts and archives, or −1 */
     uid_t fetch_uid;         /* the fetcher runs as this user */
     gid_t fetch_gid;
-    const char *self;        /* program that is executed as fetcher: `vireo fetch-image …` */
+    const char *fetcher;     /* the program vireo-fetch */
     uint64_t max_bytes;      /* unpacked size of one image; 0: 64 GiB */
 };
 struct image_store *image_store_new(const struct image_store_config *c, struct error *err);

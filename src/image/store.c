@@ -56,7 +56,7 @@ struct pull {
 
 struct image_store {
     struct image_store_config config;
-    char *self;
+    char *fetcher;
     int dir;                    /* images/ */
     char *path;                 /* its absolute path, for those who mount */
     struct arena index_arena;
@@ -229,7 +229,7 @@ static bool spawn(struct image_store *s, struct pull *p, struct error *err)
     AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf text = {0}, work = {0};
     AUTO_CLOSE int job = memfd_create("image-job", MFD_CLOEXEC), dir = -1;
-    const char *argv[] = {s->self, "fetch-image", NULL};
+    const char *argv[] = {s->fetcher, NULL};
     struct child_fd fds[3];
     struct child_spec spec = {.argv = argv, .fds = fds, .n_fds = 2, .capture_limit = 64 << 10, .die_with_parent = true};
 
@@ -389,7 +389,7 @@ struct image_store *image_store_new(const struct image_store_config *c, struct e
     AUTO_CLOSE int roots = -1, tmp = -1;
 
     s->config = *c;
-    s->self = xstrdup(c->self);
+    s->fetcher = xstrdup(c->fetcher);
     s->dir = -1;
     list_init(&s->pulls);
     if (!file_make_dirs(c->dirfd, "images", 0711, &s->dir, err) || !file_remove_tree(s->dir, "tmp", err)
@@ -416,7 +416,7 @@ void image_store_free(struct image_store *s)
     arena_done(&s->index_arena);
     fd_close(&s->dir);
     free(s->path);
-    free(s->self);
+    free(s->fetcher);
     free(s);
 }
 

@@ -65,7 +65,7 @@ static int setup(void **state)
     fd_close(&fd);
     snprintf(self, sizeof self, "%s/fetcher", w.dir);
     w.loop = loop_new_fake();
-    w.store = image_store_new(&(struct image_store_config){.loop = w.loop, .dirfd = w.dirfd, .oci_dirfd = -1, .self = self}, &err);
+    w.store = image_store_new(&(struct image_store_config){.loop = w.loop, .dirfd = w.dirfd, .oci_dirfd = -1, .fetcher = self}, &err);
     assert_non_null(w.store);
     *state = &w;
     return 0;
