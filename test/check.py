@@ -175,6 +175,7 @@ def fast():
             unit_tests("build-asan")
             symbols("build-asan")
     step("rooms include only what their arrows allow", ["tools/check-rooms"], 60)
+    step("roles of a cluster grant what is needed and no more", ["tools/check-rbac"], 60)
     schema = step_schema()
     return schema
 
