@@ -25,8 +25,8 @@ def ask(c, pod, address, port=80):
 
 
 @case
-def pods_reach_services_their_own_and_the_api_server(c):
-    c.apply(*web("one"), *web("two"))
+def pods_of_both_nodes_reach_services_their_own_and_the_api_server(c):
+    c.apply(*web("one", "node1"), *web("two", "node2"))
     until(90, "pods run", lambda: all(p["status"]["phase"] == "Running" for p in c.get("pods", "-l", "web")["items"]), 0.5)
     for name in ("one", "two"):
         address = c.get("svc", name)["spec"]["clusterIP"]

@@ -13,7 +13,8 @@ ROOT = os.path.abspath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "test", "e2e"))
 from harness import Failure, until  # noqa: E402
 
-NODE, IMAGE = "node1", "docker.io/vireo/launcher:latest"
+NODES = ["node1", "node2"]
+NODE, IMAGE = NODES[0], "docker.io/vireo/launcher:latest"
 
 
 def output(argv, timeout=60, stdin=None):
@@ -36,6 +37,16 @@ class Cluster:
     def inside(self, *argv, timeout=60, stdin=None):
         return output([os.path.join(HERE, "in"), self.dir, *argv], timeout, stdin)
 
+    def on(self, node, *argv, timeout=60, stdin=None):
+        return output([os.path.join(HERE, "on"), self.dir, node, *argv], timeout, stdin)
+
+    def stop_part(self, part, node=NODE, kill=False):
+        """Ends a process of the cluster itself: apiserver, kubelet, containerd …"""
+        self.tool("stop", self.dir, part if node == NODE else node + "-" + part, *(["kill"] if kill else []))
+
+    def start_part(self, part, node=NODE):
+        self.tool("start", self.dir, part if node == NODE else node + "-" + part)
+
     def kubectl(self, *args, timeout=60, stdin=None):
         return self.inside("kubectl", *args, timeout=timeout, stdin=stdin)
 
@@ -51,7 +62,7 @@ class Cluster:
         return None
 
     def up(self):
-        self.tool("up", self.dir, timeout=800)
+        self.tool("up", "--nodes", str(len(NODES)), self.dir, timeout=800)
         image = os.path.join(self.logs, "launcher.tar")
         print(self.tool("image", "launcher", image, self.build, timeout=300).strip(), flush=True)
         self.tool("load", self.dir, "launcher", image, timeout=120)
@@ -63,19 +74,26 @@ class Cluster:
                     "spec": {"configuration": {"developerConfiguration": {"useEmulation": True}}}})
         # An administrator's word until there is a device plugin: taps reach the launcher as descriptors, and need no device.
         pki = self.dir + "/pki/"
-        self.inside("curl", "-sf", "--cacert", pki + "ca.crt", "--cert", pki + "admin.crt", "--key", pki + "admin.key", "-X", "PATCH",
-                    "-H", "Content-Type: application/merge-patch+json", "-o", "/dev/null",
-                    "-d", json.dumps({"status": {"capacity": {"devices.kubevirt.io/tun": "1000"}}}),
-                    "https://127.0.0.1:6443/api/v1/nodes/%s/status" % NODE)
+        for node in NODES:
+            self.inside("curl", "-sf", "--cacert", pki + "ca.crt", "--cert", pki + "admin.crt", "--key", pki + "admin.key", "-X", "PATCH",
+                        "-H", "Content-Type: application/merge-patch+json", "-o", "/dev/null",
+                        "-d", json.dumps({"status": {"capacity": {"devices.kubevirt.io/tun": "1000"}}}),
+                        "https://127.0.0.1:6443/api/v1/nodes/%s/status" % node)
         self.start("controller")
-        self.start("handler")
+        for node in NODES:
+            self.start("handler", node=node)
 
-    def start(self, role, name=None):
-        name = name or role
-        args = {"controller": ["--launcher-image", IMAGE],
-                "handler": ["--node-name", NODE, "--pods-dir", self.dir + "/kubelet/pods"]}[role]
+    def start(self, role, name=None, node=NODE):
+        """One of our roles beside the cluster, on a node as if it were in a privileged pod there."""
+        name = name or (role if node == NODE else node + "-" + role)
+        args = {"controller": ["--launcher-image", IMAGE], "handler": ["--node-name", node]}[role]
+        kubeconfig = self.dir + "/admin.kubeconfig"
+        if node != NODE:
+            kubeconfig = "%s/%s/admin.kubeconfig" % (self.dir, node)
+            with open(kubeconfig, "w", encoding="utf-8") as f:
+                f.write(self.tool("kubeconfig", self.dir, "admin", "https://10.244.0.1:6443"))
         with open("%s/%s.log" % (self.dir, name), "a", encoding="utf-8") as log:
-            p = subprocess.Popen([HERE + "/in", self.dir, self.build + "/vireo", role, "--kubeconfig", self.dir + "/admin.kubeconfig", *args],
+            p = subprocess.Popen([HERE + "/on", self.dir, node, self.build + "/vireo", role, "--kubeconfig", kubeconfig, *args],
                                  stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         self.roles[name] = p
         with open("%s/run/%s.pid" % (self.dir, name), "w", encoding="utf-8") as f:
@@ -131,7 +149,7 @@ class Cluster:
                 if not argv[0].endswith("qemu-system-x86_64"):
                     continue
                 with open("/proc/%s/cgroup" % pid, encoding="utf-8") as f:
-                    if "/%s/" % name in f.read():
+                    if re.search("/%s(-\\d+)?/" % name, f.read()):
                         found[re.search(r"guest=default_([^,]+)", " ".join(argv)).group(1)] = int(pid)
         return found
 
@@ -146,11 +164,11 @@ class Cluster:
         self.tool("down", self.dir, timeout=120)
 
 
-def machine(name, binding="masquerade", **spec):
+def machine(name, binding="masquerade", node=NODE, **spec):
     """Complete: there is no webhook yet that would fill in what is left out."""
     return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": name, "namespace": "default"},
             "spec": {"runStrategy": "RerunOnFailure", "template": {"spec": {
-                "terminationGracePeriodSeconds": 20,
+                "terminationGracePeriodSeconds": 20, "nodeSelector": {"kubernetes.io/hostname": node},
                 "domain": {"cpu": {"cores": 1, "sockets": 1, "threads": 1}, "memory": {"guest": "192Mi"}, "machine": {"type": "q35"},
                            "devices": {"autoattachGraphicsDevice": False,
                                        "disks": [{"name": n, "disk": {"bus": "virtio"}} for n in ("root", "scratch", "seed")],
