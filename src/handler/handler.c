@@ -17,7 +17,7 @@ static void on_vmi(void *user, struct str key, const struct json *vmi, bool dele
 }
 
 /* Everything that waits for a verdict or a setting looks again. */
-static void look_again(struct handler *h)
+void handler_look_again(struct handler *h)
 {
     AUTO(arena_done) struct arena a = {0};
     size_t at = 0;
@@ -44,7 +44,7 @@ static void on_kubevirt(void *user, struct str key, const struct json *object, b
     (void)key;
     kv_config_free(h->kv);
     h->kv = kv_config_new(deleted ? NULL : object);
-    look_again(h);
+    handler_look_again(h);
 }
 
 /* --- what this machine can run --------------------------------------------------------------------------------------------- */
@@ -52,7 +52,7 @@ static void on_kubevirt(void *user, struct str key, const struct json *object, b
 /* A verdict is there: VMs may wait for it. */
 static void on_found(void *user)
 {
-    look_again(user);
+    handler_look_again(user);
 }
 
 static void log_verdicts(const struct handler *h)
@@ -110,7 +110,7 @@ static void on_node(void *user, struct str key, const struct json *node, bool de
         free(h->allowed);
         h->allowed = str_dup(allowed);
         node_object_changed(h->node);
-        look_again(h);
+        handler_look_again(h);
     }
     if (!request.n || str_is(request, h->requested ? h->requested : ""))
         return;
@@ -177,21 +177,25 @@ void handler_free(struct handler *h)
 
     if (!h)
         return;
-    informer_free(h->vmis);
-    informer_free(h->kubevirts);
-    informer_free(h->nodes);
-    host_free(h->host);
+    if (!h->all) {
+        informer_free(h->vmis);
+        informer_free(h->kubevirts);
+        informer_free(h->nodes);
+        host_free(h->host);
+    }
     while (map_next(&h->vms, &at, &uid, &value))
         vm_free(value);
     map_done(&h->vms);
     map_done(&h->by_key);
     node_object_free(h->node);
-    recorder_free(h->recorder);
+    if (!h->all) {
+        recorder_free(h->recorder);
+        kv_config_free(h->kv);
+    }
     free(h->node_name);
     free(h->boot_id);
     free(h->allowed);
     free(h->requested);
     free(h->answered);
-    kv_config_free(h->kv);
     free(h);
 }

@@ -9,6 +9,16 @@
 #include "vmm/host.h"
 
 struct handler;
+struct proto_client;
+struct network_vm;
+/* Launchers that are in this process, in place of those behind sockets of pods (room sim). */
+struct handler_launchers {
+    bool (*connect)(void *data, struct str pod_uid, struct proto_client **ret, struct error *err);
+    /* The domain that a launcher left when it ended; NULL: it lives, or has left none. */
+    const struct json *(*last_word)(void *data, struct str pod_uid, struct arena *a);
+    void (*network)(void *data, struct str pod_uid, const struct json *vmi, struct network_vm *ret);
+    void *data;
+};
 struct handler_config {
     struct client *client;
     const char *node_name;
@@ -20,10 +30,20 @@ struct handler_config {
     void *guest_runs_data;
     const char *vhost_vsock; /* the kernel's device for guests' vsock; NULL: /dev/vhost-vsock */
     const struct host_options *host; /* what is probed, and how; NULL: this machine */
+    const struct handler_launchers *launchers; /* NULL: they are in pods */
 };
 struct handler *handler_new(const struct handler_config *c, struct error *err);
 void handler_start(struct handler *h);
 void handler_free(struct handler *h); /* leaves VMs running */
+
+/* The agents of many nodes in one process, for simulated ones: they share informers, verdicts and the recorder of Events. */
+struct handlers;
+struct handlers *handlers_new(const struct handler_config *c, struct error *err); /* of all; node_name is not looked at */
+void handlers_start(struct handlers *all);
+/* The agent of a node whose Node object exists. It begins with what is bound to that node. */
+void handlers_add(struct handlers *all, const char *node_name);
+void handlers_remove(struct handlers *all, struct str node_name); /* it falls silent; its launchers go on */
+void handlers_free(struct handlers *all);
 /* Subresources as upstream's handler serves them to virt-api: GET /v1/namespaces/<ns>/virtualmachineinstances/<name>/{console,vnc},
  * …/vsock?port=N (streams by WebSocket "plain.kubevirt.io") and {guestosinfo,userlist,filesystemlist,stats} (the launcher's own answers),
  * PUT …/{pause,unpause,reset,softreboot}. false: not its path. */

@@ -46,6 +46,7 @@ struct vm {
 };
 
 struct handler {
+    struct handlers *all; /* whose informers, host, recorder and configuration it uses; NULL: they are its own */
     struct loop *loop;
     struct client *client;
     struct handler_config config;
@@ -83,6 +84,9 @@ struct vm_report {
 /* The VMI with the status that the report means; the same pointer when nothing changes. */
 const struct json *vm_status(const struct json *vmi, const struct vm_report *r, struct arena *a);
 bool vm_phase_final(struct str phase);
+
+/* handler.c */
+void handler_look_again(struct handler *h); /* everything that waits for a verdict or a setting */
 
 /* machine.c */
 void vm_changed(struct handler *h, const struct json *vmi, bool deleted);

@@ -98,6 +98,14 @@ static void retry_later(struct vm *v)
     loop_timer_start(v->h->loop, &v->retry, v->retry_ns, on_retry);
 }
 
+static void take_domain(struct vm *v, const struct json *domain)
+{
+    if (!domain)
+        return;
+    arena_clear(&v->domain_arena);
+    v->domain = json_copy(&v->domain_arena, domain);
+}
+
 /* The termination record that the launcher writes before it exits, in place of what was last reported. */
 static bool take_last_word(struct vm *v)
 {
@@ -105,6 +113,15 @@ static bool take_last_word(struct vm *v)
     AUTO(error_clear) struct error err = {0};
     const struct json *last = NULL;
 
+    if (v->h->config.launchers) {
+        const struct handler_launchers *l = v->h->config.launchers;
+        AUTO(arena_done) struct arena a = {0};
+
+        last = l->last_word(l->data, str_of(v->pod_uid), &a);
+        if (last)
+            take_domain(v, last);
+        return last != NULL;
+    }
     buf_init(&text, LIMIT_PROTO_MESSAGE);
     if (v->pod_dirfd < 0 || !file_read(v->pod_dirfd, EMPTY_DIR "private/" TERMINATION_NAME, &text, &err))
         return false;
@@ -223,14 +240,6 @@ static void report(struct vm *v)
 }
 
 /* --- talking to the launcher --------------------------------------------------------------------------------------------- */
-
-static void take_domain(struct vm *v, const struct json *domain)
-{
-    if (!domain)
-        return;
-    arena_clear(&v->domain_arena);
-    v->domain = json_copy(&v->domain_arena, domain);
-}
 
 static bool machine_ended(const struct vm *v)
 {
@@ -498,6 +507,15 @@ static void on_network(void *user, struct network_vm *net, const struct error *e
     network_vm_done(net);
 }
 
+static void sync_simulated(struct vm *v, const struct json *vmi)
+{
+    const struct handler_launchers *l = v->h->config.launchers;
+    struct network_vm net = {0};
+
+    l->network(l->data, str_of(v->pod_uid), vmi, &net);
+    sync_machine(v, &net);
+}
+
 /* The pod's resolver is what its container sees; the launcher's root is the way to it that no tenant can bend. */
 static void set_up_network(struct vm *v, const struct json *vmi)
 {
@@ -575,6 +593,12 @@ static bool connect_launcher(struct vm *v, struct error *err)
     struct stat st;
     uid_t expect = KV_UID;
 
+    if (v->h->config.launchers) {
+        if (!v->h->config.launchers->connect(v->h->config.launchers->data, str_of(v->pod_uid), &v->launcher, err))
+            return false;
+        proto_client_on_event(v->launcher, on_event, on_closed, v);
+        return true;
+    }
     if (v->pod_dirfd < 0 && !file_open_dir(v->h->config.pods_dirfd, v->pod_uid, &v->pod_dirfd, err))
         return false;
     if (!file_open_dir(v->pod_dirfd, EMPTY_DIR "sockets", &sockets, err))
@@ -663,7 +687,10 @@ static void advance(struct vm *v)
             proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
         } else if (accelerator_of(v, vmi)
                    && vsock_possible(v, vmi)) { /* before anything is made for it */
-            set_up_network(v, vmi);
+            if (v->h->config.launchers)
+                sync_simulated(v, vmi);
+            else
+                set_up_network(v, vmi);
         }
         return;
     case VM_NETWORK:

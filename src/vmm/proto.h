@@ -65,6 +65,8 @@ typedef void (*proto_done_fn)(void *user, const struct json *ok, int *fds, size_
 struct proto_client;
 /* dirfd: the opened "sockets" volume; connects beneath it without following links. expect_uid: the launcher's host uid. */
 MUST_CHECK bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct proto_client **ret, struct error *err);
+/* Over a connected socket, to a launcher that is nobody to be wary of: it is in this process. */
+struct proto_client *proto_client_new(struct loop *l, int take_fd);
 pid_t proto_client_pid(const struct proto_client *c); /* SO_PEERCRED: callers check its cgroup */
 void proto_client_call(struct proto_client *c, const char *call, const struct json *params, const int *fds, size_t n_fds,
                        int64_t timeout_ns, proto_done_fn done, void *user);

@@ -140,6 +140,16 @@ static void call_timeout(struct loop_timer *t)
     leave(c);
 }
 
+struct proto_client *proto_client_new(struct loop *l, int take_fd)
+{
+    struct proto_client *c = NEW(struct proto_client);
+
+    c->loop = l;
+    list_init(&c->calls);
+    c->conn = proto_new(l, take_fd, &client_handlers, c);
+    return c;
+}
+
 /* connect(2) follows links and takes only paths: the socket's inode is opened first, without following, checked to be a
  * socket, and connected to through its /proc/self/fd name. */
 bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct proto_client **ret,
@@ -174,11 +184,8 @@ bool proto_client_connect(struct loop *l, int dirfd, uid_t expect_uid, struct pr
     if (cred.uid != expect_uid)
         return error_set(err, ERROR_FORBIDDEN, "launcher socket: served by uid %u, not %u",
                          cred.uid, expect_uid);
-    c = NEW(struct proto_client);
-    c->loop = l;
+    c = proto_client_new(l, TAKE_FD(fd));
     c->pid = cred.pid;
-    list_init(&c->calls);
-    c->conn = proto_new(l, TAKE_FD(fd), &client_handlers, c);
     *ret = c;
     return true;
 }
