@@ -17,6 +17,7 @@ struct client_request {
     struct str ns, name;                  /* absent where they do not apply */
     const char *subresource;              /* NULL, "status", "binding", "start" … */
     const struct json *body;              /* object, patch or DeleteOptions; copied. May be NULL */
+    const char *as;                       /* NULL: as who the client is. Else that user (Impersonate-User), with an administrator's rights */
     struct str query;                     /* extra, encoded: "labelSelector=a%3Db" (list), "fieldManager=x&force=true" */
 };
 struct client_response {
@@ -78,6 +79,9 @@ struct client_kept client_keep(struct client *c, const char *group, const char *
                                const struct json *object);
 static inline const struct json *client_kept_json(const struct client_kept *k, struct arena *a) { return k->ops->json(k->p, a); }
 void client_kept_done(struct client_kept *k);
+
+/* Everything through `base` in another user's name, but watches and what names a user itself. `base` has to live longer. */
+struct client *client_as(struct client *base, const char *user);
 
 /* Over HTTP: `http` (http/client.h) is taken. */
 struct http_client;

@@ -123,7 +123,9 @@ static struct client_call *http_call(struct client *base, const struct client_re
     AUTO(buf_done) struct buf path = {0};
     AUTO(buf_done) struct buf body = {0};
     struct client_call *call = NEW(struct client_call);
-    const struct http_header accept = {STR_INIT("accept"), STR_INIT("application/json")};
+    const struct http_header headers[] = {{STR_INIT("accept"), STR_INIT("application/json")},
+                                          {STR_INIT("impersonate-user"), str_of(r->as)},
+                                          {STR_INIT("impersonate-group"), STR_INIT("system:masters")}};
 
     add_path(&path, r->group, r->version, r->plural, r->ns);
     if (r->name.n) {
@@ -142,8 +144,8 @@ static struct client_call *http_call(struct client *base, const struct client_re
         c->http, &(struct http_request){
                      .method = verbs[r->verb].method,
                      .path = buf_str(&path),
-                     .headers = &accept,
-                     .n_headers = 1,
+                     .headers = headers,
+                     .n_headers = r->as ? ARRAY_SIZE(headers) : 1,
                      .body = buf_str(&body),
                      .content_type = r->body ? str_of(verbs[r->verb].content_type) : STR_NONE,
                      .done = call_done,

@@ -42,6 +42,7 @@ static const struct {
     {"controller", controller_main, "on a Kubernetes cluster: the controllers (being built, not for use yet)"},
     {"handler", handler_main, "on a Kubernetes cluster: the node agent (being built, not for use yet)"},
     {"crds", crds_main, "print the CustomResourceDefinitions that a cluster needs (being built, not for use yet)"},
+    {"sim", sim_main, "simulated nodes, for tests of scale: kubelets, node agents and launchers that are played"},
     {"version", version_verb, "print the version"},
     {"control", control_verb, NULL},
     {"node", node_verb, NULL},

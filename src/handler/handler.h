@@ -30,6 +30,7 @@ struct handler_config {
     void *guest_runs_data;
     const char *vhost_vsock; /* the kernel's device for guests' vsock; NULL: /dev/vhost-vsock */
     const struct host_options *host; /* what is probed, and how; NULL: this machine */
+    struct client *node_client; /* for its Node's labels and heartbeat; NULL: client */
     const struct handler_launchers *launchers; /* NULL: they are in pods */
 };
 struct handler *handler_new(const struct handler_config *c, struct error *err);

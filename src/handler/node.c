@@ -38,6 +38,11 @@ struct node_object {
 
 static void next(struct node_object *n);
 
+static struct client *client_of(const struct handler *h)
+{
+    return h->config.node_client ? h->config.node_client : h->client;
+}
+
 static void on_beat(struct loop_timer *t)
 {
     struct node_object *n = container_of(t, struct node_object, beat);
@@ -234,7 +239,7 @@ static void next(struct node_object *n)
                              json_object(&a, "labels", labels(h, true, &a), "annotations", annotations(h, &a), NULL), "status",
                              h->config.embedded ? status(n, &a) : NULL, NULL);
     }
-    n->call = client_call(h->client, &r, on_done, n);
+    n->call = client_call(client_of(h), &r, on_done, n);
 }
 
 struct node_object *node_object_new(struct handler *h)
@@ -265,7 +270,7 @@ void node_object_free(struct node_object *n)
     if (!n)
         return;
     if (n->call)
-        client_cancel(n->h->client, n->call);
+        client_cancel(client_of(n->h), n->call);
     loop_timer_stop(&n->beat);
     free(n);
 }
