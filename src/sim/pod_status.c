@@ -12,8 +12,8 @@ static const struct json *condition(const struct sim_pod_view *v, const char *ty
                                     struct arena *a)
 {
     return json_object(a, "type", json_new_z(a, type), "status", json_new_z(a, yes ? "True" : "False"), "lastProbeTime", json_null(),
-                       "lastTransitionTime", json_new_z(a, v->now), "reason", json_new_z(a, reason), "message",
-                       json_new_z(a, message), NULL);
+                       "lastTransitionTime", json_new_z(a, v->now), "reason", reason ? json_new_z(a, reason) : json_null(), "message",
+                       message ? json_new_z(a, message) : json_null(), NULL); /* null: what was said before goes */
 }
 
 /* Requests and limits of all containers: equal is Guaranteed, none is BestEffort. */
