@@ -3,12 +3,16 @@
  * One set of functions for both ways in: the embedded API server calls them as admission plugins (cmd/admission), a cluster's asks
  * for them by webhooks (admission/webhook). Pure but for random UUIDs. */
 #pragma once
+#include "admission/node.h"
 #include "api/kv.h"
 
 struct admission_rules {
     struct kv_config *config;          /* replaced when the KubeVirt object changes */
     struct kv_offers offers;           /* which VMMs the nodes have, as they say it */
     bool (*other_kubevirt)(void *data, struct str ns, struct str name); /* is there a KubeVirt object of another name? */
+    /* The node on which a node agent's pod is, or absent; NULL: agents' writes are none of this server's business (it has policies, or
+     * it knows agents by their sockets). */
+    struct str (*node_of_agent)(void *data, const struct node_agent *who);
     void *data;
 };
 

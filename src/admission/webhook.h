@@ -20,6 +20,8 @@ struct webhook {
     const struct json *sent; /* request.object as it came */
     struct str uid;
     bool applies; /* else there is no rule for it: it is allowed */
+    bool by_agent; /* by a node agent, of which the next tells */
+    struct node_agent agent;
     struct review review;
 };
 /* Everything is in the arena. install_ns: where our service accounts are. */

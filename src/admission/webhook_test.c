@@ -11,6 +11,13 @@ static bool other_kubevirt(void *data, struct str ns, struct str name)
     return other && ns.n && name.n;
 }
 
+static bool ask_about_agents;
+static struct str node_of_agent(void *data, const struct node_agent *who)
+{
+    (void)data;
+    return str_is(who->pod_name, "virt-handler-1") && str_is(who->pod_uid, "u1") ? STR("n1") : STR_NONE;
+}
+
 /* ' stands for ". */
 static struct str quoted(struct arena *a, const char *text)
 {
@@ -30,6 +37,7 @@ static const struct json *ask(struct arena *a, const char *path, const char *bod
     const struct json *answer = NULL;
     bool allowed;
 
+    rules.node_of_agent = ask_about_agents ? node_of_agent : NULL;
     rules.offers = (struct kv_offers){.p = {{"qemu", 700}}, .n = 1};
     if (webhook_read(webhook_path(str_of(path)), quoted(a, body), STR("kubevirt"), a, &w, &err))
         answer = webhook_answer(&w, &rules, &allowed);
@@ -233,6 +241,46 @@ static void an_eviction_is_refused_for_a_machine_that_must_move(void **state)
     assert_null(webhook_path(STR("/virtualmachines")));
 }
 
+#define AGENT(uid, resource, group, object)                                                                                       \
+    "{'apiVersion':'admission.k8s.io/v1','kind':'AdmissionReview','request':{'uid':'u1','operation':'UPDATE','name':'n1',"         \
+    "'userInfo':{'username':'system:serviceaccount:kubevirt:kubevirt-handler','extra':{"                                          \
+    "'authentication.kubernetes.io/pod-name':['virt-handler-1'],'authentication.kubernetes.io/pod-uid':['" uid "']}},"            \
+    "'resource':{'group':'" group "','version':'v1','resource':'" resource "'},'object':" object ",'oldObject':" object "}}"
+
+/* Where the server has no policy for it: an agent is known by its pod, and that by name and UID. */
+static void an_agent_changes_its_own_node_and_the_machines_on_it(void **state)
+{
+    static const struct {
+        const char *path, *body;
+        bool allowed;
+    } cases[] = {
+        {"/nodes-validate-update", AGENT("u1", "nodes", "", "{'metadata':{'name':'n1'}}"), true},
+        {"/nodes-validate-update", AGENT("u1", "nodes", "", "{'metadata':{'name':'n2'}}"), false},
+        {"/nodes-validate-update", AGENT("u2", "nodes", "", "{'metadata':{'name':'n1'}}"), false},
+        {"/virtualmachineinstances-validate-update",
+         AGENT("u1", "virtualmachineinstances", "kubevirt.io", "{'metadata':{'name':'v'},'spec':{'domain':{}},'status':{'nodeName':'n1'}}"), true},
+        {"/virtualmachineinstances-validate-update",
+         AGENT("u1", "virtualmachineinstances", "kubevirt.io", "{'metadata':{'name':'v'},'spec':{'domain':{}},'status':{'nodeName':'n2'}}"), false},
+        {"/nodes-validate-update", REVIEW("UPDATE", "alice", "nodes", ""), false}, /* no review of nodes */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        for (int policies = 0; policies < 2; policies++) {
+            AUTO(arena_done) struct arena a = {0};
+            const struct json *answer;
+
+            ask_about_agents = policies == 0;
+            answer = ask(&a, cases[i].path, cases[i].body);
+            ask_about_agents = false;
+            if (i == 5)
+                assert_non_null(json_get(answer, "error"));
+            else if (json_bool(json_at(answer, "response/allowed")) != (cases[i].allowed || policies))
+                fail_msg("row %zu, %s", i, policies ? "with policies" : "without");
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +290,7 @@ int main(void)
         cmocka_unit_test(one_kubevirt_object_and_warnings),
         cmocka_unit_test(what_no_rule_is_about_is_allowed),
         cmocka_unit_test(what_is_no_review_is_an_error_in_words),
+        cmocka_unit_test(an_agent_changes_its_own_node_and_the_machines_on_it),
         cmocka_unit_test(an_eviction_is_refused_for_a_machine_that_must_move),
     };
 
