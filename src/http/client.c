@@ -120,6 +120,16 @@ bool call_head(struct http_call *call, int status, const struct http_header *hea
     return alive;
 }
 
+bool call_trailers(struct http_call *call, const struct http_header *headers, size_t n)
+{
+    call->refs++;
+    if (call->trailers)
+        call->trailers(call->user, headers, n);
+    bool alive = !call->over;
+    call_unref(call);
+    return alive;
+}
+
 bool call_data(struct http_call *call, struct str data)
 {
     if (call->stream) {
@@ -253,6 +263,7 @@ struct http_call *http_client_call(struct http_client *c, const struct http_requ
     call->body_length = r->read_body ? r->body_length : (int64_t)r->body.n;
     call->stream = r->stream;
     call->head = r->head;
+    call->trailers = r->trailers;
     call->data = r->data;
     call->done = r->done;
     call->user = r->user;

@@ -41,6 +41,8 @@ struct http_request {
     bool stream;                /* deliver the body by `data` as it arrives instead of in `done` */
     size_t body_limit;          /* 0: LIMIT_BUF_DEFAULT; for streams: of bytes not yet consumed */
     void (*head)(void *user, int status, const struct http_header *headers, size_t n); /* may be NULL */
+    /* Fields behind the body (HTTP/2 only); may be NULL. */
+    void (*trailers)(void *user, const struct http_header *headers, size_t n);
     void (*data)(void *user, struct str data);
     /* Once, always, unless the call was cancelled. err->kind == ERROR_NONE: a response came (any status). */
     void (*done)(void *user, int status, struct str body, const struct error *err);

@@ -32,6 +32,7 @@ struct http_call {
     unsigned tries;
     struct loop_timer timer;
     void (*head)(void *user, int status, const struct http_header *headers, size_t n);
+    void (*trailers)(void *user, const struct http_header *headers, size_t n);
     void (*data)(void *user, struct str data);
     void (*done)(void *user, int status, struct str body, const struct error *err);
     void *user;
@@ -90,6 +91,7 @@ void client_fall_back(struct client_conn *cc);
 /* Each returns false when the call is over (cancelled in the callback, or failed by a limit). */
 MUST_CHECK bool call_head(struct http_call *call, int status, const struct http_header *headers,
                           size_t n);
+MUST_CHECK bool call_trailers(struct http_call *call, const struct http_header *headers, size_t n);
 MUST_CHECK bool call_data(struct http_call *call, struct str data);
 void call_succeed(struct http_call *call);
 void call_release(struct http_call *call); /* ends without a callback: upgraded */

@@ -72,6 +72,7 @@ static void head_complete(struct ch2 *h, struct http_call *call)
     struct http_header headers[H1_MAX_HEADERS];
     size_t n = 0, at = 0;
     int status = 0;
+    bool alive;
 
     for (size_t i = 0; i + 1 < h->ends.n; i += 2) {
         struct str name = str_n(h->text.p + at, h->ends.p[i] - at);
@@ -82,7 +83,10 @@ static void head_complete(struct ch2 *h, struct http_call *call)
         else if (name.n > 0 && name.p[0] != ':')
             headers[n++] = (struct http_header){name, value};
     }
-    bool alive = status < 200 || call_head(call, status, headers, n);
+    if (call->got_head)
+        alive = call_trailers(call, headers, n);
+    else
+        alive = status < 200 || call_head(call, status, headers, n);
     (void)alive; /* cancelled in there: its stream is being reset */
 }
 
@@ -101,7 +105,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         return 0;
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
         call->response_ended = true;
-    if (frame->hd.type == NGHTTP2_HEADERS && !call->got_head)
+    if (frame->hd.type == NGHTTP2_HEADERS)
         head_complete(h, call);
     return 0;
 }

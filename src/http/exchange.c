@@ -151,6 +151,7 @@ static void stream_free(struct stream *s)
         block_unref(s->out.p[i].block);
     vec_done(&s->out);
     vec_done(&s->reply);
+    vec_done(&s->trailers);
     body_free(s->source);
     arena_done(&s->x.arena);
     peer_unref(s->peer);
@@ -431,9 +432,8 @@ struct str exchange_query(struct exchange *x, const char *name)
     return STR_NONE;
 }
 
-void exchange_add_header(struct exchange *x, const char *name, struct str value)
+static struct http_header copy_header(struct exchange *x, const char *name, struct str value)
 {
-    struct stream *s = stream_of(x);
     struct str n = arena_str(&x->arena, str_of(name)), v = arena_str(&x->arena, value);
 
     for (size_t i = 0; i < n.n; i++)
@@ -442,7 +442,17 @@ void exchange_add_header(struct exchange *x, const char *name, struct str value)
     for (size_t i = 0; i < v.n; i++) /* a value that echoes input cannot split the response */
         if ((unsigned char)v.p[i] < 0x20 || v.p[i] == 0x7f)
             ((char *)(uintptr_t)v.p)[i] = ' ';
-    vec_push(&s->reply, (struct http_header){n, str_trim(v)});
+    return (struct http_header){n, str_trim(v)};
+}
+
+void exchange_add_header(struct exchange *x, const char *name, struct str value)
+{
+    vec_push(&stream_of(x)->reply, copy_header(x, name, value));
+}
+
+void exchange_set_trailer(struct exchange *x, const char *name, struct str value)
+{
+    vec_push(&stream_of(x)->trailers, copy_header(x, name, value));
 }
 
 void exchange_set_header(struct exchange *x, const char *name, struct str value)

@@ -88,6 +88,8 @@ bool exchange_query_next(struct exchange *x, size_t *at, struct str *ret_name, s
 /* Response headers, before respond/start. The value is copied. */
 void exchange_set_header(struct exchange *x, const char *name, struct str value);
 void exchange_add_header(struct exchange *x, const char *name, struct str value); /* may repeat (Warning) */
+/* Behind the body, before respond/end (HTTP/2 only: gRPC's status). The value is copied. */
+void exchange_set_trailer(struct exchange *x, const char *name, struct str value);
 /* Whole response. content-length is set; gzip is applied when the client accepts it and the body is > 128 KiB
  * and the content type is JSON. HEAD sends no body. Consumes the exchange. */
 void exchange_respond(struct exchange *x, int status, const char *content_type, struct str body);

@@ -118,10 +118,26 @@ static void set_method(struct stream *s, struct str name)
     s->refuse = 501;
 }
 
+/* What nghttp2 checks itself unless it was told not to (any_authority). */
+static bool well_formed(struct str name, struct str value)
+{
+    static const char *const pseudo[] = {":method", ":path", ":authority", ":scheme"};
+
+    if (!nghttp2_check_header_value((const uint8_t *)value.p, value.n))
+        return false;
+    if (name.n == 0 || name.p[0] != ':')
+        return nghttp2_check_header_name((const uint8_t *)name.p, name.n);
+    for (size_t i = 0; i < ARRAY_SIZE(pseudo); i++)
+        if (str_is(name, pseudo[i]))
+            return true;
+    return false;
+}
+
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
-    struct stream *s = find(user, frame->hd.stream_id);
+    struct h2 *h = user;
+    struct stream *s = find(h, frame->hd.stream_id);
     struct str n = str_n((const char *)name, name_n), v = str_n((const char *)value, value_n);
 
     (void)session;
@@ -131,6 +147,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     s->head_bytes += name_n + value_n + 32;
     if (s->head_bytes > HEAD_ABSURD)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
+    if (h->sc->server->config.any_authority && !well_formed(n, v)) {
+        s->refuse = 400;
+        return 0;
+    }
     if (s->head_bytes > LIMIT_HTTP_HEADERS || s->x.n_headers >= MAX_HEADER_FIELDS)
         s->refuse = 431;
     if (s->refuse == 431)
@@ -263,6 +283,23 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *u
     return 0;
 }
 
+static nghttp2_nv field(struct str name, struct str value)
+{
+    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n,
+                        value.n, NGHTTP2_NV_FLAG_NONE};
+}
+
+/* What ends the stream in the body's place. */
+static bool submit_trailers(struct h2 *h, struct stream *s)
+{
+    nghttp2_nv *nv = ARENA_ARRAY(&s->x.arena, nghttp2_nv, s->trailers.n + 1);
+
+    for (size_t i = 0; i < s->trailers.n; i++)
+        nv[i] = field(s->trailers.p[i].name, s->trailers.p[i].value);
+    return s->trailers.n > 0
+           && nghttp2_submit_trailer(h->session, s->id, nv, s->trailers.n) == 0;
+}
+
 static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_t n,
                          uint32_t *flags, nghttp2_data_source *source, void *user)
 {
@@ -278,7 +315,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets this stream alone */
     s->since_ns = stream_idle(s) ? 0 : loop_now_ns(h->conn->loop);
     if (stream_at_end(s))
-        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        *flags |= NGHTTP2_DATA_FLAG_EOF | (submit_trailers(h, s) ? NGHTTP2_DATA_FLAG_NO_END_STREAM : 0);
     else if (done == 0)
         return NGHTTP2_ERR_DEFERRED;
     if (s->said_full)
@@ -287,12 +324,6 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *p, size_
 }
 
 /* Output */
-
-static nghttp2_nv field(struct str name, struct str value)
-{
-    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n,
-                        value.n, NGHTTP2_NV_FLAG_NONE};
-}
 
 /* Fields that belong to a connection have no place in HTTP/2 (RFC 9113 §8.2.2). */
 static bool is_hop_by_hop(struct str name)
@@ -323,7 +354,7 @@ static void submit_head(struct h2 *h, struct stream *s)
         nv[n++] = field(
             STR("content-length"),
             str_n(length, (size_t)snprintf(length, sizeof length, "%lld", (long long)s->length)));
-    bool empty = s->ended && stream_idle(s);
+    bool empty = s->ended && stream_idle(s) && s->trailers.n == 0;
     s->head_sent = true;
     if (nghttp2_submit_response(h->session, s->id, nv, n,
                                 empty || !stream_has_body(s) ? NULL : &body)
@@ -577,6 +608,8 @@ static nghttp2_session *new_session(struct h2 *h)
     nghttp2_option_set_max_outbound_ack(o, MAX_CONTROL_QUEUE);
     nghttp2_option_set_stream_reset_rate_limit(o, RESET_BURST, RESET_RATE);
     nghttp2_option_set_max_continuations(o, 8);
+    if (h->sc->server->config.any_authority)
+        nghttp2_option_set_no_http_messaging(o, 1);
     if (nghttp2_session_server_new2(&session, cb, h, o) != 0)
         abort(); /* only out of memory */
     nghttp2_option_del(o);

@@ -13,6 +13,8 @@ struct http_server_config {
     int64_t header_timeout_ns; /* 0: 10 s, slow headers are cut off */
     int64_t idle_timeout_ns;   /* 0: 5 min without any stream */
     unsigned max_connections;  /* 0: 4096, or as the limit of open files allows */
+    /* gRPC's clients name a unix socket by its path, which is no authority (RFC 3986): :authority is not looked at. */
+    bool any_authority;
     unsigned max_per_peer;     /* of one address that is not loopback; 0: a quarter of max_connections */
 };
 struct http_server *http_server_new(const struct http_server_config *config);

@@ -43,6 +43,7 @@ struct stream {
     struct list body_node;           /* in body_budget->waiting */
     size_t body_charged;
     VEC(struct http_header) reply; /* in the arena */
+    VEC(struct http_header) trailers; /* in the arena */
     VEC(struct segment) out;
     size_t out_first; /* out.p[0 … out_first) are done */
     size_t queued;
