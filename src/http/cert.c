@@ -220,3 +220,41 @@ bool cert_expiry(const char *cert_pem, int64_t *ret_unix_s, struct error *err)
     *ret_unix_s = (int64_t)timegm(&tm);
     return true;
 }
+
+static bool unix_time(const ASN1_TIME *t, int64_t *ret)
+{
+    struct tm tm;
+
+    if (ASN1_TIME_to_tm(t, &tm) != 1)
+        return false;
+    *ret = (int64_t)timegm(&tm);
+    return true;
+}
+
+static X509 *read_cert(const char *pem)
+{
+    AUTO(free_bio) BIO *b = pem ? BIO_new_mem_buf(pem, -1) : NULL;
+
+    return b ? PEM_read_bio_X509(b, NULL, NULL, NULL) : NULL;
+}
+
+bool cert_inspect(const char *cert_pem, const char *key_pem, const char *ca_pem,
+                  struct cert_facts *ret, struct error *err)
+{
+    AUTO(free_x509) X509 *cert = read_cert(cert_pem);
+    AUTO(free_x509) X509 *ca = read_cert(ca_pem);
+    AUTO(free_bio) BIO *k = key_pem ? BIO_new_mem_buf(key_pem, -1) : NULL;
+    AUTO(free_key) EVP_PKEY *key = k ? PEM_read_bio_PrivateKey(k, NULL, NULL, NULL) : NULL;
+    struct cert_facts f = {0};
+    bool ok = cert && unix_time(X509_get0_notBefore(cert), &f.from_unix_s)
+              && unix_time(X509_get0_notAfter(cert), &f.until_unix_s);
+
+    f.fits_key = ok && key && X509_check_private_key(cert, key) == 1;
+    f.issued = ok && ca && X509_check_issued(ca, cert) == X509_V_OK
+               && X509_verify(cert, X509_get0_pubkey(ca)) == 1;
+    ERR_clear_error();
+    if (!ok)
+        return error_set(err, ERROR_BAD_REQUEST, "not a certificate");
+    *ret = f;
+    return true;
+}

@@ -29,3 +29,11 @@ struct cert_request {
 };
 MUST_CHECK bool cert_issue(const struct cert_pair *ca, const struct cert_request *r, struct cert_pair *ret, struct error *err);
 MUST_CHECK bool cert_expiry(const char *cert_pem, int64_t *ret_unix_s, struct error *err);
+/* What a certificate says, and whether it fits its key and its issuer. */
+struct cert_facts {
+    int64_t from_unix_s, until_unix_s;
+    bool fits_key;   /* the private key is its own */
+    bool issued;     /* signed by the CA */
+};
+/* key_pem and ca_pem may be NULL. */
+MUST_CHECK bool cert_inspect(const char *cert_pem, const char *key_pem, const char *ca_pem, struct cert_facts *ret, struct error *err);
