@@ -1,21 +1,9 @@
-/* vireo crds: the definitions of our kinds, for `kubectl apply -f -`: what the operator will install. */
+/* vireo crds: the definitions of our kinds, for `kubectl apply -f -`: what the operator installs. */
 #include <stdio.h>
 
-#include "api/crd.h"
 #include "base/cleanup.h"
 #include "cmd/role.h"
-#include "json/json.h"
-
-/* Status and times are the server's to fill in. */
-static const struct json *definition(const struct kind_info *k, struct arena *a)
-{
-    const struct json *crd = json_with(a, crd_of_kind(a, k, "1970-01-01T00:00:00Z"), "status", NULL);
-    const struct json *metadata =
-        json_object(a, "name", json_at(crd, "metadata/name"), "labels", json_at(crd, "metadata/labels"), "annotations",
-                    json_at(crd, "metadata/annotations"), NULL);
-
-    return json_with(a, crd, "metadata", metadata);
-}
+#include "operator/component.h"
 
 int crds_main(int argc, char **argv)
 {
@@ -31,7 +19,7 @@ int crds_main(int argc, char **argv)
     }
     for (size_t i = 0; schema_kinds[i]; i++)
         if (schema_kinds[i]->flags & KIND_CRD)
-            items = json_append(&a, items, definition(schema_kinds[i], &a));
+            items = json_append(&a, items, component_crd(&a, schema_kinds[i]));
     buf_init(&text, 64u << 20);
     json_write(&text,
                json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "List"), "items", items, NULL));
