@@ -81,5 +81,6 @@ void role_close(struct role *r);
 
 int controller_main(int argc, char **argv);
 int handler_main(int argc, char **argv);
+int operator_main(int argc, char **argv);
 int sim_main(int argc, char **argv);
 int crds_main(int argc, char **argv);

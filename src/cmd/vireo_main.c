@@ -41,6 +41,7 @@ static const struct {
     {"doctor", doctor_main, "check whether this machine can run virtual machines, and what to do if not"},
     {"controller", controller_main, "on a Kubernetes cluster: the controllers (being built, not for use yet)"},
     {"handler", handler_main, "on a Kubernetes cluster: the node agent (being built, not for use yet)"},
+    {"operator", operator_main, "on a Kubernetes cluster: install what the KubeVirt object asks for, and keep it (being built)"},
     {"crds", crds_main, "print the CustomResourceDefinitions that a cluster needs (being built, not for use yet)"},
     {"sim", sim_main, "simulated nodes, for tests of scale: kubelets, node agents and launchers that are played"},
     {"version", version_verb, "print the version"},
