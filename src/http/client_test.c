@@ -332,6 +332,36 @@ static void drains(void **state)
     http_client_free(h1);
 }
 
+/* Peers are to be verified anew: what is asked ends first, then connections do, and new ones serve what comes next. */
+static void connections_are_made_anew(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_WAYS; i++) {
+        AUTO(reply_done) struct reply first = {0}, held = {0}, second = {0};
+        struct http_client *c = client_by((enum way)i);
+
+        w.n_watches = 0;
+        watch(c, &held);
+        PUMP_UNTIL(held.streamed);
+        http_server_renew(w.server);
+        for (int turn = 0; turn < 20; turn++)
+            loop_turn(w.loop, MILLIS(1));
+        assert_int_equal(http_server_connections(w.server), 1);
+        exchange_end(w.watches[0]);
+        PUMP_UNTIL(held.done && http_server_connections(w.server) == 0);
+        get(c, "/who", &first);
+        PUMP_UNTIL(first.done);
+        assert_int_equal(first.status, 200);
+        http_server_renew(w.server); /* now nothing is asked */
+        PUMP_UNTIL(http_server_connections(w.server) == 0);
+        get(c, "/who", &second);
+        PUMP_UNTIL(second.done);
+        assert_int_equal(second.status, 200);
+        http_client_free(c);
+        PUMP_UNTIL(http_server_connections(w.server) == 0);
+    }
+}
+
 static void answers_into_the_void(void **state)
 {
     AUTO(reply_done) struct reply a = {0};
@@ -361,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(connects_anew_after_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(falls_back_to_http1, setup, teardown),
         cmocka_unit_test_setup_teardown(drains, setup, teardown),
+        cmocka_unit_test_setup_teardown(connections_are_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_into_the_void, setup, teardown),
     };
 

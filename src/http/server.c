@@ -446,6 +446,22 @@ void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void 
     check_drained(s);
 }
 
+void http_server_renew(struct http_server *s)
+{
+    list_each_safe(f, &s->fresh) {
+        struct server_conn *sc = list_entry(f, struct server_conn, node);
+        if (sc->proto && conn_alive(sc->conn))
+            sc->proto->drain(sc);
+        else
+            conn_close(sc->conn); /* in the midst of a handshake with the old configuration */
+    }
+    list_each_safe(n, &s->conns) {
+        struct server_conn *sc = list_entry(n, struct server_conn, node);
+        if (sc->proto && conn_alive(sc->conn)) /* else a WebSocket */
+            sc->proto->drain(sc);
+    }
+}
+
 void http_server_claim_descriptors(void)
 {
     struct rlimit files;

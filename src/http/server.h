@@ -25,6 +25,9 @@ MUST_CHECK bool http_server_listen(struct http_server *s, int take_fd, const str
 /* New connections of the listeners that use `old_tls` use `new_tls` (certificate rotation). The server keeps references
  * of its own: both may be freed at once. */
 void http_server_replace_tls(struct http_server *s, const struct http_tls *old_tls, const struct http_tls *new_tls);
+/* Connections that there are end when what they are asked has been answered, and their peers make new ones: for when peers are to be
+ * verified anew. WebSockets go on. */
+void http_server_renew(struct http_server *s);
 /* Serves one connected socket (socketpairs in tests). */
 MUST_CHECK bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err);
 /* Accepts no more, lets running exchanges end (GOAWAY, Connection: close), then calls done. */
