@@ -19,3 +19,6 @@ void stream_port(struct exchange *x, const struct json *vmi, struct str port, st
 void respond_refusal(struct exchange *x, int code, const char *message);
 /* What the node agent refused, in its words if it had any. */
 void respond_agent_refusal(struct exchange *x, int status, struct str body, const char *otherwise);
+
+/* Whether a route is there and served (not missing); its names, which live as long as the program. */
+bool subresources_served(struct str resource, struct str subresource, const char **ret_resource, const char **ret_subresource);

@@ -475,6 +475,17 @@ static const struct {
     {"virtualmachineinstances", "evacuate", HTTP_PUT, true},
 };
 
+bool subresources_served(struct str resource, struct str subresource, const char **ret_resource, const char **ret_subresource)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++)
+        if (!routes[i].missing && str_is(resource, routes[i].resource) && str_is(subresource, routes[i].action)) {
+            *ret_resource = routes[i].resource;
+            *ret_subresource = routes[i].action;
+            return true;
+        }
+    return false;
+}
+
 static bool parse_body(struct exchange *x, const struct json **ret, bool *ret_dry_run)
 {
     AUTO(error_clear) struct error err = {0};
