@@ -79,6 +79,7 @@ MUST_CHECK bool role_trust(struct role *r, const char *ca_pem, struct error *err
 void role_health(struct role *r, const char *name, const char *why);
 void role_close(struct role *r);
 
+int api_main(int argc, char **argv);
 int controller_main(int argc, char **argv);
 int handler_main(int argc, char **argv);
 int operator_main(int argc, char **argv);

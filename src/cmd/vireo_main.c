@@ -39,6 +39,7 @@ static const struct {
     {"backup", backup_main, "write database and keys to one file, also while `vireo serve` runs"},
     {"restore", restore_main, "put a backup back, also while `vireo serve` runs; virtual machines go on"},
     {"doctor", doctor_main, "check whether this machine can run virtual machines, and what to do if not"},
+    {"api", api_main, "on a Kubernetes cluster: webhooks, consoles and the other subresources (being built, not for use yet)"},
     {"controller", controller_main, "on a Kubernetes cluster: the controllers (being built, not for use yet)"},
     {"handler", handler_main, "on a Kubernetes cluster: the node agent (being built, not for use yet)"},
     {"operator", operator_main, "on a Kubernetes cluster: install what the KubeVirt object asks for, and keep it (being built)"},
