@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/vec.h"
 #include "base/log.h"
+#include "handler/device_plugin.h"
 #include "handler/internal.h"
 
 static void on_vmi(void *user, struct str key, const struct json *vmi, bool deleted)
@@ -77,6 +78,58 @@ static void replace(char **text, const char *with)
     *text = with ? xstrdup(with) : NULL;
 }
 
+/* --- what the kubelet is told ------------------------------------------------------------------------------------------------ */
+
+static void health(const struct handler *h, const char *check, const char *why)
+{
+    if (h->config.health)
+        h->config.health(h->config.health_data, check, why);
+}
+
+static const char *kvm_trouble(const struct handler *h)
+{
+    const struct host_device *d = &h->host->kvm;
+
+    if (!d->s.known)
+        return "it is being tried out";
+    return d->r.verdict == PROBE_WORKS ? NULL : d->r.reason;
+}
+
+/* Pods that ask for KVM wait with the scheduler's "Insufficient devices.kubevirt.io/kvm"; why that is so stands at the Node. */
+static void tell_of_kvm(struct handler *h)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct host_device *d = &h->host->kvm;
+    const struct json *node = h->nodes ? informer_get(h->nodes, str_of(h->node_name), &a) : NULL;
+
+    if (!h->plugins)
+        return;
+    device_plugins_judge(h->plugins, "kvm", kvm_trouble(h));
+    if (d->s.known && d->r.verdict == PROBE_WORKS)
+        h->kvm_told = false;
+    if (h->kvm_told || !node || !d->s.known || d->r.verdict == PROBE_WORKS || d->r.verdict == PROBE_ABSENT)
+        return;
+    h->kvm_told = true;
+    recorder_event(h->recorder,
+                   json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "Node"), "metadata",
+                               json_object(&a, "name", json_new_z(&a, h->node_name), "uid", json_at(node, "metadata/uid"), NULL), NULL),
+                   "Warning", "KVMUnusable", "devices.kubevirt.io/kvm: %s; %s", d->r.reason, probe_kvm_fix(d->r.verdict));
+}
+
+static void on_devices(void *user)
+{
+    struct handler *h = user;
+    bool waits = !device_plugins_ready(h->plugins);
+
+    health(h, "devices", waits ? "the kubelet has not taken all device plugins" : NULL);
+    host_check(h->host);
+    if (waits == h->devices_wait)
+        return;
+    h->devices_wait = waits;
+    if (h->node)
+        node_object_changed(h->node);
+}
+
 static void on_settled(void *user)
 {
     struct handler *h = user;
@@ -85,6 +138,7 @@ static void on_settled(void *user)
         replace(&h->answered, h->requested);
         log_verdicts(h);
     }
+    tell_of_kvm(h);
     node_object_changed(h->node);
 }
 
@@ -106,6 +160,7 @@ static void on_node(void *user, struct str key, const struct json *node, bool de
 
     if (deleted || !str_is(key, h->node_name))
         return;
+    tell_of_kvm(h);
     if ((allowed.p != NULL) != (h->allowed != NULL) || !str_is(allowed, h->allowed ? h->allowed : "")) {
         free(h->allowed);
         h->allowed = str_dup(allowed);
@@ -147,7 +202,23 @@ struct handler *handler_new(const struct handler_config *c, struct error *err)
     h->kv = kv_config_new(NULL);
     h->host = host_new(h->loop, c->host ? c->host : &(struct host_options){.dirfd = -1}, on_found, on_settled, h);
     h->recorder = recorder_new(c->client, "virt-handler", h->node_name);
+    if (!c->device_plugin_dir)
+        return h;
+    h->plugins = device_plugins_new(&(struct device_plugins_config){.loop = h->loop, .dir = c->device_plugin_dir,
+                                                                    .host_root = c->host_root, .max_devices = c->max_devices,
+                                                                    .changed = on_devices, .user = h},
+                                    err);
+    if (!h->plugins) {
+        handler_free(h);
+        return NULL;
+    }
+    h->devices_wait = true;
     return h;
+}
+
+static void on_vmis_synced(void *user)
+{
+    health(user, "machines", NULL);
 }
 
 void handler_start(struct handler *h)
@@ -157,6 +228,9 @@ void handler_start(struct handler *h)
     h->started = true;
     buf_addf(&selector, "kubevirt.io/nodeName=%s", h->node_name);
     buf_addf(&own, "metadata.name=%s", h->node_name);
+    health(h, "machines", "the API server has not listed them yet");
+    if (h->plugins)
+        health(h, "devices", "the kubelet has not taken all device plugins");
     h->node = node_object_new(h);
     if (!host_check(h->host))
         log_verdicts(h); /* of the last start: nothing has changed */
@@ -166,7 +240,7 @@ void handler_start(struct handler *h)
                                                           .plural = "kubevirts", .changed = on_kubevirt, .user = h});
     h->vmis = informer_new(&(struct informer_config){.client = h->client, .group = "kubevirt.io", .version = "v1",
                                                      .plural = "virtualmachineinstances", .label_selector = buf_str(&selector),
-                                                     .changed = on_vmi, .user = h});
+                                                     .changed = on_vmi, .synced = on_vmis_synced, .user = h});
 }
 
 void handler_free(struct handler *h)
@@ -177,6 +251,7 @@ void handler_free(struct handler *h)
 
     if (!h)
         return;
+    device_plugins_free(h->plugins);
     if (!h->all) {
         informer_free(h->vmis);
         informer_free(h->kubevirts);

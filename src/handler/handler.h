@@ -29,6 +29,11 @@ struct handler_config {
     void (*guest_runs)(void *data, struct str pod_uid); /* each time that is found out; may be NULL */
     void *guest_runs_data;
     const char *vhost_vsock; /* the kernel's device for guests' vsock; NULL: /dev/vhost-vsock */
+    const char *device_plugin_dir; /* the kubelet's; NULL: there is none to tell of devices */
+    const char *host_root;   /* where the host's /dev is seen; NULL: "" */
+    unsigned max_devices;    /* of each kind; 0: as upstream */
+    void (*health)(void *data, const char *check, const char *why); /* why it is not ready, or NULL: it is; may be NULL */
+    void *health_data;
     const struct host_options *host; /* what is probed, and how; NULL: this machine */
     struct client *node_client; /* for its Node's labels and heartbeat; NULL: client */
     const struct handler_launchers *launchers; /* NULL: they are in pods */
@@ -49,3 +54,8 @@ void handlers_free(struct handlers *all);
  * …/vsock?port=N (streams by WebSocket "plain.kubevirt.io") and {guestosinfo,userlist,filesystemlist,stats} (the launcher's own answers),
  * PUT …/{pause,unpause,reset,softreboot}. false: not its path. */
 bool handler_http(struct handler *h, struct exchange *x);
+/* The same for a network: only who shows virt-api's certificate for handlers is served. Answers everything. */
+#define HANDLER_CLIENT "kubevirt.io:system:client:virt-handler"
+void handler_serve(struct handler *h, struct exchange *x);
+/* Is it that client, now? */
+bool handler_trusts(const struct http_peer *peer, int64_t now_unix_ns);

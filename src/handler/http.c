@@ -120,6 +120,24 @@ static const struct json *stream_params(struct exchange *x, struct str action)
     return json_object(&x->arena, "port", json_new_str(&x->arena, port.p ? port : STR("")), NULL);
 }
 
+bool handler_trusts(const struct http_peer *peer, int64_t now_unix_ns)
+{
+    return peer->tls && peer->cert_cn && strcmp(peer->cert_cn, HANDLER_CLIENT) == 0
+           && peer->cert_until_unix_s > now_unix_ns / SECONDS(1);
+}
+
+void handler_serve(struct handler *h, struct exchange *x)
+{
+    AUTO(error_clear) struct error err = {0};
+
+    if (!handler_trusts(x->peer, loop_unix_ns(h->loop)))
+        error_set(&err, ERROR_FORBIDDEN, "only virt-api is served: a client certificate of this installation with the name " HANDLER_CLIENT);
+    else if (!handler_http(h, x))
+        error_set(&err, ERROR_NOT_FOUND, "the server could not find the requested resource");
+    if (err.kind != ERROR_NONE)
+        answer_error(x, &err);
+}
+
 bool handler_http(struct handler *h, struct exchange *x)
 {
     struct str rest, ns, kind, name, action;

@@ -61,6 +61,9 @@ struct handler {
     bool started;
     struct kv_config *kv;        /* of the KubeVirt object */
     struct node_object *node;
+    struct device_plugins *plugins; /* NULL: no kubelet, or nobody said where */
+    bool devices_wait;           /* the kubelet does not know them (yet): nothing is to be scheduled here */
+    bool kvm_told;               /* an Event says that /dev/kvm does not work */
 };
 
 /* offer.c: what the node tells of its hypervisors. Pure but for the handler's state. */

@@ -8,9 +8,12 @@
  * ends without is a failed VM, as upstream's dead socket. Everything is driven by events; timers only bound and repeat. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/major.h>
+#include <linux/openat2.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "api/kv.h"
@@ -24,6 +27,7 @@
 #include "handler/internal.h"
 #include "json/patch.h"
 
+#define KVM_MINOR       232
 #define CONNECT_FIRST   MILLIS(2)
 #define RETRY_MAX       SECONDS(10)
 #define CONNECT_TIMEOUT SECONDS(30) /* upstream's watchdog: a socket that stays dead */
@@ -376,6 +380,29 @@ static const char *accelerator_of(struct vm *v, const struct json *vmi)
     return NULL;
 }
 
+/* A device plugin's node has the host's owner in the launcher's container, who is not the launcher (unless the container runtime
+ * was told device_ownership_from_security_context): as upstream's handler does, it is given to it. The name is looked up beneath
+ * the container's root, and only what is the device itself is touched. */
+static bool give_kvm(struct vm *v, struct error *err)
+{
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+    AUTO_CLOSE int root = -1;
+    AUTO_CLOSE int device = -1;
+    char path[48];
+    struct stat st;
+
+    snprintf(path, sizeof path, "/proc/%d/root", (int)proto_client_pid(v->launcher));
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    device = root < 0 ? -1 : (int)syscall(SYS_openat2, root, "dev/kvm", &how, sizeof how);
+    if (device < 0 || fstat(device, &st) < 0)
+        return error_set(err, ERROR_UNAVAILABLE, "/dev/kvm of the launcher's container: %s", strerror(errno));
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(MISC_MAJOR, KVM_MINOR))
+        return error_set(err, ERROR_FORBIDDEN, "/dev/kvm of the launcher's container is another file");
+    if (st.st_uid != KV_UID && fchownat(device, "", KV_UID, KV_UID, AT_EMPTY_PATH) < 0)
+        return error_errno(err, errno, "/dev/kvm of the launcher's container");
+    return true;
+}
+
 static const struct json *nic_message(struct arena *a, const struct network_nic *n, int *fds, size_t *n_fds)
 {
     /* A copy: the arena it came in is the one that the status is about to use. */
@@ -464,7 +491,8 @@ static void sync_machine(struct vm *v, const struct network_vm *net)
     accelerator = accelerator_of(v, vmi); /* asked again: making the network took its time */
     if (!accelerator)
         return;
-    if (!vsock_of(v, vmi, n_fds, &a, &vsock_fd, &vsock, &err)) {
+    if ((strcmp(accelerator, "kvm") == 0 && !v->h->config.embedded && !v->h->config.launchers && !give_kvm(v, &err))
+        || !vsock_of(v, vmi, n_fds, &a, &vsock_fd, &vsock, &err)) {
         put_off(v, &err);
         return;
     }

@@ -157,8 +157,8 @@ static const struct json *conditions(struct node_object *n, struct arena *a, con
 /* A cluster's node has its own host name, roles and architecture already: the kubelet's business, not ours. */
 static const struct json *labels(const struct handler *h, bool patch, struct arena *a)
 {
-    const struct json *l = json_object(a, "kubevirt.io/schedulable", json_new_z(a, "true"), "kubevirt.io/cpumanager",
-                                       json_new_z(a, "false"), NULL);
+    const struct json *l = json_object(a, "kubevirt.io/schedulable", json_new_z(a, h->devices_wait ? "false" : "true"),
+                                       "kubevirt.io/cpumanager", json_new_z(a, "false"), NULL);
 
     if (h->config.embedded) {
         l = json_with(a, l, "kubernetes.io/hostname", json_new_z(a, h->node_name));
