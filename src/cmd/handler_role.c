@@ -91,8 +91,8 @@ static bool keep_what_is_needed(struct error *err)
     for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
         keep |= 1ull << needed[i];
     for (unsigned i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
-        if (!(keep >> i & 1) && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0)
-            return error_errno(err, errno, "give up capability %u", i);
+        if (!(keep >> i & 1) && prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1 && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0 && errno != EPERM)
+            return error_errno(err, errno, "give up capability %u", i); /* EPERM: whoever started us gave fewer already */
     if (syscall(SYS_capget, &head, now) < 0)
         return error_errno(err, errno, "capabilities");
     for (unsigned i = 0; i < 2; i++)
