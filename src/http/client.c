@@ -97,6 +97,16 @@ void http_call_cancel(struct http_call *call)
     call_unref(call);
 }
 
+/* A server that said nothing at all since the call was sent may be gone without a word: the next calls try another connection, and
+ * this one goes on for those that it has until its own ping tells. */
+static void doubt(const struct http_call *call)
+{
+    struct client_conn *cc = call->on;
+
+    if (cc && cc->proto && cc->proto->heard && cc->proto->heard(cc) <= call->started_ns)
+        cc->retired = true;
+}
+
 static void call_timeout(struct loop_timer *t)
 {
     struct http_call *call = container_of(t, struct http_call, timer);
@@ -104,6 +114,7 @@ static void call_timeout(struct loop_timer *t)
 
     error_set(&err, ERROR_TIMEOUT, "%s " STR_FMT ": no answer in time",
               http_method_name(call->method), STR_ARG(call->path));
+    doubt(call);
     call_detach(call);
     call_fail(call, &err);
 }
@@ -261,6 +272,7 @@ struct http_call *http_client_call(struct http_client *c, const struct http_requ
     call->body = r->body.p ? arena_str(&call->arena, r->body) : STR_NONE;
     call->read_body = r->read_body;
     call->body_length = r->read_body ? r->body_length : (int64_t)r->body.n;
+    call->not_after_ns = r->not_after_ns;
     call->stream = r->stream;
     call->head = r->head;
     call->trailers = r->trailers;
@@ -534,12 +546,17 @@ static void pump_call(struct http_client *c, struct http_call *call)
     if (!path_is_clean(call->path)) {
         error_set(&err, ERROR_BAD_REQUEST, "bad request path '" STR_FMT "'", STR_ARG(call->path));
         call_fail(call, &err);
+    } else if (call->not_after_ns && loop_now_ns(c->config.loop) >= call->not_after_ns) {
+        error_set(&err, ERROR_UNAVAILABLE, "%s " STR_FMT ": not sent, its time was over",
+                  http_method_name(call->method), STR_ARG(call->path));
+        call_fail(call, &err);
     } else if (call->upgrade) {
         open_conn(c, call);
     } else if ((cc = usable(c)) != NULL) {
         list_remove(&call->node);
         list_add_tail(&cc->calls, &call->node);
         call->on = cc;
+        call->started_ns = loop_now_ns(c->config.loop);
         cc->proto->start(cc, call);
     }
 }

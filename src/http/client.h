@@ -38,6 +38,7 @@ struct http_request {
     int64_t body_length;        /* with read_body: exactly so many bytes, or < 0: unknown */
     struct str content_type;
     int64_t timeout_ns;         /* whole call; 0: 60 s; < 0: none (watches) */
+    int64_t not_after_ns;       /* by loop_now_ns(): who has not left by then does not leave any more, and fails; 0: none */
     bool stream;                /* deliver the body by `data` as it arrives instead of in `done` */
     size_t body_limit;          /* 0: LIMIT_BUF_DEFAULT; for streams: of bytes not yet consumed */
     void (*head)(void *user, int status, const struct http_header *headers, size_t n); /* may be NULL */

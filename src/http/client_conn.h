@@ -31,6 +31,7 @@ struct http_call {
     int32_t id;
     unsigned tries;
     struct loop_timer timer;
+    int64_t not_after_ns, started_ns;
     void (*head)(void *user, int status, const struct http_header *headers, size_t n);
     void (*trailers)(void *user, const struct http_header *headers, size_t n);
     void (*data)(void *user, struct str data);
@@ -48,6 +49,7 @@ struct client_proto {
                    struct http_call *call);           /* the call is off the list already */
     size_t (*capacity)(const struct client_conn *cc); /* calls it takes now */
     void (*resume)(struct client_conn *cc, struct http_call *call); /* its body has more */
+    int64_t (*heard)(const struct client_conn *cc); /* when the server last said anything; may be NULL */
 };
 
 struct client_conn {

@@ -100,7 +100,7 @@ static void ch1_resume(struct client_conn *cc, struct http_call *call)
     conn_kick(cc->conn);
 }
 
-static const struct client_proto ch1_proto = {ch1_start, ch1_cancel, ch1_capacity, ch1_resume};
+static const struct client_proto ch1_proto = {ch1_start, ch1_cancel, ch1_capacity, ch1_resume, NULL};
 
 /* The response has wholly arrived. */
 static void ch1_finish(struct ch1 *h)

@@ -235,7 +235,12 @@ static void ch2_resume(struct client_conn *cc, struct http_call *call)
     conn_kick(cc->conn);
 }
 
-static const struct client_proto ch2_proto = {ch2_start, ch2_cancel, ch2_capacity, ch2_resume};
+static int64_t ch2_heard(const struct client_conn *cc)
+{
+    return ((const struct ch2 *)cc->impl)->heard_ns;
+}
+
+static const struct client_proto ch2_proto = {ch2_start, ch2_cancel, ch2_capacity, ch2_resume, ch2_heard};
 
 static void ch2_fill(struct conn *c)
 {

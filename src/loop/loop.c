@@ -73,7 +73,7 @@ struct loop {
     uint64_t timer_seq;
     struct loop_clock clock;
     bool fake;
-    int64_t fake_ns;
+    int64_t fake_ns, fake_wall_ns;
     atomic_bool quit;
     int wake_fd;
     struct loop_io wake_io;
@@ -98,10 +98,15 @@ int64_t loop_now_ns(const struct loop *l)
     return l->clock.now_ns ? l->clock.now_ns(l->clock.data) : clock_ns(CLOCK_MONOTONIC);
 }
 
+int64_t loop_boot_ns(const struct loop *l)
+{
+    return l->fake || l->clock.now_ns ? loop_now_ns(l) : clock_ns(CLOCK_BOOTTIME);
+}
+
 int64_t loop_unix_ns(const struct loop *l)
 {
     if (l->fake)
-        return FAKE_EPOCH_NS + l->fake_ns;
+        return FAKE_EPOCH_NS + l->fake_wall_ns + l->fake_ns;
     return l->clock.unix_ns ? l->clock.unix_ns(l->clock.data) : clock_ns(CLOCK_REALTIME);
 }
 
@@ -609,6 +614,18 @@ void loop_run(struct loop *l)
     while (!atomic_load(&l->quit))
         loop_turn(l, -1);
     atomic_store(&l->quit, false);
+}
+
+void loop_fake_jump(struct loop *l, int64_t ns)
+{
+    assert(l->fake && ns >= 0);
+    l->fake_ns += ns;
+}
+
+void loop_fake_wall(struct loop *l, int64_t ns)
+{
+    assert(l->fake);
+    l->fake_wall_ns += ns;
 }
 
 void loop_fake_advance(struct loop *l, int64_t ns)

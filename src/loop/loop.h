@@ -29,12 +29,15 @@ bool loop_turn(struct loop *l, int64_t max_wait_ns); /* one turn; returns whethe
 void loop_quit(struct loop *l);            /* from any thread or a signal source */
 int64_t loop_now_ns(const struct loop *l);
 int64_t loop_unix_ns(const struct loop *l);
+int64_t loop_boot_ns(const struct loop *l); /* monotonic, and goes on while the machine sleeps */
 uint64_t loop_turns(const struct loop *l); /* how many have begun: who shares out a turn sees by it that a new one has */
 
 /* A test clock: starts at a fixed wall time; advancing runs what falls due, in order. With it loop_turn waits for
  * descriptors at most max_wait_ns of real time, and no timer shortens that. */
 struct loop *loop_new_fake(void);
 void loop_fake_advance(struct loop *l, int64_t ns);
+void loop_fake_jump(struct loop *l, int64_t ns); /* time passes and nothing runs, as in a process that is stopped */
+void loop_fake_wall(struct loop *l, int64_t ns); /* the wall clock is set forward, or back */
 
 struct loop_io {
     int fd; /* borrowed */
