@@ -16,17 +16,27 @@ struct lease {
     struct loop_timer next, deadline;
     struct arena seen_arena;
     const struct json *seen; /* the Lease as it was last, or NULL */
-    int64_t changed_ns;      /* when we saw it change */
+    int64_t changed_ns;      /* when we saw it change; all of these by loop_boot_ns() */
     int64_t sent_ns;         /* when the write that is under way left: others may count from then */
+    int64_t renewed_ns;      /* the same of the last one that was accepted */
     bool held;
+    bool doubt;   /* the last write may or may not have been done: look before the next */
+    bool retried; /* the release */
     void (*released)(void *user);
 };
 
 static void look(struct lease *l);
+static void write_lease(struct lease *l, const char *holder, client_done_fn done);
+static void on_written(void *user, const struct client_response *r);
 
 static void on_next(struct loop_timer *t)
 {
-    look(container_of(t, struct lease, next));
+    struct lease *l = container_of(t, struct lease, next);
+
+    if (l->held && !l->doubt)
+        write_lease(l, l->identity, on_written);
+    else
+        look(l);
 }
 
 static void again(struct lease *l)
@@ -69,7 +79,7 @@ static void see(struct lease *l, const struct json *object)
     l->seen = NULL;
     arena_clear(&l->seen_arena);
     l->seen = json_copy(&l->seen_arena, object);
-    l->changed_ns = loop_now_ns(l->loop);
+    l->changed_ns = loop_boot_ns(l->loop);
 }
 
 /* --- what is written ---------------------------------------------------------------------------------------------------- */
@@ -101,16 +111,25 @@ static void on_written(void *user, const struct client_response *r)
     struct lease *l = user;
 
     l->call = NULL;
+    bool doubted = l->doubt;
+
+    l->doubt = r->err->kind != ERROR_NONE;
     if (r->err->kind != ERROR_NONE) {
-        if (r->err->kind != ERROR_CONFLICT && r->err->kind != ERROR_EXISTS)
+        bool changed = r->err->kind == ERROR_CONFLICT || r->err->kind == ERROR_NOT_FOUND;
+
+        if (!changed && r->err->kind != ERROR_EXISTS)
             log_warning(NULL, "lease %s/%s: %s, retrying", l->ns, l->name, error_text(r->err));
-        again(l);
+        if (l->held && changed && !doubted)
+            look(l);
+        else
+            again(l);
         return;
     }
     see(l, r->body);
-    loop_timer_start(l->loop, &l->deadline, l->sent_ns + LEASE_RENEW_DEADLINE - loop_now_ns(l->loop), on_deadline);
+    l->renewed_ns = l->sent_ns;
+    loop_timer_start(l->loop, &l->deadline, lease_left_ns(l), on_deadline);
     again(l);
-    if (l->held)
+    if (l->held || lease_left_ns(l) == 0) /* an answer that took so long makes nobody a leader */
         return;
     l->held = true;
     log_info(NULL, "lease %s/%s is ours, as %s", l->ns, l->name, l->identity);
@@ -125,11 +144,13 @@ static void write_lease(struct lease *l, const char *holder, client_done_fn done
                                .version = "v1",
                                .plural = "leases",
                                .ns = str_of(l->ns),
+                               .timeout_ns = LEASE_PATIENCE,
+                               .urgent = true,
                                .body = lease_with(l, holder, &a)};
 
     if (l->seen)
         r.name = str_of(l->name);
-    l->sent_ns = loop_now_ns(l->loop);
+    l->sent_ns = loop_boot_ns(l->loop);
     l->call = client_call(l->config.client, &r, done, l);
 }
 
@@ -145,7 +166,7 @@ static bool free_to_take(const struct lease *l)
         return true;
     if (seconds < 1 || seconds > 3600)
         seconds = LEASE_DURATION / SECONDS(1);
-    return loop_now_ns(l->loop) - l->changed_ns >= SECONDS(seconds);
+    return loop_boot_ns(l->loop) - l->changed_ns >= SECONDS(seconds);
 }
 
 static void on_seen(void *user, const struct client_response *r)
@@ -173,7 +194,7 @@ static void on_seen(void *user, const struct client_response *r)
     }
 }
 
-static void look(struct lease *l)
+static void look_with(struct lease *l, client_done_fn seen)
 {
     l->call = client_call(l->config.client,
                           &(struct client_request){.verb = CLIENT_GET,
@@ -181,8 +202,15 @@ static void look(struct lease *l)
                                                    .version = "v1",
                                                    .plural = "leases",
                                                    .ns = str_of(l->ns),
-                                                   .name = str_of(l->name)},
-                          on_seen, l);
+                                                   .name = str_of(l->name),
+                                                   .timeout_ns = LEASE_PATIENCE,
+                                                   .urgent = true},
+                          seen, l);
+}
+
+static void look(struct lease *l)
+{
+    look_with(l, on_seen);
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------------------- */
@@ -205,11 +233,38 @@ bool lease_held(const struct lease *l)
     return l->held;
 }
 
+int64_t lease_left_ns(const struct lease *l)
+{
+    int64_t left = l->renewed_ns + LEASE_RENEW_DEADLINE - loop_boot_ns(l->loop);
+
+    return left > 0 ? left : 0;
+}
+
+static void on_released(void *user, const struct client_response *r);
+
+static void on_seen_for_release(void *user, const struct client_response *r)
+{
+    struct lease *l = user;
+
+    l->call = NULL;
+    if (r->err->kind == ERROR_NONE && str_is(json_str_at(r->body, "spec/holderIdentity"), l->identity)) {
+        see(l, r->body);
+        write_lease(l, "", on_released);
+    } else {
+        l->released(l->config.user);
+    }
+}
+
 static void on_released(void *user, const struct client_response *r)
 {
     struct lease *l = user;
 
     l->call = NULL;
+    if (r->err->kind == ERROR_CONFLICT && !l->retried) { /* with a renewal of ours that was under way */
+        l->retried = true;
+        look_with(l, on_seen_for_release);
+        return;
+    }
     if (r->err->kind != ERROR_NONE)
         log_warning(NULL, "lease %s/%s: %s, ignoring: it ends by itself", l->ns, l->name, error_text(r->err));
     l->released(l->config.user);

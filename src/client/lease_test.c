@@ -209,6 +209,66 @@ static void of_two_at_once_one_is_told_of_a_conflict(void **state)
     assert_int_equal(w->a.elected + w->b.elected, 1);
 }
 
+static void a_wall_clock_that_jumps_changes_nothing(void **state)
+{
+    struct world *w = *state;
+    static const int64_t jumps[] = {SECONDS(18000), SECONDS(-36000), SECONDS(86400 * 365LL)};
+
+    join(w, &w->a, "a");
+    join(w, &w->b, "b");
+    for (size_t i = 0; i < ARRAY_SIZE(jumps); i++) {
+        loop_fake_wall(w->loop, jumps[i]);
+        pass(w, SECONDS(40));
+        assert_int_equal(w->a.lost, 0);
+        assert_int_equal(w->b.elected, 0);
+        expect(w, "spec/holderIdentity", "a");
+    }
+    lease_free(w->a.lease);
+    w->a.lease = NULL;
+    loop_fake_wall(w->loop, SECONDS(-86400 * 365LL));
+    pass(w, SECONDS(18));
+    assert_int_equal(w->b.elected, 1);
+}
+
+/* Two that were stopped and continued in turn: whoever writes holds it, at every moment. */
+static void two_that_fight_never_hold_it_both(void **state)
+{
+    struct world *w = *state;
+
+    for (int i = 0; i < 40; i++) {
+        struct one *o = i % 2 ? &w->b : &w->a, *other = i % 2 ? &w->a : &w->b;
+
+        if (o->lease && o->lost) { /* ended, and started again */
+            lease_free(o->lease);
+            *o = (struct one){0};
+        }
+        if (!o->lease)
+            join(w, o, i % 2 ? "b" : "a");
+        if (i % 5 == 3)
+            fake_fail(w->client, "leases", CLIENT_PATCH_MERGE, 4, ERROR_TIMEOUT, "no answer");
+        for (int ms = 0; ms < 7000; ms += 500) {
+            pass(w, MILLIS(500));
+            assert_false(lease_left_ns(o->lease) > 0 && other->lease && lease_left_ns(other->lease) > 0);
+        }
+        if (i % 7 == 6 && lease_held(other->lease ? other->lease : o->lease))
+            fake_merge(w->client, "leases", "kubevirt/virt-controller", "{\"spec\":{\"renewTime\":null}}");
+    }
+    assert_true(w->a.elected + w->b.elected > 0);
+}
+
+static void a_renewal_under_way_does_not_keep_it_from_being_given_up(void **state)
+{
+    struct world *w = *state;
+
+    join(w, &w->a, "a");
+    loop_fake_jump(w->loop, LEASE_RETRY);
+    loop_turn(w->loop, 0); /* the renewal is done, and its answer not read yet */
+    lease_release(w->a.lease, released);
+    pass(w, SECONDS(1));
+    assert_int_equal(w->a.released, 1);
+    expect(w, "spec/holderIdentity", "");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -221,6 +281,9 @@ int main(void)
         T(a_lease_taken_by_force_is_lost_at_once),
         T(a_removed_lease_is_made_again),
         T(of_two_at_once_one_is_told_of_a_conflict),
+        T(a_wall_clock_that_jumps_changes_nothing),
+        T(two_that_fight_never_hold_it_both),
+        T(a_renewal_under_way_does_not_keep_it_from_being_given_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

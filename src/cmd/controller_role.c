@@ -7,6 +7,7 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "client/fence.h"
 #include "client/lease.h"
 #include "cmd/role.h"
 #include "controller/controller.h"
@@ -34,6 +35,7 @@ static bool parse(int argc, char **argv, struct options *o)
 struct leader {
     struct role role;
     struct lease *lease;
+    struct client *fence; /* what the controllers write through */
     struct controllers *controllers;
     const struct options *options;
     struct loop_timer patience;
@@ -55,7 +57,7 @@ static void on_elected(void *user)
     struct leader *l = user;
 
     l->controllers =
-        controllers_new(&(struct controllers_config){.client = l->role.client, .launcher_image = l->options->image});
+        controllers_new(&(struct controllers_config){.client = l->fence, .launcher_image = l->options->image});
     controllers_start(l->controllers);
 }
 
@@ -95,6 +97,7 @@ static bool lead(struct leader *l, struct error *err)
     if (!role_open(&l->role, &o->common, "vireo-controller/" VIREO_VERSION, err)
         || !role_serve(&l->role, &(struct role_server){.metrics = metrics, .data = l}, err))
         return false;
+    l->fence = client_fence_new(l->role.client);
     l->lease = lease_new(&(struct lease_config){.client = l->role.client,
                                                 .ns = o->common.ns,
                                                 .name = "virt-controller",
@@ -102,8 +105,10 @@ static bool lead(struct leader *l, struct error *err)
                                                 .elected = on_elected,
                                                 .lost = on_lost,
                                                 .user = l});
+    client_fence_set(l->fence, l->lease);
     loop_run(l->role.loop);
     controllers_free(l->controllers);
+    client_free(l->fence);
     l->controllers = NULL;
     if (lease_held(l->lease)) {
         lease_release(l->lease, on_released);
