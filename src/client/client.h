@@ -19,6 +19,9 @@ struct client_request {
     const struct json *body;              /* object, patch or DeleteOptions; copied. May be NULL */
     const char *as;                       /* NULL: as who the client is. Else that user (Impersonate-User), with an administrator's rights */
     struct str query;                     /* extra, encoded: "labelSelector=a%3Db" (list), "fieldManager=x&force=true" */
+    int64_t timeout_ns;                   /* until the answer; 0: the client's own */
+    int64_t not_after_ns;                 /* by loop_now_ns(): not sent after that, but failed; 0: none */
+    bool urgent;                          /* goes out at once, also to a server that asked for patience, and is not repeated */
 };
 struct client_response {
     int status;                 /* HTTP code */
@@ -75,8 +78,11 @@ static inline struct client_watch *client_watch(struct client *c, const struct c
 static inline void client_watch_stop(struct client *c, struct client_watch *w) { c->ops->stop(c, w); }
 static inline void client_free(struct client *c) { if (c) c->ops->free(c); }
 
-struct client_kept client_keep(struct client *c, const char *group, const char *version, const char *plural,
-                               const struct json *object);
+/* Keeps objects of one kind. Texts are borrowed, also by what was kept from the client; it may be freed before what it kept. */
+struct keeper;
+struct keeper *keeper_new(struct client *c, const char *group, const char *version, const char *plural);
+void keeper_free(struct keeper *k);
+struct client_kept keeper_keep(struct keeper *k, const struct json *object);
 static inline const struct json *client_kept_json(const struct client_kept *k, struct arena *a) { return k->ops->json(k->p, a); }
 void client_kept_done(struct client_kept *k);
 

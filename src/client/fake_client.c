@@ -39,7 +39,7 @@ struct client_watch {
     struct list node;
     char *plural;
     struct client_watch_request request;
-    bool ended;
+    bool ended, deaf;
 };
 
 struct fake_client {
@@ -49,7 +49,7 @@ struct fake_client {
     struct loop_defer run;
     int64_t revision;
     unsigned uids;
-    struct buf log;
+    struct buf log, lists;
     struct {
         char *plural;
         enum client_verb verb;
@@ -146,7 +146,7 @@ static void tell(struct fake_client *f, const char *plural, enum client_event_ty
         struct client_watch *w = list_entry(it, struct client_watch, node);
         struct task *t;
 
-        if (w->ended || strcmp(w->plural, plural) != 0)
+        if (w->ended || w->deaf || strcmp(w->plural, plural) != 0)
             continue;
         t = task_add(f);
         t->watch = w;
@@ -397,6 +397,8 @@ static void note(struct fake_client *f, const struct client_request *r)
                                         "patch", "patch", "apply",  "delete"};
     struct str name = r->name.n ? r->name : meta_name(r->body);
 
+    if (r->verb == CLIENT_LIST)
+        buf_addf(&f->lists, "%s\n", r->plural);
     if (r->verb == CLIENT_GET || r->verb == CLIENT_LIST || strcmp(r->plural, "events") == 0)
         return;
     buf_addf(&f->log, "%s %s%s%s " STR_FMT "\n", names[r->verb], r->plural,
@@ -502,6 +504,7 @@ static void fake_free(struct client *c)
         fake_stop(c, list_entry(f->watches.next, struct client_watch, node));
     map_done_with(&f->objects, free);
     buf_done(&f->log);
+    buf_done(&f->lists);
     free(f->fail.plural);
     free(f->fail.message);
     free(f);
@@ -620,6 +623,16 @@ const char *fake_only(struct client *c, const char *plural, struct arena *a)
     return json_len(items) == 1 ? meta_key(json_item(items, 0), a) : NULL;
 }
 
+size_t fake_lists(struct client *c, const char *plural)
+{
+    AUTO_FREE char *line = xasprintf("%s\n", plural);
+    size_t n = 0;
+
+    for (const char *p = fake_of(c)->lists.p; p && (p = strstr(p, line)); p += strlen(line))
+        n++;
+    return n;
+}
+
 size_t fake_writes(struct client *c, const char *plural)
 {
     struct str rest = buf_str(&fake_of(c)->log), line;
@@ -659,6 +672,12 @@ void fake_fail(struct client *c, const char *plural, enum client_verb verb, unsi
     f->fail.verb = verb;
     f->fail.n = n;
     f->fail.kind = kind;
+}
+
+void fake_deafen_watches(struct client *c)
+{
+    list_each(it, &fake_of(c)->watches)
+        list_entry(it, struct client_watch, node)->deaf = true;
 }
 
 void fake_break_watches(struct client *c, enum error_kind kind)

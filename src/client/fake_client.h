@@ -19,11 +19,14 @@ bool fake_event_says(struct client *c, const char *text); /* does any have it in
 const char *fake_only(struct client *c, const char *plural, struct arena *a);
 /* Writes asked for through the client interface so far: all but Events, and of one resource. */
 size_t fake_writes(struct client *c, const char *plural);
+/* Lists asked for, pages counted apart. */
+size_t fake_lists(struct client *c, const char *plural);
 /* One line per such write: "create pods default/x\n". */
 const char *fake_log(struct client *c);
 void fake_log_clear(struct client *c);
 /* The next `n` calls on the resource fail that way (n counts down). */
 void fake_fail(struct client *c, const char *plural, enum client_verb verb, unsigned n,
                enum error_kind kind, const char *message);
+void fake_deafen_watches(struct client *c); /* those that are open get nothing more, and do not end */
 void fake_break_watches(struct client *c,
                         enum error_kind kind); /* all end; NONE: as a server's timeout does */

@@ -1,25 +1,46 @@
-/* The client interface over HTTP: paths, bodies, and the line stream of a watch. */
+/* The client interface over HTTP: paths, bodies, and the line stream of a watch.
+ *
+ * A server that answers 429, or 503 with Retry-After, has not done what it was asked, and says when to ask again: requests wait for that
+ * long here, all of them, and the refused one is repeated. Nothing else is: an answer that was lost may have been a success, and only who
+ * planned the write can tell.
+ *
+ * A watch is asked for with an end (timeoutSeconds), so that a stream that has gone deaf somewhere on the way is made anew. */
 #include "client/client.h"
 
 #include "api/status.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "http/client.h"
 
 /* An event is an object and some words around it. */
 #define LINE_MAX (2 * LIMIT_OBJECT_BYTES)
 
+#define REPEATS 6
+#define PATIENCE_MAX SECONDS(30) /* whatever a server asks for */
+#define WATCH_SECONDS 300        /* up to twice that, so that many watches do not end together */
+#define WATCH_SLACK SECONDS(30)  /* that the server gets to end it itself */
+
 struct client_http {
     struct client base;
     struct http_client *http;
     struct list calls, watches;
+    int64_t quiet_until_ns; /* the server asked for patience */
 };
 
 struct client_call {
     struct client_http *client;
     struct list node;
     struct http_call *call;
+    struct loop_timer wait; /* for its turn, when the server asked for patience */
+    enum client_verb verb;
+    struct buf path, body;
+    char *as;
+    int64_t timeout_ns, not_after_ns, retry_after_ns;
+    unsigned repeats;
+    bool urgent;
     client_done_fn done;
     void *user;
 };
@@ -31,7 +52,10 @@ struct client_watch {
     void (*event)(void *user, enum client_event_type type, const struct json *object);
     void (*ended)(void *user, const struct error *err);
     void *user;
-    struct buf input;
+    struct buf path, input;
+    struct loop_timer wait;
+    int64_t retry_after_ns;
+    int64_t seconds;
     int status;
     bool busy, stopped; /* stopped while busy: freed by whoever is busy */
 };
@@ -91,6 +115,79 @@ static void error_from(struct error *err, int code, const struct json *status, s
         error_set(err, kind_of(code, reason), "HTTP status %d", code);
 }
 
+/* --- a server that asks for patience --- */
+
+static int64_t retry_after(const struct http_header *headers, size_t n)
+{
+    AUTO(error_clear) struct error err = {0};
+    uint64_t seconds = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (str_eq_nocase(headers[i].name, STR("retry-after")) && parse_u64(str_trim(headers[i].value), 86400, &seconds, &err))
+            return seconds == 0 ? MILLIS(100) : SECONDS(seconds) < PATIENCE_MAX ? SECONDS(seconds) : PATIENCE_MAX;
+    return 0; /* absent, or a date: not by API servers */
+}
+
+/* Those who wait come back spread over as much time again, at most a second. */
+static int64_t spread(int64_t ns)
+{
+    uint32_t chance;
+
+    file_random(&chance, sizeof chance);
+    return ns + (int64_t)((double)chance / UINT32_MAX * (double)(ns < SECONDS(1) ? ns : SECONDS(1)));
+}
+
+static void be_quiet(struct client_http *c, int64_t ns)
+{
+    int64_t until = loop_now_ns(c->base.loop) + ns;
+
+    if (until > c->quiet_until_ns)
+        c->quiet_until_ns = until;
+}
+
+static int64_t quiet_left(const struct client_http *c)
+{
+    int64_t left = c->quiet_until_ns - loop_now_ns(c->base.loop);
+
+    return left > 0 ? left : 0;
+}
+
+/* --- calls --- */
+
+static void call_send(struct client_call *call);
+
+static void call_free(struct client_call *call)
+{
+    list_remove(&call->node);
+    loop_timer_stop(&call->wait);
+    buf_done(&call->path);
+    buf_done(&call->body);
+    free(call->as);
+    free(call);
+}
+
+static void on_wait(struct loop_timer *t)
+{
+    call_send(container_of(t, struct client_call, wait));
+}
+
+/* True: it goes out again, later. */
+static bool call_repeats(struct client_call *call, int status)
+{
+    struct client_http *c = call->client;
+    int64_t wait;
+
+    if (call->urgent || call->retry_after_ns == 0 || (status != 429 && status != 503))
+        return false;
+    be_quiet(c, call->retry_after_ns);
+    wait = spread(call->retry_after_ns);
+    if (++call->repeats > REPEATS || (call->not_after_ns && loop_now_ns(c->base.loop) + wait >= call->not_after_ns))
+        return false;
+    log_debug(NULL, "the API server answers %d and asks for patience: " STR_FMT, status, STR_ARG(buf_str(&call->path)));
+    loop_timer_start(c->base.loop, &call->wait, wait, on_wait);
+    return true;
+}
+
 static void call_done(void *user, int status, struct str body, const struct error *http_err)
 {
     struct client_call *call = user;
@@ -98,6 +195,9 @@ static void call_done(void *user, int status, struct str body, const struct erro
     AUTO(error_clear) struct error err = {0};
     struct client_response r = {.status = status, .err = &err};
 
+    call->call = NULL;
+    if (http_err->kind == ERROR_NONE && call_repeats(call, status))
+        return;
     list_remove(&call->node);
     if (http_err->kind != ERROR_NONE)
         error_set(&err, http_err->kind, "%s", error_text(http_err));
@@ -113,52 +213,76 @@ static void call_done(void *user, int status, struct str body, const struct erro
         err.kind = ERROR_INTERNAL;
     }
     call->done(call->user, &r);
-    free(call);
+    call_free(call);
+}
+
+static void call_head(void *user, int status, const struct http_header *headers, size_t n)
+{
+    struct client_call *call = user;
+
+    (void)status;
+    call->retry_after_ns = retry_after(headers, n);
+}
+
+static void call_send(struct client_call *call)
+{
+    const struct http_header headers[] = {{STR_INIT("accept"), STR_INIT("application/json")},
+                                          {STR_INIT("impersonate-user"), str_of(call->as)},
+                                          {STR_INIT("impersonate-group"), STR_INIT("system:masters")}};
+
+    call->retry_after_ns = 0;
+    call->call = http_client_call(call->client->http,
+                                  &(struct http_request){.method = verbs[call->verb].method,
+                                                         .path = buf_str(&call->path),
+                                                         .headers = headers,
+                                                         .n_headers = call->as ? ARRAY_SIZE(headers) : 1,
+                                                         .body = buf_str(&call->body),
+                                                         .content_type = call->body.n ? str_of(verbs[call->verb].content_type) : STR_NONE,
+                                                         .timeout_ns = call->timeout_ns,
+                                                         .not_after_ns = call->not_after_ns,
+                                                         .head = call_head,
+                                                         .done = call_done,
+                                                         .user = call});
 }
 
 static struct client_call *http_call(struct client *base, const struct client_request *r,
                                      client_done_fn done, void *user)
 {
     struct client_http *c = container_of(base, struct client_http, base);
-    AUTO(buf_done) struct buf path = {0};
-    AUTO(buf_done) struct buf body = {0};
     struct client_call *call = NEW(struct client_call);
-    const struct http_header headers[] = {{STR_INIT("accept"), STR_INIT("application/json")},
-                                          {STR_INIT("impersonate-user"), str_of(r->as)},
-                                          {STR_INIT("impersonate-group"), STR_INIT("system:masters")}};
 
-    add_path(&path, r->group, r->version, r->plural, r->ns);
+    *call = (struct client_call){.client = c,
+                                 .verb = r->verb,
+                                 .as = r->as ? xstrdup(r->as) : NULL,
+                                 .timeout_ns = r->timeout_ns,
+                                 .not_after_ns = r->not_after_ns,
+                                 .urgent = r->urgent,
+                                 .done = done,
+                                 .user = user};
+    add_path(&call->path, r->group, r->version, r->plural, r->ns);
     if (r->name.n) {
-        buf_addc(&path, '/');
-        buf_add_escaped(&path, r->name);
+        buf_addc(&call->path, '/');
+        buf_add_escaped(&call->path, r->name);
     }
     if (r->subresource)
-        buf_addf(&path, "/%s", r->subresource);
+        buf_addf(&call->path, "/%s", r->subresource);
     if (r->query.n)
-        buf_addf(&path, "?" STR_FMT, STR_ARG(r->query));
+        buf_addf(&call->path, "?" STR_FMT, STR_ARG(r->query));
     if (r->body)
-        json_write(&body, r->body);
-    *call = (struct client_call){.client = c, .done = done, .user = user};
+        json_write(&call->body, r->body);
     list_add_tail(&c->calls, &call->node);
-    call->call = http_client_call(
-        c->http, &(struct http_request){
-                     .method = verbs[r->verb].method,
-                     .path = buf_str(&path),
-                     .headers = headers,
-                     .n_headers = r->as ? ARRAY_SIZE(headers) : 1,
-                     .body = buf_str(&body),
-                     .content_type = r->body ? str_of(verbs[r->verb].content_type) : STR_NONE,
-                     .done = call_done,
-                     .user = call});
+    if (quiet_left(c) > 0 && !call->urgent)
+        loop_timer_start(base->loop, &call->wait, spread(quiet_left(c)), on_wait);
+    else
+        call_send(call);
     return call;
 }
 
 static void http_cancel(struct client *base, struct client_call *call)
 {
     (void)base;
-    list_remove(&call->node);
     http_call_cancel(call->call);
-    free(call);
+    call_free(call);
 }
 
 /* Watches */
@@ -166,6 +290,8 @@ static void http_cancel(struct client *base, struct client_call *call)
 static void watch_free(struct client_watch *w)
 {
     list_remove(&w->node);
+    loop_timer_stop(&w->wait);
+    buf_done(&w->path);
     buf_done(&w->input);
     free(w);
 }
@@ -205,9 +331,8 @@ static void watch_head(void *user, int status, const struct http_header *headers
 {
     struct client_watch *w = user;
 
-    (void)headers;
-    (void)n;
     w->status = status;
+    w->retry_after_ns = retry_after(headers, n);
 }
 
 /* False: the stream has ended with an error. */
@@ -273,6 +398,8 @@ static void watch_done(void *user, int status, struct str body, const struct err
     const struct json *answer = NULL;
 
     w->call = NULL;
+    if (w->retry_after_ns && (status == 429 || status == 503))
+        be_quiet(w->client, w->retry_after_ns);
     if (http_err->kind != ERROR_NONE)
         error_set(&err, http_err->kind, "%s", error_text(http_err));
     else if (status >= 400) {
@@ -295,32 +422,48 @@ static void add_selector(struct buf *b, const char *name, struct str value)
     buf_add_escaped(b, value);
 }
 
+static void watch_send(struct client_watch *w)
+{
+    const struct http_header accept = {STR_INIT("accept"), STR_INIT("application/json")};
+
+    w->call = http_client_call(w->client->http, &(struct http_request){.method = HTTP_GET,
+                                                                       .path = buf_str(&w->path),
+                                                                       .headers = &accept,
+                                                                       .n_headers = 1,
+                                                                       .timeout_ns = SECONDS(w->seconds) + WATCH_SLACK,
+                                                                       .stream = true,
+                                                                       .head = watch_head,
+                                                                       .data = watch_data,
+                                                                       .done = watch_done,
+                                                                       .user = w});
+}
+
+static void on_watch_wait(struct loop_timer *t)
+{
+    watch_send(container_of(t, struct client_watch, wait));
+}
+
 static struct client_watch *http_watch(struct client *base, const struct client_watch_request *r)
 {
     struct client_http *c = container_of(base, struct client_http, base);
-    AUTO(buf_done) struct buf path = {0};
     struct client_watch *w = NEW(struct client_watch);
-    const struct http_header accept = {STR_INIT("accept"), STR_INIT("application/json")};
+    uint32_t chance;
 
-    add_path(&path, r->group, r->version, r->plural, r->ns);
-    buf_addf(&path, "?watch=true&allowWatchBookmarks=true&resourceVersion=%lld",
-             (long long)r->from_revision);
-    add_selector(&path, "labelSelector", r->label_selector);
-    add_selector(&path, "fieldSelector", r->field_selector);
+    file_random(&chance, sizeof chance);
     *w = (struct client_watch){.client = c, .event = r->event, .ended = r->ended, .user = r->user};
+    w->seconds = WATCH_SECONDS + chance % WATCH_SECONDS;
+    add_path(&w->path, r->group, r->version, r->plural, r->ns);
+    buf_addf(&w->path, "?watch=true&allowWatchBookmarks=true&resourceVersion=%lld&timeoutSeconds=%lld",
+             (long long)r->from_revision, (long long)w->seconds);
+    add_selector(&w->path, "labelSelector", r->label_selector);
+    add_selector(&w->path, "fieldSelector", r->field_selector);
     /* One read may bring more than one line. */
     buf_init(&w->input, LIMIT_BUF_DEFAULT);
     list_add_tail(&c->watches, &w->node);
-    w->call = http_client_call(c->http, &(struct http_request){.method = HTTP_GET,
-                                                               .path = buf_str(&path),
-                                                               .headers = &accept,
-                                                               .n_headers = 1,
-                                                               .timeout_ns = -1,
-                                                               .stream = true,
-                                                               .head = watch_head,
-                                                               .data = watch_data,
-                                                               .done = watch_done,
-                                                               .user = w});
+    if (quiet_left(c) > 0)
+        loop_timer_start(base->loop, &w->wait, spread(quiet_left(c)), on_watch_wait);
+    else
+        watch_send(w);
     return w;
 }
 

@@ -21,6 +21,7 @@ struct world {
     const char *answer;
     int status;
     struct exchange *stream;
+    unsigned patience;
     bool is_stream;
     struct buf got; /* by callbacks */
     bool done;
@@ -40,6 +41,11 @@ static void handle(struct exchange *x, void *data)
     (void)data;
     buf_addf(&w.seen, "%s " STR_FMT " " STR_FMT " " STR_FMT "\n", http_method_name(x->method),
              STR_ARG(x->target), STR_ARG(exchange_header(x, "content-type")), STR_ARG(x->body));
+    if (w.patience && --w.patience < 9) { /* 429 as kube-apiserver says it, some times */
+        exchange_set_header(x, "Retry-After", STR("0"));
+        exchange_respond(x, w.patience % 2 ? 503 : 429, "text/plain", STR("Too many requests, please try again later.\n"));
+        return;
+    }
     if (!w.is_stream) {
         exchange_respond(x, w.status, "application/json", str_of(w.answer));
         return;
@@ -278,10 +284,8 @@ static void watches_follow_lines(void **state)
     exchange_end(w.stream);
     pump();
     assert_string_equal(w.got.p, "0:a 1:b 2:c 3: end no error");
-    assert_string_equal(
-        w.seen.p,
-        "GET /api/v1/pods?watch=true&allowWatchBookmarks=true&resourceVersion=7&fieldSelector="
-        "spec.nodeName%3Da%2Cb  \n");
+    assert_non_null(strstr(w.seen.p, "GET /api/v1/pods?watch=true&allowWatchBookmarks=true&resourceVersion=7&timeoutSeconds="));
+    assert_non_null(strstr(w.seen.p, "&fieldSelector=spec.nodeName%3Da%2Cb  \n"));
 }
 
 static void a_watch_ends_with_its_error(void **state)
@@ -352,6 +356,60 @@ static void freeing_drops_what_runs(void **state)
     loop_turn(w.loop, 0);
 }
 
+static size_t asked(void)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w.seen.n; i++)
+        n += w.seen.p[i] == '\n';
+    return n;
+}
+
+/* Whoever says 429 or 503 and when to come again has not done it: it is asked again, then. */
+static void patience_is_had_when_it_is_asked_for(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *body = json_object(&a, "a", json_new_i64(&a, 1), NULL);
+    struct client_request r = {.verb = CLIENT_CREATE, .group = "", .version = "v1", .plural = "nodes", .body = body};
+    int64_t begun = loop_now_ns(w.loop);
+
+    (void)state;
+    w.answer = "{\"metadata\":{\"name\":\"x\"}}";
+    w.patience = 4;
+    client_call(w.client, &r, answered, NULL);
+    pump();
+    assert_string_equal(w.got.p, "200 no error x");
+    assert_int_equal(asked(), 5); /* four were refused */
+    assert_true(loop_now_ns(w.loop) - begun >= 4 * MILLIS(100));
+
+    /* One that cannot wait is told, and others wait for a server that has asked for it. */
+    buf_clear(&w.got);
+    buf_clear(&w.seen);
+    w.done = false;
+    w.patience = 2;
+    r.urgent = true;
+    client_call(w.client, &r, answered, NULL);
+    pump();
+    assert_non_null(strstr(w.got.p, "503 "));
+    assert_int_equal(asked(), 1);
+}
+
+static void a_request_whose_time_is_over_is_not_sent(void **state)
+{
+    (void)state;
+    client_call(w.client,
+                &(struct client_request){.verb = CLIENT_DELETE,
+                                         .group = "",
+                                         .version = "v1",
+                                         .plural = "nodes",
+                                         .name = STR("n"),
+                                         .not_after_ns = loop_now_ns(w.loop)},
+                answered, NULL);
+    pump();
+    assert_non_null(strstr(w.got.p, "not sent"));
+    assert_int_equal(w.seen.n, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -363,6 +421,8 @@ int main(void)
         T(a_watch_may_be_stopped_by_its_event),
         T(an_event_without_end_is_cut),
         T(freeing_drops_what_runs),
+        T(patience_is_had_when_it_is_asked_for),
+        T(a_request_whose_time_is_over_is_not_sent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

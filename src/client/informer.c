@@ -3,13 +3,18 @@
 #include "api/meta.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/vec.h"
 
 #define PAGE 100 /* objects per list request: their trees are in memory together */
 #define RETRY_FIRST_NS MILLIS(50)
-#define RETRY_MAX_NS SECONDS(10)
+#define RETRY_MAX_NS SECONDS(30)
+#define RELIST_FIRST_NS MILLIS(200)
+#define STEADY_NS SECONDS(10) /* a watch that has lasted for so long was none that fails at once */
+#define DOUBT_NS SECONDS(10)
+#define FAILURES_MAX 5 /* of watches, one after another: perhaps it is the revision that they start from */
 #define INDEX_VALUES 4
 
 struct entry {
@@ -33,11 +38,14 @@ struct place {
 struct informer {
     struct informer_config config; /* texts owned */
     char *ns, *label_selector, *field_selector;
+    struct keeper *keeper;
     struct map entries, places; /* both borrow their keys */
     struct client_call *list;
     struct client_watch *watch;
     struct loop_timer retry;
     int64_t retry_ns;
+    int64_t watch_since_ns, doubted_ns;
+    unsigned failures; /* of watches since one brought something, but for those of a server that is away */
     int64_t revision; /* the newest that was delivered */
     int64_t list_revision;
     unsigned round;
@@ -60,12 +68,29 @@ static void on_retry(struct loop_timer *t)
     go(container_of(t, struct informer, retry));
 }
 
+/* Between three quarters of the wait and five: of many controllers, and of one's many informers, not all come at the same moment. */
+static int64_t jitter(int64_t ns)
+{
+    uint32_t chance;
+
+    file_random(&chance, sizeof chance);
+    return ns / 4 * 3 + (int64_t)((double)chance / UINT32_MAX * (double)ns / 2);
+}
+
 static void retry(struct informer *i)
 {
     int64_t in_ns = i->retry_ns;
 
     i->retry_ns = in_ns == 0 ? RETRY_FIRST_NS : in_ns * 2 < RETRY_MAX_NS ? in_ns * 2 : RETRY_MAX_NS;
-    loop_timer_start(i->config.client->loop, &i->retry, in_ns, on_retry);
+    loop_timer_start(i->config.client->loop, &i->retry, jitter(in_ns), on_retry);
+}
+
+static void relist(struct informer *i)
+{
+    i->relist = true;
+    if (i->retry_ns < RELIST_FIRST_NS)
+        i->retry_ns = RELIST_FIRST_NS;
+    retry(i);
 }
 
 struct informer *informer_new(const struct informer_config *c)
@@ -76,6 +101,7 @@ struct informer *informer_new(const struct informer_config *c)
     i->ns = str_dup(c->ns);
     i->label_selector = str_dup(c->label_selector);
     i->field_selector = str_dup(c->field_selector);
+    i->keeper = keeper_new(c->client, c->group, c->version, c->plural);
     i->relist = true;
     go(i);
     return i;
@@ -152,6 +178,7 @@ void informer_free(struct informer *i)
     loop_timer_stop(&i->retry);
     map_done(&i->places);
     map_done_with(&i->entries, entry_free);
+    keeper_free(i->keeper);
     free(i->ns);
     free(i->label_selector);
     free(i->field_selector);
@@ -184,8 +211,7 @@ static void store_object(struct informer *i, struct str key, const struct json *
     }
     index_drop(i, e);
     client_kept_done(&e->object);
-    e->object =
-        client_keep(i->config.client, i->config.group, i->config.version, i->config.plural, object);
+    e->object = keeper_keep(i->keeper, object);
     e->revision = revision;
     e->round = round ? round : i->round;
     index_add(i, e, object);
@@ -209,10 +235,7 @@ static void drop_object(struct informer *i, struct entry *e, const struct json *
 static void list_failed(struct informer *i, const struct error *err)
 {
     log_warning(i->config.plural, "list: %s, retrying", error_text(err));
-    i->relist = true;
-    if (i->retry_ns == 0)
-        i->retry_ns = RETRY_FIRST_NS;
-    retry(i);
+    relist(i);
 }
 
 static void list_ended(struct informer *i)
@@ -229,10 +252,10 @@ static void list_ended(struct informer *i)
         drop_object(i, gone.p[k], NULL);
     vec_done(&gone);
 
-    if (i->revision < i->list_revision)
+    /* Also back: an API server that was restored from a backup would never send what is newer than its newest. */
+    if (i->list_revision > 0)
         i->revision = i->list_revision;
-    i->relist = false;
-    i->retry_ns = 0;
+    i->relist = false; /* what a watch has failed by is forgotten only when one works */
     if (!i->synced) {
         i->synced = true;
         if (i->config.synced)
@@ -309,6 +332,7 @@ static void on_event(void *user, enum client_event_type type, const struct json 
     struct str key;
 
     i->retry_ns = 0;
+    i->failures = 0;
     if (revision > i->revision)
         i->revision = revision;
     if (type == CLIENT_BOOKMARK)
@@ -334,16 +358,28 @@ static void on_ended(void *user, const struct error *err)
 {
     struct informer *i = user;
 
+    bool away = err->kind == ERROR_UNAVAILABLE || err->kind == ERROR_TIMEOUT || err->kind == ERROR_TOO_MANY;
+
     i->watch = NULL;
-    if (err->kind == ERROR_GONE)
-        i->relist = true;
-    else if (err->kind != ERROR_NONE)
+    if (loop_now_ns(i->config.client->loop) - i->watch_since_ns >= STEADY_NS) {
+        i->retry_ns = 0;
+        i->failures = 0;
+    }
+    if (err->kind != ERROR_NONE)
         log_debug(i->config.plural, "watch: %s", error_text(err));
-    retry(i);
+    if (err->kind != ERROR_NONE && !away)
+        i->failures++;
+    if (err->kind == ERROR_GONE || i->failures >= FAILURES_MAX) {
+        i->failures = 0;
+        relist(i);
+    } else {
+        retry(i);
+    }
 }
 
 static void watch_start(struct informer *i)
 {
+    i->watch_since_ns = loop_now_ns(i->config.client->loop);
     i->watch =
         client_watch(i->config.client,
                      &(struct client_watch_request){.group = i->config.group,
@@ -356,6 +392,19 @@ static void watch_start(struct informer *i)
                                                     .event = on_event,
                                                     .ended = on_ended,
                                                     .user = i});
+}
+
+void informer_doubt(struct informer *i)
+{
+    int64_t now = i ? loop_now_ns(i->config.client->loop) : 0;
+
+    if (!i || !i->watch || now - i->watch_since_ns < DOUBT_NS || (i->doubted_ns && now - i->doubted_ns < DOUBT_NS))
+        return;
+    log_info(i->config.plural, "watch: silent where an event should have come, asking again from revision %lld", (long long)i->revision);
+    i->doubted_ns = now;
+    client_watch_stop(i->config.client, i->watch);
+    i->watch = NULL;
+    retry(i);
 }
 
 /* Readers */

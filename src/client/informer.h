@@ -1,7 +1,11 @@
 /* client/informer - a local copy of a resource, kept by list and watch.
  *
  * Holds objects as the client keeps them (client_keep: in the API server's own process the store's bytes, elsewhere
- * compressed text) beside a small index; a tree exists only while a caller looks (informer_get parses into the caller's arena). Lists again on 410, resumes from the last revision on everything else, with backoff. */
+ * compressed text) beside a small index; a tree exists only while a caller looks (informer_get parses into the caller's arena).
+ *
+ * Lists again on 410, and when watches fail one after another; resumes from the last revision on everything else. Waits grow, with jitter, until
+ * a watch works: a list that succeeds before a watch that fails does not shorten them, so no answer of a server makes us list in a circle.
+ * Lists come in pages, from etcd and not from the server's cache: a cache would give all of them at once. */
 #pragma once
 #include "client/client.h"
 
@@ -19,6 +23,8 @@ struct informer_config {
 };
 struct informer *informer_new(const struct informer_config *c);
 void informer_free(struct informer *i);
+/* An event that must have come has not: the watch is asked for anew. */
+void informer_doubt(struct informer *i);
 bool informer_synced(const struct informer *i);
 const struct json *informer_get(struct informer *i, struct str key, struct arena *a); /* NULL when absent */
 int64_t informer_revision_of(struct informer *i, struct str key); /* resourceVersion held, 0 when absent */

@@ -2,6 +2,7 @@
 #include "client/fake_client.h"
 #include "client/informer.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
@@ -137,6 +138,72 @@ static void gone_means_list_again(void **state)
     assert_string_equal(w->trace, "-x/b=2 ");
 }
 
+/* What a server says may never make us list in a circle: a list that goes well before a watch that does not is no success. */
+static void watches_that_fail_at_once_are_no_storm(void **state)
+{
+    static const enum error_kind kinds[] = {ERROR_UNAVAILABLE, ERROR_NONE, ERROR_GONE, ERROR_INTERNAL, ERROR_BAD_REQUEST};
+    struct world *w = *state;
+
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    turns(w);
+    for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+        size_t before = fake_lists(w->client, "configmaps");
+
+        for (int ms = 0; ms < 300000; ms += 50) {
+            fake_break_watches(w->client, kinds[k]);
+            turns(w);
+            loop_fake_advance(w->loop, MILLIS(50));
+        }
+        before = fake_lists(w->client, "configmaps") - before;
+        assert_in_range(before, kinds[k] == ERROR_GONE ? 5 : 0, kinds[k] == ERROR_GONE ? 25 : 6);
+        if (kinds[k] == ERROR_UNAVAILABLE || kinds[k] == ERROR_NONE)
+            assert_int_equal(before, 0);
+    }
+    fake_merge(w->client, "configmaps", "x/a", "{\"data\":{\"v\":\"7\"}}");
+    loop_fake_advance(w->loop, SECONDS(45));
+    turns(w);
+    assert_string_equal(w->trace, "+x/a=1 synced +x/a=7 ");
+}
+
+static void a_410_is_one_list(void **state)
+{
+    struct world *w = *state;
+
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    turns(w);
+    for (int i = 1; i <= 3; i++) {
+        loop_fake_advance(w->loop, SECONDS(60)); /* it has worked for a while */
+        fake_break_watches(w->client, ERROR_GONE);
+        turns(w);
+        loop_fake_advance(w->loop, SECONDS(1));
+        turns(w);
+        assert_int_equal(fake_lists(w->client, "configmaps"), 1 + i);
+    }
+}
+
+static void a_silent_watch_is_asked_for_anew(void **state)
+{
+    struct world *w = *state;
+
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    turns(w);
+    loop_fake_advance(w->loop, SECONDS(20));
+    fake_deafen_watches(w->client);
+    fake_create(w->client, "configmaps", B);
+    loop_fake_advance(w->loop, SECONDS(20));
+    turns(w);
+    assert_string_equal(w->trace, "+x/a=1 synced ");
+    informer_doubt(w->informer);
+    informer_doubt(w->informer);
+    loop_fake_advance(w->loop, SECONDS(1));
+    turns(w);
+    assert_string_equal(w->trace, "+x/a=1 synced +x/b=2 ");
+    assert_int_equal(fake_lists(w->client, "configmaps"), 1);
+}
+
 static bool collect(void *user, struct str key)
 {
     struct buf *b = user;
@@ -205,21 +272,67 @@ static void many_objects_may_share_an_index_value(void **state)
     }
 }
 
+/* An object as a cluster has it; `others`: with what is there for others, which is not kept. */
+static const struct json *like(struct arena *a, int i, bool others)
+{
+    AUTO(error_clear) struct error err = {0};
+    const struct json *o;
+    const char *text = arena_printf(
+        a,
+        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"virt-launcher-%d\",\"annotations\":{%s\"kubevirt.io/domain\":\"vm-%d\"}%s},"
+        "\"spec\":{\"containers\":[{\"name\":\"compute\",\"image\":\"docker.io/vireo/launcher:latest\",\"securityContext\":{"
+        "\"allowPrivilegeEscalation\":false,\"capabilities\":{\"drop\":[\"ALL\"]}},\"volumeMounts\":[{\"name\":\"private\",\"mountPath\":"
+        "\"/var/run/kubevirt-private\"},{\"name\":\"sockets\",\"mountPath\":\"/var/run/kubevirt/sockets\"}]}],\"nodeName\":\"node-%d\"},"
+        "\"status\":{\"phase\":\"%s\",\"podIP\":\"10.0.%d.%d\"}}",
+        i, others ? "\"kubectl.kubernetes.io/last-applied-configuration\":\"{}\"," : "", i,
+        others ? ",\"managedFields\":[{\"manager\":\"kubelet\"}]" : "", i % 20, i < 300 ? "Pending" : "Running", i / 256, i % 256);
+
+    if (!json_parse(str_of(text), a, &o, &err))
+        fail_msg("%s", error_text(&err));
+    return o;
+}
+
 static void kept_objects_come_back_as_they_were(void **state)
 {
     struct world *w = *state;
     AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf long_text = {0};
+    struct keeper *keeper = keeper_new(w->client, "", "v1", "configmaps");
 
-    (void)state;
     for (int i = 0; i < 300; i++)
         buf_addf(&long_text, "line %d\n", i * 7919);
     for (size_t n = 0; n <= long_text.n; n += 97) {
         const struct json *v = json_object(&a, "text", json_new_str(&a, str_n(long_text.p, n)), NULL);
-        struct client_kept k = client_keep(w->client, "", "v1", "configmaps", v);
+        struct client_kept k = keeper_keep(keeper, v);
 
         assert_true(json_eq(client_kept_json(&k, &a), v));
         client_kept_done(&k);
+    }
+    keeper_free(keeper);
+}
+
+/* A dictionary grows old, and what was kept by it is still read; the keeper may be gone by then. */
+static void many_alike_are_kept_in_few_bytes(void **state)
+{
+    enum { N = 600 };
+    struct world *w = *state;
+    struct keeper *keeper = keeper_new(w->client, "", "v1", "configmaps");
+    struct client_kept kept[N];
+    size_t before = mallinfo2().uordblks;
+
+    for (int i = 0; i < N; i++) {
+        AUTO(arena_done) struct arena a = {0};
+
+        kept[i] = keeper_keep(keeper, like(&a, i, true));
+    }
+    keeper_free(keeper);
+    if (before > 0) /* an allocator that tells */
+        assert_in_range(mallinfo2().uordblks - before, 0, (size_t)N * 500 + 700000);
+    for (int i = 0; i < N; i++) {
+        AUTO(arena_done) struct arena a = {0};
+
+        assert_true(json_eq(client_kept_json(&kept[i], &a), like(&a, i, false)));
+        client_kept_done(&kept[i]);
     }
 }
 
@@ -231,6 +344,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(gone_means_list_again, setup, teardown),
         cmocka_unit_test_setup_teardown(index_follows_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(many_objects_may_share_an_index_value, setup, teardown),
+        cmocka_unit_test_setup_teardown(watches_that_fail_at_once_are_no_storm, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_410_is_one_list, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_silent_watch_is_asked_for_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_alike_are_kept_in_few_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_objects_come_back_as_they_were, setup, teardown),
     };
 

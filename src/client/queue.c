@@ -150,7 +150,7 @@ static int64_t retry_ns(unsigned failures)
     return ns < RETRY_MAX_NS ? ns : RETRY_MAX_NS;
 }
 
-void queue_done(struct queue *q, struct str key, bool failed)
+static void done(struct queue *q, struct str key, bool failed, int64_t max_ns)
 {
     struct item *it = map_get(&q->items, key);
 
@@ -161,7 +161,7 @@ void queue_done(struct queue *q, struct str key, bool failed)
     if (failed) {
         if (it->failures < 64)
             it->failures++;
-        queue_add_after(q, str_of(it->key), retry_ns(it->failures));
+        queue_add_after(q, str_of(it->key), retry_ns(it->failures) < max_ns ? retry_ns(it->failures) : max_ns);
     }
     if (it->again) {
         it->again = false;
@@ -170,6 +170,16 @@ void queue_done(struct queue *q, struct str key, bool failed)
     if (!list_empty(&q->ready))
         loop_defer(q->loop, &q->dispatch, dispatch);
     item_drop_if_idle(it);
+}
+
+void queue_done(struct queue *q, struct str key, bool failed)
+{
+    done(q, key, failed, RETRY_MAX_NS);
+}
+
+void queue_done_within(struct queue *q, struct str key, int64_t max_ns)
+{
+    done(q, key, true, max_ns);
 }
 
 void queue_forget(struct queue *q, struct str key)

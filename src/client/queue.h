@@ -14,5 +14,7 @@ void queue_free(struct queue *q);
 void queue_add(struct queue *q, struct str key);
 void queue_add_after(struct queue *q, struct str key, int64_t in_ns); /* the earlier of several wins */
 void queue_done(struct queue *q, struct str key, bool failed);
+/* The same for a failure that is not the key's own, such as an API server that is away: no wait grows beyond max_ns. */
+void queue_done_within(struct queue *q, struct str key, int64_t max_ns);
 void queue_forget(struct queue *q, struct str key);
 size_t queue_length(const struct queue *q);

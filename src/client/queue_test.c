@@ -106,6 +106,21 @@ static void failures_come_back_slower_and_slower(void **state)
     assert_string_equal(trace, "a ");
 }
 
+static void what_is_not_the_keys_fault_does_not_make_it_wait_long(void **state)
+{
+    struct loop *l = *state;
+
+    hold = true;
+    queue_add(queue, STR("a"));
+    for (int i = 0; i < 40; i++) {
+        trace[0] = '\0';
+        loop_fake_advance(l, SECONDS(5));
+        turns(l);
+        assert_string_equal(trace, "a ");
+        queue_done_within(queue, STR("a"), SECONDS(5));
+    }
+}
+
 static void the_earlier_timer_wins(void **state)
 {
     struct loop *l = *state;
@@ -127,6 +142,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(each_key_once, setup, teardown),
         cmocka_unit_test_setup_teardown(one_at_a_time_and_again_afterwards, setup, teardown),
         cmocka_unit_test_setup_teardown(failures_come_back_slower_and_slower, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_the_keys_fault_does_not_make_it_wait_long, setup, teardown),
         cmocka_unit_test_setup_teardown(the_earlier_timer_wins, setup, teardown),
     };
 

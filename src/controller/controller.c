@@ -7,7 +7,10 @@
 #include "controller/node_metrics.h"
 #include "controller/vmi_plan.h"
 
-#define PARALLEL 256 /* keys under way per controller: their writes share commits */
+/* Keys under way per controller. Beside the store their writes share commits; a Kubernetes API server has some hundred places for
+ * writes, for everybody. */
+#define PARALLEL_EMBEDDED 256
+#define PARALLEL 32
 
 /* Views */
 
@@ -245,6 +248,7 @@ static void synced(void *user)
 struct controllers *controllers_new(const struct controllers_config *config)
 {
     struct controllers *c = NEW(struct controllers);
+    unsigned parallel = config->embedded ? PARALLEL_EMBEDDED : PARALLEL;
 
     c->config = *config;
     c->client = config->client;
@@ -256,13 +260,13 @@ struct controllers *controllers_new(const struct controllers_config *config)
     c->vsock = (struct vsock_ids){.first = VSOCK_FIRST, .last = VSOCK_LAST};
     c->recorder = recorder_new(c->client, "virtualmachine-controller", NULL);
     c->node_recorder = recorder_new(c->client, "node-controller", NULL);
-    engine_init(&c->vm, c, "vm", PARALLEL, c->recorder, vm_make_plan);
-    engine_init(&c->vmi, c, "vmi", PARALLEL, c->recorder, vmi_make_plan);
-    engine_init(&c->node, c, "node", PARALLEL, c->node_recorder, node_make_plan);
+    engine_init(&c->vm, c, "vm", parallel, c->recorder, vm_make_plan);
+    engine_init(&c->vmi, c, "vmi", parallel, c->recorder, vmi_make_plan);
+    engine_init(&c->node, c, "node", parallel, c->node_recorder, node_make_plan);
     if (config->embedded) {
         c->volume_recorder = recorder_new(c->client, "persistentvolume-controller", NULL);
-        engine_init(&c->volume, c, "volume", PARALLEL, c->volume_recorder, volume_make_plan);
-        engine_init(&c->pdb, c, "pdb", PARALLEL, c->recorder, pdb_make_plan);
+        engine_init(&c->volume, c, "volume", parallel, c->volume_recorder, volume_make_plan);
+        engine_init(&c->pdb, c, "pdb", parallel, c->recorder, pdb_make_plan);
         c->scheduler = scheduler_new(c);
     }
     return c;

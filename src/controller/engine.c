@@ -7,6 +7,8 @@
 
 /* A write whose event never comes: planned on what there is after that time. */
 #define EXPECT_NS SECONDS(20)
+/* Between tries of what an API server had no ear for. */
+#define AWAY_MAX_NS SECONDS(5)
 
 /* The actions of one plan, from the first call to the last answer. */
 struct job {
@@ -20,6 +22,7 @@ struct job {
     } calls[PLAN_ACTIONS];
     size_t running;
     bool failed;
+    bool away; /* and that because of the API server, not of what was asked */
 };
 
 static void job_free(struct job *j)
@@ -121,7 +124,7 @@ static void job_end(struct job *j)
     struct engine *e = k->engine;
     AUTO_FREE char *key = xstrdup(k->key);
     int64_t again_ns = j->plan.again_ns;
-    bool failed = j->failed;
+    bool failed = j->failed, away = j->away;
 
     k->job = NULL;
     if (!failed
@@ -144,7 +147,10 @@ static void job_end(struct job *j)
         else if (k->expected.n)
             queue_add_after(e->queue, str_of(key), EXPECT_NS);
     }
-    queue_done(e->queue, str_of(key), failed);
+    if (failed && away)
+        queue_done_within(e->queue, str_of(key), AWAY_MAX_NS);
+    else
+        queue_done(e->queue, str_of(key), failed);
 }
 
 /* Races that the next plan settles by looking again; nothing to tell anybody. */
@@ -159,6 +165,7 @@ static void action_failed(struct job *j, const struct action *act, const struct 
     struct key_state *k = j->k;
 
     j->failed = true;
+    j->away |= err->kind == ERROR_UNAVAILABLE || err->kind == ERROR_TIMEOUT || err->kind == ERROR_TOO_MANY || err->kind == ERROR_INTERNAL;
     if (is_race(err->kind)) {
         log_debug(k->key, "%s: %s", j->k->engine->name, error_text(err));
         return;
@@ -271,6 +278,8 @@ static void work(void *user, struct str key)
             return;
         }
         log_warning(k->key, "%s: a write has not come back, planning without it", e->name);
+        for (size_t i = 0; i < k->expected.n; i++)
+            informer_doubt(e->c->informers[k->expected.p[i].resource]);
         expect_clear(k);
     }
     j = NEW(struct job);
