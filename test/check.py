@@ -176,6 +176,7 @@ def fast():
             symbols("build-asan")
     step("rooms include only what their arrows allow", ["tools/check-rooms"], 60)
     step("roles of a cluster grant what is needed and no more", ["tools/check-rbac"], 60)
+    step("one machine and a cluster differ in nothing but what has its reason", ["tools/check-modes"], 60)
     schema = step_schema()
     return schema
 
@@ -235,6 +236,7 @@ def deep(seconds_of_fuzz):
     if step("make build", ["make", "--no-print-directory", "build", "BUILD=build"], 1500):
         relay("test/e2e", ["test/e2e/run", "--build", "build"], 2700)
         relay("test/docs", ["test/docs/run", "--build", "build"], 900)
+        relay("test/image", ["test/image/run", "--build", "build"], 600)
         relay("test/cluster", ["test/cluster/run", "--build", "build"], 1800)
         if step("build of the API server alone", ["ninja", "-C", "build", "--quiet", "test/api/test-apiserver"], 900):
             relay("hostile clients", [sys.executable, "test/api/hostile.py", "build/test/api/test-apiserver"]
