@@ -327,6 +327,29 @@ static void create_revision(const struct vm_view *v, struct plan *p, const char 
         ->failed = (struct notice){"Warning", "FailedCreate", NULL};
 }
 
+static void random_uuid(void *data, char ret[37])
+{
+    (void)data;
+    ident_uuid4(ret);
+}
+
+/* What admission would fill in, with the one thing that it knows from the server: when. */
+static const struct json *completed(const struct vm_view *v, const struct json *vmi, struct arena *a)
+{
+    const struct kv_random random = {.uuid = random_uuid};
+    char now[TIME_TEXT_LEN + 1];
+
+    if (!v->config)
+        return vmi;
+    ident_time(v->now_unix_ns, false, now);
+    vmi = kv_vmi_default(vmi, v->config, &random, a);
+    return json_with_at(a, vmi, "status/phaseTransitionTimestamps",
+                        json_array(a,
+                                   json_object(a, "phase", json_new_z(a, "Pending"), "phaseTransitionTimestamp",
+                                               json_new_z(a, now), NULL),
+                                   NULL));
+}
+
 /* The revision and the instance are made together: whichever is lost is made by the next plan, as both names are known. */
 static void create_instance(const struct vm_view *v, struct plan *p, const struct json *vm)
 {
@@ -338,6 +361,7 @@ static void create_instance(const struct vm_view *v, struct plan *p, const struc
     vmi = meta_add_finalizer(a, vmi, FINALIZER_VM);
     vmi = meta_add_finalizer(a, vmi, FINALIZER_VMI);
     vmi = json_with_at(a, vmi, "status/virtualMachineRevisionName", json_new_z(a, name));
+    vmi = completed(v, vmi, a);
     create_revision(v, p, name);
     act = plan_act(p, ACTION_CREATE, RESOURCE_VMI, NULL, vmi);
     act->done = (struct notice){

@@ -1,6 +1,8 @@
 #include "base/base_test.h"
 #include "controller/vm_plan.h"
 
+#include "api/kv.h"
+
 #include <fcntl.h>
 
 #include "base/cleanup.h"
@@ -166,6 +168,38 @@ static void plans(void **state)
     }
 }
 
+/* On a cluster no webhook is asked about what we make: it is made whole. */
+static void an_instance_is_completed_where_nobody_else_does_it(void **state)
+{
+    static const char vm[] = "{" META FINAL "},\"spec\":{\"runStrategy\":\"Always\",\"template\":{\"spec\":{\"domain\":{"
+                             "\"devices\":{}}}}}}";
+    struct kv_config *config = kv_config_new(NULL);
+
+    (void)state;
+    for (int cluster = 0; cluster < 2; cluster++) {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(error_clear) struct error err = {0};
+        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = cluster ? config : NULL};
+        struct plan p = {.a = &a};
+        const struct json *vmi = NULL;
+
+        assert_true(json_parse(str_of(vm), &a, &v.vm, &err));
+        vm_plan(&v, &p);
+        for (size_t i = 0; i < p.n_actions; i++)
+            if (p.actions[i].resource == RESOURCE_VMI)
+                vmi = p.actions[i].body;
+        assert_non_null(vmi);
+        assert_int_equal(json_at(vmi, "spec/domain/machine/type") != NULL, cluster);
+        assert_int_equal(str_is(json_str_at(vmi, "status/phase"), "Pending"), cluster);
+        assert_int_equal(str_is(json_str_at(json_item(json_at(vmi, "status/phaseTransitionTimestamps"), 0),
+                                            "phaseTransitionTimestamp"),
+                                "2026-01-01T00:00:00Z"),
+                         cluster);
+        assert_true(json_str_at(vmi, "status/virtualMachineRevisionName").n > 0);
+    }
+    kv_config_free(config);
+}
+
 #define ON(vmm) ",\"annotations\":{\"vireo.io/vmm\":\"" vmm "\"}"
 #define RUNNING_ON(vmm)                                                                            \
     "{" META ",\"ownerReferences\":[{\"uid\":\"1\",\"controller\":true}]" vmm                     \
@@ -309,6 +343,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(steps),
         cmocka_unit_test(backoff_grows_to_five_minutes),
         cmocka_unit_test(plans),
+        cmocka_unit_test(an_instance_is_completed_where_nobody_else_does_it),
         cmocka_unit_test(another_hypervisor_needs_a_restart),
         cmocka_unit_test(as_upstream_says),
     };
