@@ -28,7 +28,7 @@ static const char usage[] =
     "  --device-plugin-dir DIR\n"
     "                      where the kubelet's device plugins have their sockets (" PLUGINS ");\n"
     "                      none: the kubelet is told of no devices\n"
-    "  --max-devices N     so many of each device, and so many machines (1000)\n"
+    "  --max-devices N     so many of each device (1000)\n"
     "  --host-root DIR     where the host's /dev is seen: in a pod with hostPID, /proc/1/root\n" ROLE_FLAGS_USAGE;
 
 struct options {

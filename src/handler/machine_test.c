@@ -126,6 +126,8 @@ static const struct json *vmi(void)
 
 #define VMI(path) (arena_strdup(&w.a, json_str_at(vmi(), path)))
 
+static bool stranger;
+
 /* The UID of a pod must stand in the cgroup of the launcher, which is this process: its first character does. */
 static void choose_pod(void)
 {
@@ -134,6 +136,9 @@ static void choose_pod(void)
 
     assert_true(file_read(AT_FDCWD, "/proc/self/cgroup", &text, &err));
     snprintf(w.pod, sizeof w.pod, "%c", text.p[0]);
+    for (char c = 'a'; stranger && c <= 'z'; c++) /* and this one does not */
+        if (!strchr(text.p, c))
+            snprintf(w.pod, sizeof w.pod, "%c", c);
 }
 
 static int make_dir(int at, const char *name)
@@ -213,6 +218,17 @@ static int setup(void **state)
     return setup_with(RUNS, "");
 }
 
+static int setup_stranger(void **state)
+{
+    int result;
+
+    (void)state;
+    stranger = true;
+    result = setup_with(RUNS, "");
+    stranger = false;
+    return result;
+}
+
 static int setup_small(void **state)
 {
     (void)state;
@@ -282,6 +298,18 @@ static void finds_what_runs(void **state)
     assert_string_equal(VMI("status/phase"), "Running");
     assert_string_equal(w.calls, "subscribe ");
     assert_true(fake_event_says(w.client, "VirtualMachineInstance started."));
+}
+
+/* The socket lies beneath the pod's volume and its peer is the right user, but of another pod. */
+static void a_socket_of_another_pod_is_refused(void **state)
+{
+    (void)state;
+    turns(SECONDS(20));
+    assert_string_equal(w.calls, ""); /* not a word was said */
+    assert_string_equal(VMI("status/phase"), "Scheduled");
+    turns(SECONDS(20));
+    assert_string_equal(w.calls, "");
+    assert_string_equal(VMI("status/phase"), "Failed");
 }
 
 static void the_last_word_decides(void **state)
@@ -485,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_node_tells_and_obeys, setup, teardown),
         cmocka_unit_test_setup_teardown(an_idle_node_writes_heartbeats_only, setup, teardown),
         cmocka_unit_test_setup_teardown(finds_what_runs, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_socket_of_another_pod_is_refused, setup_stranger, teardown),
         cmocka_unit_test_setup_teardown(the_last_word_decides, setup, teardown),
         cmocka_unit_test_setup_teardown(somebody_elses_last_word_does_not, setup, teardown),
         cmocka_unit_test_setup_teardown(a_launcher_that_is_lost_is_a_failed_vm, setup, teardown),
