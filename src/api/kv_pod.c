@@ -393,8 +393,8 @@ static const struct json *compute(const struct json *vmi, const struct kv_config
         json_new_z(a, "/dev/termination-log"), "terminationMessagePolicy", json_new_z(a, "FallbackToLogsOnError"),
         "securityContext",
         json_object(a, "runAsUser", json_new_i64(a, KV_UID), "runAsGroup", json_new_i64(a, KV_UID), "runAsNonRoot",
-                    json_new_bool(true), "allowPrivilegeEscalation", json_new_bool(false), "capabilities",
-                    json_object(a, "drop", json_array(a, json_new_z(a, "ALL"), NULL), NULL), NULL),
+                    json_new_bool(true), "allowPrivilegeEscalation", json_new_bool(false), "readOnlyRootFilesystem",
+                    json_new_bool(true), "capabilities", json_object(a, "drop", json_array(a, json_new_z(a, "ALL"), NULL), NULL), NULL),
         NULL);
 }
 
@@ -466,7 +466,8 @@ const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_confi
         json_at(vmi, "spec/dnsConfig"), "enableServiceLinks", json_new_bool(false), "automountServiceAccountToken",
         json_new_bool(false), "securityContext",
         json_object(a, "fsGroup", json_new_i64(a, KV_UID), "runAsUser", json_new_i64(a, KV_UID), "runAsGroup",
-                    json_new_i64(a, KV_UID), "runAsNonRoot", json_new_bool(true), NULL),
+                    json_new_i64(a, KV_UID), "runAsNonRoot", json_new_bool(true), "seccompProfile",
+                    json_object(a, "type", json_new_z(a, "RuntimeDefault"), NULL), NULL),
         NULL);
     return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Pod"), "metadata", metadata(vmi, c, o, a),
                        "spec", spec, NULL);
