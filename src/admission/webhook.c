@@ -168,6 +168,8 @@ static bool agent_may(const struct webhook *w, const struct admission_rules *rul
 
     if (!w->by_agent || !w->applies || w->path->mutates || !rules->node_of_agent || w->review.op != REVIEW_UPDATE)
         return true;
+    if (!node.n && !w->agent.pod_name.n)
+        return true; /* a server before 1.21, whose tokens are bound to no pod: nobody knows which agent it is */
     if (!node.n)
         node = rules->node_of_agent(rules->data, &w->agent);
     return node_agent_may(node, w->review.plural, w->review.old, w->review.object, err);

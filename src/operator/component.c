@@ -248,6 +248,8 @@ static bool wanted(const struct install *i, enum managed_id kind, const struct j
 {
     if (managed_kinds[kind].optional && !i->cluster.admission_policies)
         return false;
+    if (str_is(meta_name(o), "virt-handler-restriction"))
+        return !i->cluster.admission_policies;
     return i->webhook || !str_is(meta_name(o), "virt-operator-validator");
 }
 

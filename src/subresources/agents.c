@@ -11,7 +11,7 @@
 
 /* A pod of virt-handler. While a DaemonSet replaces one there may be two on a node. */
 struct agent {
-    char *node, *ip;
+    char *node, *ip, *uid;
     bool ready;
     struct http_client *http; /* made when it is asked for */
 };
@@ -33,6 +33,7 @@ static void agent_free(void *p)
     http_client_free(g->http);
     free(g->node);
     free(g->ip);
+    free(g->uid);
     free(g);
 }
 
@@ -46,7 +47,7 @@ static void on_pod(void *user, struct str key, const struct json *pod, bool dele
         agent_free(map_del(&a->all, key));
         return;
     }
-    if (g && (!str_is(ip, g->ip) || !str_is(node, g->node))) {
+    if (g && (!str_is(ip, g->ip) || !str_is(meta_uid(pod), g->uid) || !str_is(node, g->node))) {
         agent_free(map_del(&a->all, key));
         g = NULL;
     }
@@ -54,6 +55,7 @@ static void on_pod(void *user, struct str key, const struct json *pod, bool dele
         g = NEW(struct agent);
         g->node = str_dup(node);
         g->ip = str_dup(ip);
+        g->uid = str_dup(meta_uid(pod));
         map_set(&a->all, key, g);
     }
     g->ready = condition_is(pod, "Ready", "True") && !meta_deleting(pod);
@@ -79,6 +81,14 @@ void agents_free(struct agents *a)
     map_done_with(&a->all, agent_free);
     free(a->ns);
     free(a);
+}
+
+struct str agents_node(const struct agents *a, struct str pod, struct str uid)
+{
+    AUTO(arena_done) struct arena key = {0};
+    const struct agent *g = pod.n && uid.n ? map_get(&a->all, str_of(arena_printf(&key, "%s/" STR_FMT, a->ns, STR_ARG(pod)))) : NULL;
+
+    return g && str_is(uid, g->uid) ? str_of(g->node) : STR_NONE;
 }
 
 bool agents_synced(const struct agents *a)

@@ -18,4 +18,6 @@ void agents_free(struct agents *a);
 void agents_tls(struct agents *a, const struct http_tls *tls);
 /* For subresources_config: the agent of a node, or NULL. Valid until the next turn of the loop. */
 struct http_client *agents_of(void *agents, struct str node_name);
+/* The node of the pod with this name and UID, or absent: it is no agent's. Valid until the next turn of the loop. */
+struct str agents_node(const struct agents *a, struct str pod, struct str uid);
 bool agents_synced(const struct agents *a);
