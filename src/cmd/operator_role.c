@@ -17,6 +17,7 @@
 #include "cmd/role.h"
 #include "http/tls.h"
 #include "operator/certs.h"
+#include "operator/component.h"
 #include "operator/operator.h"
 #include "operator/webhook.h"
 
@@ -28,7 +29,8 @@ static const char usage[] =
     "usage: vireo operator [options]\n"
     "Installs, on a Kubernetes cluster, what the KubeVirt object in its namespace asks for. Of several one works at a time, by the Lease\n"
     "virt-operator. VIREO_IMAGE and VIREO_LAUNCHER_IMAGE name the images; VIREO_PULL_POLICY (IfNotPresent) and VIREO_KUBELET_DIR\n"
-    "(/var/lib/kubelet) may be set.\n\n" ROLE_FLAGS_USAGE;
+    "(/var/lib/kubelet) may be set.\n\n"
+    "  --print             print what a KubeVirt object without a spec has installed, certificates aside, and end\n" ROLE_FLAGS_USAGE;
 
 struct op {
     struct role role;
@@ -218,6 +220,31 @@ static void handle(struct exchange *x, void *data)
         judge(p);
 }
 
+/* -- what would be installed ----------------------------------------------------------------------------------------- */
+
+static int print_all(const struct install_env *env)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf text = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *items = json_array(&a, NULL);
+    const struct install_cluster cluster = {.nodes = 2, .admission_policies = true, .match_conditions = true};
+    struct install_env e = *env;
+    struct install i;
+    struct components all;
+
+    e.webhook = true;
+    if (!install_of(json_object(&a, "spec", json_object(&a, NULL), NULL), &e, &cluster, STR("CA"), &a, &i, &err)
+        || !components_make(&i, &a, &all, &err)) {
+        fprintf(stderr, "vireo operator: %s\n", error_text(&err));
+        return 1;
+    }
+    for (size_t k = 0; k < all.n; k++)
+        items = json_append(&a, items, all.p[k].object);
+    json_write(&text, json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "List"), "items", items, NULL));
+    return fwrite(text.p, 1, text.n, stdout) == text.n && putchar('\n') != EOF ? 0 : 1;
+}
+
 /* -- life ------------------------------------------------------------------------------------------------------------- */
 
 static void metrics(void *data, struct buf *b)
@@ -327,8 +354,10 @@ int operator_main(int argc, char **argv)
 {
     AUTO(error_clear) struct error err = {0};
     struct op o = {0};
+    bool print = false;
+    const struct role_option own[] = {{.name = "print", .flag = &print}, {0}};
 
-    if (!role_parse(argc, argv, &o.flags, NULL)) {
+    if (!role_parse(argc, argv, &o.flags, own)) {
         fputs(usage, stderr);
         return 2;
     }
@@ -344,6 +373,8 @@ int operator_main(int argc, char **argv)
         fputs("vireo operator: VIREO_IMAGE and VIREO_LAUNCHER_IMAGE have to name the images that it installs\n", stderr);
         return 2;
     }
+    if (print)
+        return print_all(&o.env);
     if (!work(&o, &err)) {
         o.status = 1;
         fprintf(stderr, "vireo operator: %s\n", error_text(&err));

@@ -17,7 +17,7 @@ struct expected {
     bool gone;
 };
 
-enum op_kind { OP_PROBE, OP_APPLY, OP_DELETE, OP_STATUS, OP_FINALIZER, OP_CONFIG_MAP };
+enum op_kind { OP_PROBE, OP_APPLY, OP_DELETE, OP_STATUS, OP_FINALIZER };
 struct op {
     struct list node;
     struct operator *o;
@@ -55,7 +55,7 @@ struct operator {
     struct client *client;
     struct loop *loop;
     struct recorder *recorder;
-    struct informer *kubevirts, *pods, *managed[MANAGED];
+    struct informer *kubevirts, *pods, *config_map, *managed[MANAGED]; /* config_map: the one of operator_cr.c */
     struct install_cluster cluster;
     bool started, discovered;
     unsigned asking_for; /* which question */
@@ -80,6 +80,7 @@ struct operator {
     bool counted;
     char *workloads, *workloads_error;
     char *said; /* the last Event's text: equal ones are said once */
+    char *cr_said;
 };
 
 void operator_soon(struct operator *o);                 /* plan again, in a moment */
@@ -92,6 +93,9 @@ void act_probe(struct operator *o, const struct component *c);
 void act_apply(struct operator *o, const struct component *c);
 void act_delete(struct operator *o, enum managed_id kind, const struct json *object);
 void act_kubevirt(struct operator *o, enum op_kind kind, const struct json *old, const struct json *new);
+void act_cr(struct operator *o, const struct json *kubevirt);
+void act_note(struct operator *o, const struct json *old, const struct json *new); /* on the ConfigMap */
+void act_delete_config_map(struct operator *o, const struct json *config_map);
 void act_done(struct operator *o);
 /* It is as the server left it after our last write. */
 bool act_accepted(const struct memory *m, const struct json *live);
@@ -108,3 +112,12 @@ struct cert_components {
 };
 MUST_CHECK bool certs_view(struct operator *o, const struct json *kubevirt, struct arena *a, struct cert_components *ret,
                            struct error *err);
+
+/* operator_cr.c */
+#define CR_CONFIG_MAP "vireo-cr"
+#define CR_KEY        "kubevirt.yaml"
+/* The KubeVirt object in the ConfigMap, as it is applied. */
+MUST_CHECK bool cr_read(const struct json *config_map, const char *ns, struct arena *a, const struct json **ret, struct error *err);
+/* Makes the KubeVirt object of the ConfigMap; whether a write began. kubevirt: the one that there is, or NULL. */
+bool cr_make(struct operator *o, const struct json *kubevirt, struct arena *a);
+void cr_gone(struct operator *o, const struct json *kubevirt, struct arena *a); /* the object is about to go, and its ConfigMap with it */

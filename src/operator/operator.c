@@ -462,6 +462,7 @@ static void finish(struct operator *o, const struct json *kubevirt, struct arena
         return;
     }
     say(o, kubevirt, "Normal", "Deleted", "everything that was installed is gone");
+    cr_gone(o, kubevirt, a);
     act_kubevirt(o, OP_FINALIZER, kubevirt, meta_remove_finalizer(a, kubevirt, KUBEVIRT_FINALIZER));
 }
 
@@ -513,7 +514,7 @@ static void remove_all(struct operator *o, const struct json *kubevirt, struct a
 
 static bool synced(struct operator *o)
 {
-    if (!o->discovered || !informer_synced(o->kubevirts) || !informer_synced(o->pods))
+    if (!o->discovered || !informer_synced(o->kubevirts) || !informer_synced(o->pods) || !informer_synced(o->config_map))
         return false;
     for (size_t k = 0; k < MANAGED; k++)
         if (o->managed[k] && !informer_synced(o->managed[k]))
@@ -542,7 +543,7 @@ static void reconcile(struct operator *o)
     kubevirts = all_of(o->kubevirts, &a);
     kubevirt = choose(kubevirts, o->config.env.ns);
     seconds(o, kubevirts, kubevirt, &a);
-    if (!kubevirt || !list_empty(&o->ops))
+    if (cr_make(o, kubevirt, &a) || !kubevirt || !list_empty(&o->ops))
         return;
     if (meta_deleting(kubevirt)) {
         remove_all(o, kubevirt, &a);
@@ -593,6 +594,15 @@ static void follow_all(struct operator *o)
     o->kubevirts = follow(o, &(struct managed){"kubevirt.io", "v1", "KubeVirt", "kubevirts"}, STR_NONE, NULL);
     o->pods = follow(o, &(struct managed){"", "v1", "Pod", "pods"}, str_of(o->config.env.ns),
                      "kubevirt.io in (virt-api,virt-controller,virt-handler)");
+    o->config_map = informer_new(&(struct informer_config){.client = o->client,
+                                                           .group = "",
+                                                           .version = "v1",
+                                                           .plural = "configmaps",
+                                                           .ns = str_of(o->config.env.ns),
+                                                           .field_selector = STR("metadata.name=" CR_CONFIG_MAP),
+                                                           .changed = changed,
+                                                           .synced = on_synced,
+                                                           .user = o});
     for (size_t k = 0; k < MANAGED; k++) {
         struct managed here;
         const struct managed *m = managed_here(o, (enum managed_id)k, &here);
@@ -716,6 +726,7 @@ void operator_free(struct operator *o)
     act_done(o);
     for (size_t k = 0; k < MANAGED; k++)
         informer_free(o->managed[k]);
+    informer_free(o->config_map);
     informer_free(o->pods);
     informer_free(o->kubevirts);
     recorder_free(o->recorder);
@@ -725,5 +736,6 @@ void operator_free(struct operator *o)
     free(o->workloads);
     free(o->workloads_error);
     free(o->said);
+    free(o->cr_said);
     free(o);
 }

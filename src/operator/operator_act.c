@@ -181,7 +181,6 @@ static void on_done(void *user, const struct client_response *r)
     case OP_APPLY:
     case OP_STATUS:
     case OP_FINALIZER:
-    case OP_CONFIG_MAP:
         if (kind != ERROR_NONE) {
             failed(op, r->err);
             break;
@@ -286,20 +285,54 @@ void act_apply(struct operator *o, const struct component *c)
     send(op, &r);
 }
 
-void act_delete(struct operator *o, enum managed_id kind, const struct json *object)
+static void delete(struct operator *o, const struct managed *m, struct informer *i, const struct json *object, const char *how)
 {
     AUTO(arena_done) struct arena a = {0};
-    struct managed m;
-    const char *key = meta_key(object, &a), *title = arena_printf(&a, "%s %s", managed_kinds[kind].kind, key);
-    /* Of what has processes the object stays until they are gone, so that their accounts do not go before them. */
-    const char *how = kind == MANAGED_DEPLOYMENT || kind == MANAGED_DAEMON_SET ? "Foreground" : "Background";
-    struct op *op = begin(o, OP_DELETE, o->managed[kind], key, title);
-    struct client_request r = request_of(managed_here(o, kind, &m), CLIENT_DELETE, object);
+    const char *key = meta_key(object, &a), *title = arena_printf(&a, "%s %s", m->kind, key);
+    struct op *op = begin(o, OP_DELETE, i, key, title);
+    struct client_request r = request_of(m, CLIENT_DELETE, object);
 
-    op->managed = kind;
     r.body = json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "DeleteOptions"), "preconditions",
                          json_object(&a, "uid", json_at(object, "metadata/uid"), NULL), "propagationPolicy", json_new_z(&a, how), NULL);
     log_info(title, "deleted");
+    send(op, &r);
+}
+
+void act_delete(struct operator *o, enum managed_id kind, const struct json *object)
+{
+    struct managed m;
+    /* Of what has processes the object stays until they are gone, so that their accounts do not go before them. */
+    const char *how = kind == MANAGED_DEPLOYMENT || kind == MANAGED_DAEMON_SET ? "Foreground" : "Background";
+
+    delete(o, managed_here(o, kind, &m), o->managed[kind], object, how);
+}
+
+void act_delete_config_map(struct operator *o, const struct json *config_map)
+{
+    delete(o, &managed_kinds[MANAGED_CONFIG_MAP], o->config_map, config_map, "Background");
+}
+
+static const struct managed kubevirts = {"kubevirt.io", "v1", "KubeVirt", "kubevirts", .namespaced = true};
+
+void act_cr(struct operator *o, const struct json *kubevirt)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct op *op = begin(o, OP_STATUS, o->kubevirts, meta_key(kubevirt, &a), "KubeVirt of ConfigMap " CR_CONFIG_MAP);
+    struct client_request r = request_of(&kubevirts, CLIENT_APPLY, kubevirt);
+
+    r.body = kubevirt;
+    r.query = STR("fieldManager=" CR_CONFIG_MAP "&force=true");
+    log_info("KubeVirt", "applied from ConfigMap " CR_CONFIG_MAP);
+    send(op, &r);
+}
+
+void act_note(struct operator *o, const struct json *old, const struct json *new)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct op *op = begin(o, OP_STATUS, o->config_map, meta_key(old, &a), "ConfigMap " CR_CONFIG_MAP);
+    struct client_request r = request_of(&managed_kinds[MANAGED_CONFIG_MAP], CLIENT_PATCH_MERGE, old);
+
+    r.body = json_merge_diff(&a, old, new);
     send(op, &r);
 }
 
