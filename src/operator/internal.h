@@ -37,6 +37,7 @@ struct memory {
     char *differs;    /* where it differs from what it should be; NULL: nowhere */
     char *probed;     /* whose it is, where no informer has it: PROBED_ABSENT, PROBED_OURS, an owner; NULL: not asked */
     int64_t accepted; /* generation (where there is none, revision) in which the server has it otherwise than we wrote it */
+    bool settled;     /* this process has seen it as it should be */
     unsigned repairs; /* in a row */
     int64_t repaired_ns, held_until_ns;
 };
@@ -68,7 +69,8 @@ struct operator {
     struct map memories; /* "kind|key" → struct memory */
     struct target target;
     struct loop_timer soon, later;
-    unsigned failures; /* rounds in a row in which a write failed */
+    bool stumbled;     /* a call of this round failed */
+    unsigned failures; /* rounds in a row in which one did */
     char *failure;     /* the last of them; NULL: the last round went well */
     int64_t not_before_ns;
     /* Machines, while the KubeVirt object is being deleted: those of the kinds VM and VMI. */

@@ -248,6 +248,7 @@ static bool live_of(struct operator *o, const struct component *c, const struct 
 
         m->differs = where && !(act_accepted(m, live) && str_eq(meta_annotation(live, ANNOTATION_HASH), c->hash)) ? xstrdup(where) : NULL;
     }
+    m->settled = m->settled || !m->differs;
     l.state = m->differs ? LIVE_DIFFERS : LIVE_SAME;
     l.ready = health_of(c->kind, live, pods, a, &l.why);
     *ret = l;

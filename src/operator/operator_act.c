@@ -7,6 +7,8 @@
 #include "operator/internal.h"
 
 #define EXPECT_NS SECONDS(20)
+#define RETRY_NS  MILLIS(200)
+#define RACES     4 /* so many in a row are none */
 #define FIGHT_NS  SECONDS(60)  /* repairs closer together than that are a fight */
 #define FIGHT_AT  3
 #define HOLD_NS   SECONDS(10)  /* the first while that an object is left alone; doubled up to … */
@@ -131,9 +133,9 @@ static void failed(struct op *op, const struct error *err)
 {
     struct operator *o = op->o;
 
-    if (is_race(err->kind)) {
+    o->stumbled = true;
+    if (is_race(err->kind) && o->failures < RACES) {
         log_debug(op->title, "%s", error_text(err));
-        operator_later(o, SECONDS(1));
         return;
     }
     log_warning(op->title, "%s, retrying", error_text(err));
@@ -193,14 +195,13 @@ static void on_done(void *user, const struct client_response *r)
     op_free(op);
     if (!list_empty(&o->ops))
         return;
-    if (o->failure) {
-        int64_t wait = SECONDS(1) << (o->failures < 6 ? o->failures : 6);
-
+    if (o->stumbled) {
+        o->not_before_ns = loop_now_ns(o->loop) + (RETRY_NS << (o->failures < 8 ? o->failures : 8)); /* up to a minute */
         o->failures++;
-        o->not_before_ns = loop_now_ns(o->loop) + wait;
     } else {
         o->failures = 0;
     }
+    o->stumbled = false;
     operator_soon(o);
 }
 
@@ -248,7 +249,7 @@ static void count_repair(struct operator *o, const struct component *c, struct m
     AUTO(arena_done) struct arena a = {0};
     const struct json *live = informer_get(o->managed[c->kind], str_of(c->key), &a);
 
-    if (!live || !str_eq(meta_annotation(live, ANNOTATION_HASH), c->hash))
+    if (!live || !m->settled || !str_eq(meta_annotation(live, ANNOTATION_HASH), c->hash))
         return;
     m->repairs = now - m->repaired_ns < FIGHT_NS + (m->held_until_ns > m->repaired_ns ? m->held_until_ns - m->repaired_ns : 0)
                      ? m->repairs + 1
@@ -272,14 +273,18 @@ void act_apply(struct operator *o, const struct component *c)
     struct managed m;
     struct memory *mem = memory_of(o, c->kind, c->key);
     struct op *op = begin(o, OP_APPLY, o->managed[c->kind], c->key, c->title);
-    struct client_request r = request_of(managed_here(o, c->kind, &m), CLIENT_APPLY, c->object);
+    /* Old servers cannot apply what their aggregator keeps: Kubernetes 1.20 breaks the connection. */
+    enum client_verb verb = c->kind != MANAGED_API_SERVICE ? CLIENT_APPLY : op->held ? CLIENT_PATCH_MERGE : CLIENT_CREATE;
+    struct client_request r = request_of(managed_here(o, c->kind, &m), verb, c->object);
 
     count_repair(o, c, mem);
     free(mem->probed);
     mem->probed = NULL;
     mem->revision = 0;
     r.body = c->object;
-    r.query = STR("fieldManager=vireo-operator&force=true");
+    r.query = verb == CLIENT_APPLY ? STR("fieldManager=vireo-operator&force=true") : STR("fieldManager=vireo-operator");
+    if (verb == CLIENT_CREATE)
+        r.name = STR_NONE;
     op->managed = c->kind;
     log_debug(c->title, "apply");
     send(op, &r);
