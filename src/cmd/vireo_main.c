@@ -42,7 +42,7 @@ static const struct {
     {"api", api_main, "on a Kubernetes cluster: webhooks, consoles and the other subresources (being built, not for use yet)"},
     {"controller", controller_main, "on a Kubernetes cluster: the controllers (being built, not for use yet)"},
     {"handler", handler_main, "on a Kubernetes cluster: the node agent (being built, not for use yet)"},
-    {"operator", operator_main, "on a Kubernetes cluster: install what the KubeVirt object asks for, and keep it (being built)"},
+    {"operator", operator_main, "on a Kubernetes cluster: install what the KubeVirt object asks for, and keep it"},
     {"crds", crds_main, "print the CustomResourceDefinitions that a cluster needs (being built, not for use yet)"},
     {"sim", sim_main, "simulated nodes, for tests of scale: kubelets, node agents and launchers that are played"},
     {"version", version_verb, "print the version"},
