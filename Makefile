@@ -22,7 +22,7 @@ $(BUILD)/build.ninja: meson.build
 
 build: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet binaries
-	@cd $(BUILD) && for b in vireo vireo-launcher vireo-fetch virtctl; do [ ! -e src/cmd/$$b ] || ln -sfn src/cmd/$$b $$b; done
+	@cd $(BUILD) && for b in vireo vireo-launcher vireo-fetch virtctl container-disk; do [ ! -e src/cmd/$$b ] || ln -sfn src/cmd/$$b $$b; done
 
 check:
 	@tools/check all

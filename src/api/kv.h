@@ -10,6 +10,7 @@ struct kv_config;
 struct kv_config *kv_config_new(const struct json *kubevirt); /* NULL or {}: upstream's defaults */
 void kv_config_free(struct kv_config *c);
 bool kv_gate(const struct kv_config *c, const char *feature_gate); /* GA gates are always on */
+bool kv_gate_off(const struct kv_config *c, const char *feature_gate); /* the object names it as switched off */
 /* useEmulation: unset is its own answer on a single machine (automatic). */
 enum kv_emulation { KV_EMULATION_AUTO, KV_EMULATION_NO, KV_EMULATION_YES };
 enum kv_emulation kv_emulation(const struct kv_config *c);
@@ -37,7 +38,7 @@ const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a);
 /* The launcher pod (name "virt-launcher-<vmi>-<suffix>", derived from the owner's UID and `attempt`: a repeat is AlreadyExists). */
 struct kv_pod_options {
     const char *launcher_image;  /* "vireo.io/launcher:<version>" on a single machine */
-    bool image_volumes;          /* container disks as image volumes (single machine; Kubernetes ≥ 1.33) */
+    bool image_volumes;          /* container disks as image volumes (single machine, newer clusters); else a container for each */
     bool kvm;                    /* request devices.kubevirt.io/kvm */
     unsigned attempt;
 };
@@ -109,6 +110,11 @@ bool kv_accelerator_allowed(const struct kv_config *c, struct str vmm, const cha
 #define KV_DIR_EPHEMERAL      "/var/run/kubevirt-ephemeral-disks"
 #define KV_DIR_CONTAINER_DISK "/var/run/kubevirt/container-disks" /* <volume name>/ = the image's root, read-only */
 #define KV_DIR_KERNEL_BOOT    "/var/run/kubevirt/container-disks/kernel-boot"
+/* Where images are no volumes, containers that run in them hand their roots over (launcher/images.h): */
+#define KV_IMAGE_SOCKET       "images"     /* in KV_DIR_CONTAINER_DISK: the launcher's socket */
+#define KV_IMAGE_KERNEL_BOOT  "kernelBoot" /* what kernelBoot's is called there; no volume can be. The others: as their volume */
+#define KV_IMAGE_PROGRAM      "/opt/vireo/container-disk" /* in the launcher's image */
+#define KV_IMAGE_PROGRAM_DIR  "/usr/bin"   /* where the program is in those containers */
 #define KV_DIR_PVC            "/var/run/kubevirt-private/vmi-disks"  /* <volume name>/disk.img */
 #define KV_DIR_SECRET         "/var/run/kubevirt-private/secret"     /* <volume name>/; of cloud-init <volume name>-udata/ and
                                                                         -ndata/; <secret name>-access-cred/ */

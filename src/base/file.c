@@ -55,6 +55,16 @@ bool file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int 
     return true;
 }
 
+bool file_open_within(int dirfd, const char *path, int flags, int *ret_fd, struct error *err)
+{
+    int fd = open_beneath(dirfd, path, flags, 0, BENEATH | RESOLVE_NO_XDEV);
+
+    if (fd < 0)
+        return error_errno(err, errno, "open %s", path);
+    *ret_fd = fd;
+    return true;
+}
+
 bool file_open_dir(int dirfd, const char *path, int *ret_fd, struct error *err)
 {
     int fd = open_at(dirfd, path, O_RDONLY | O_DIRECTORY, 0);

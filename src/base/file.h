@@ -8,6 +8,8 @@
 #include <sys/types.h>
 
 MUST_CHECK bool file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd, struct error *err);
+/* The same, and not across a mount: what is mounted beneath dirfd is not part of it. */
+MUST_CHECK bool file_open_within(int dirfd, const char *path, int flags, int *ret_fd, struct error *err);
 MUST_CHECK bool file_open_dir(int dirfd, const char *path, int *ret_fd, struct error *err); /* dirfd may be AT_FDCWD */
 /* Creates missing directories (one path component at a time, beneath dirfd) and opens the last. */
 MUST_CHECK bool file_make_dirs(int dirfd, const char *path, mode_t mode, int *ret_fd, struct error *err);

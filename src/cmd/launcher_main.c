@@ -8,7 +8,7 @@
 #include "launcher/launcher.h"
 
 static const char usage[] =
-    "Usage: vireo-launcher --name NAME --uid UID --namespace NAMESPACE [--grace-period-seconds N]\n"
+    "Usage: vireo-launcher --name NAME --uid UID --namespace NAMESPACE [--grace-period-seconds N] [--image-containers]\n"
     "Runs one virtual machine. Started by the node agent inside the machine's pod; not meant for "
     "people.\n";
 
@@ -17,6 +17,7 @@ enum {
     OPT_UID,
     OPT_NAMESPACE,
     OPT_GRACE,
+    OPT_IMAGES,
     OPT_ROOT,
     OPT_DEBUG,
     OPT_HELP,
@@ -28,6 +29,7 @@ static const struct option options[] = {
     {"uid", required_argument, NULL, OPT_UID},
     {"namespace", required_argument, NULL, OPT_NAMESPACE},
     {"grace-period-seconds", required_argument, NULL, OPT_GRACE},
+    {"image-containers", no_argument, NULL, OPT_IMAGES},
     {"root", required_argument, NULL, OPT_ROOT}, /* tests: in front of /var/run/… */
     {"debug", no_argument, NULL, OPT_DEBUG},
     {"help", no_argument, NULL, OPT_HELP},
@@ -70,6 +72,9 @@ int main(int argc, char **argv)
                 return 2;
             }
             o.grace_ns = SECONDS(grace > MAX_GRACE_S ? MAX_GRACE_S : (int64_t)grace);
+            break;
+        case OPT_IMAGES:
+            o.image_containers = true;
             break;
         case OPT_ROOT:
             o.root = optarg;

@@ -21,6 +21,7 @@ struct peer { /* one connection of a node agent */
 };
 
 struct guest_agent;
+struct images;
 struct launcher {
     const struct launcher_options *options;
     struct loop *loop;
@@ -28,6 +29,7 @@ struct launcher {
         own_dirfd; /* own: private/<uid>, the console's log */
     char *private_dir;
 
+    struct images *images; /* NULL: images are volumes of the pod */
     int listen_fd;
     struct loop_io listen_io;
     struct peer *peers[MAX_AGENTS];

@@ -1,4 +1,5 @@
 #include "launcher/internal.h"
+#include "launcher/images.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -190,6 +191,18 @@ static bool open_place(struct launcher *l, const char *path, bool make, int *ret
     return file_open_dir(AT_FDCWD, full, ret, err);
 }
 
+static bool start_images(struct launcher *l, struct error *err)
+{
+    AUTO_CLOSE int dir = -1;
+
+    if (!l->options->image_containers)
+        return true;
+    if (!open_place(l, KV_DIR_CONTAINER_DISK, l->options->root[0] != '\0', &dir, err))
+        return false;
+    l->images = images_new(l->loop, dir, err);
+    return l->images;
+}
+
 static bool setup(struct launcher *l, struct error *err)
 {
     bool test = l->options->root[0] != '\0'; /* in a pod these are volumes and must be there */
@@ -205,12 +218,14 @@ static bool setup(struct launcher *l, struct error *err)
     if (!loop_signal_start(l->loop, &l->term, SIGTERM, got_term, err)
         || !loop_signal_start(l->loop, &l->interrupt, SIGINT, got_interrupt, err))
         return false;
-    return server_start(l, err);
+    return start_images(l, err) && server_start(l, err);
 }
 
 static void teardown(struct launcher *l)
 {
     server_stop(l);
+    images_free(l->images);
+    l->images = NULL;
     loop_timer_stop(&l->grace);
     loop_timer_stop(&l->ask_again);
     loop_defer_cancel(&l->retire);

@@ -10,6 +10,7 @@
 struct launcher_options {
     const char *name, *namespace_, *uid; /* of the VMI */
     int64_t grace_ns;                    /* for SIGTERM */
+    bool image_containers; /* images come from containers beside this one (launcher/images.h) */
     const char *root; /* in front of /var/run/…: "" in a pod; tests give a directory */
 };
 /* Until the machine ended. Returns the exit status. */

@@ -1,5 +1,6 @@
 /* sync: from a VMI and the node agent's descriptors to a running machine. */
 #include "launcher/internal.h"
+#include "launcher/images.h"
 
 #include "api/kv.h"
 #include "api/types.h"
@@ -9,6 +10,7 @@
 #include "storage/disks.h"
 
 #define MAX_NICS 32
+#define IMAGES_PATIENCE SECONDS(10) /* the containers of images start with ours, or have started */
 
 struct plan { /* what a sync request holds, as the driver wants it */
     struct vmm_nic nics[MAX_NICS];
@@ -172,12 +174,51 @@ static bool start_dhcp(struct launcher *l, const struct json *nics, int *fds, si
     return true;
 }
 
+static bool is_disk(const struct launcher *l, struct str volume)
+{
+    const struct kv_disk_slice *disks = &l->vmi->spec->domain->devices->disks;
+
+    for (size_t i = 0; i < disks->n; i++)
+        if (str_eq(disks->p[i].name, volume))
+            return true;
+    return false;
+}
+
+/* What comes from other containers of the pod, where images are no volumes. */
+static bool take_images(struct launcher *l, struct arena *a, struct storage_place *place, struct error *err)
+{
+    const struct kv_virtual_machine_instance_spec *spec = l->vmi->spec;
+    const struct kv_firmware *fw = spec->domain->firmware;
+    struct str *names;
+    struct storage_image *images;
+    size_t n = 0;
+
+    if (!l->images)
+        return true;
+    names = ARENA_ARRAY(a, struct str, spec->volumes.n + 1);
+    for (size_t i = 0; i < spec->volumes.n; i++)
+        if (spec->volumes.p[i].container_disk && is_disk(l, spec->volumes.p[i].name))
+            names[n++] = spec->volumes.p[i].name;
+    if (fw && fw->kernel_boot && fw->kernel_boot->container)
+        names[n++] = STR(KV_IMAGE_KERNEL_BOOT);
+    if (!images_wait(l->images, names, n, IMAGES_PATIENCE, err))
+        return false;
+    images = ARENA_ARRAY(a, struct storage_image, n + 1);
+    for (size_t i = 0; i < n; i++)
+        images[i] = (struct storage_image){names[i], images_root(l->images, names[i])};
+    place->images = images;
+    place->n_images = n;
+    return true;
+}
+
 static bool start(struct launcher *l, const struct json *request, int *fds, size_t n_fds,
                   struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(storage_disks_done) struct storage_disks disks = {.kernel_fd = -1, .initrd_fd = -1};
-    struct storage_place place = {l->private_dirfd, l->public_dirfd, l->ephemeral_dirfd, false};
+    struct storage_place place = {.private_dirfd = l->private_dirfd,
+                                  .public_dirfd = l->public_dirfd,
+                                  .ephemeral_dirfd = l->ephemeral_dirfd};
     struct plan *p = ARENA_NEW(&a, struct plan);
     struct vmm_machine m = {.private_dirfd = l->private_dirfd, .private_dir = l->private_dir, .vhost_vsock_fd = -1};
     struct vmm_listener listener = launcher_listener(l);
@@ -190,6 +231,7 @@ static bool start(struct launcher *l, const struct json *request, int *fds, size
     if (!read_nics(json_get(request, "nics"), fds, n_fds, p, err)
         || !read_disks(json_get(request, "disks"), fds, n_fds, &a, p, err)
         || !read_vsock(json_get(request, "vsock"), fds, n_fds, &m, err)
+        || !take_images(l, &a, &place, err)
         || !storage_prepare(l->vmi, &place, p->passed, p->n_passed, &a, &disks, err)
         || !start_dhcp(l, json_get(request, "nics"), fds, n_fds, err))
         return false;

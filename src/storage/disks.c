@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "api/kv.h"
 #include "api/quantity.h"
 #include "api/types.h"
 #include "base/cleanup.h"
@@ -39,16 +40,12 @@ void storage_disks_done(struct storage_disks *d)
 
 /* ---- opening what tenants made ---- */
 
-/* A regular file beneath dirfd, no links on the way. O_NONBLOCK: a FIFO in its place must not hang us. */
-static bool open_file(int dirfd, const char *path, bool write, int *ret, struct stat *st,
-                      struct error *err)
-{
-    AUTO_CLOSE int fd = -1;
+#define CAUTIOUS (O_NOFOLLOW | O_NONBLOCK | O_NOCTTY) /* a FIFO in its place must not hang us */
 
-    if (!file_open_beneath(dirfd, path,
-                           (write ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, &fd,
-                           err))
-        return false;
+static bool regular(int *take_fd, const char *path, int *ret, struct stat *st, struct error *err)
+{
+    AUTO_CLOSE int fd = TAKE_FD(*take_fd);
+
     if (fstat(fd, st) != 0)
         return error_errno(err, errno, "%s", path);
     if (!S_ISREG(st->st_mode))
@@ -56,6 +53,25 @@ static bool open_file(int dirfd, const char *path, bool write, int *ret, struct 
     fcntl(fd, F_SETFL, 0);
     *ret = TAKE_FD(fd);
     return true;
+}
+
+/* A regular file beneath dirfd, no links on the way. */
+static bool open_file(int dirfd, const char *path, bool write, int *ret, struct stat *st,
+                      struct error *err)
+{
+    int fd;
+
+    return file_open_beneath(dirfd, path, (write ? O_RDWR : O_RDONLY) | CAUTIOUS, 0, &fd, err)
+           && regular(&fd, path, ret, st, err);
+}
+
+/* The same of an image. Its root may be that of a container, in which other things are mounted (/proc, the pod's volumes): what is
+ * asked for is the image's. */
+static bool open_image_file(int root, const char *path, int *ret, struct stat *st, struct error *err)
+{
+    int fd;
+
+    return file_open_within(root, path, O_RDONLY | CAUTIOUS, &fd, err) && regular(&fd, path, ret, st, err);
 }
 
 static bool takes_direct(int fd)
@@ -162,7 +178,7 @@ static bool find_image(int root, struct str path, struct arena *a, const char **
         *ret = arena_strdup(a, path);
         return true;
     }
-    if (!file_open_dir(root, "disk", &fd, err))
+    if (!file_open_within(root, "disk", O_RDONLY | O_DIRECTORY, &fd, err))
         return error_wrap(err, "the image has no folder /disk");
     dir = fdopendir(fd);
     if (!dir)
@@ -178,6 +194,17 @@ static bool find_image(int root, struct str path, struct arena *a, const char **
     return true;
 }
 
+/* Where the image's files are: handed over, or a volume of the pod. */
+static bool image_root(const struct job *j, struct str name, const char *volume, int *ret, struct error *err)
+{
+    for (size_t i = 0; i < j->at->n_images; i++)
+        if (str_eq(j->at->images[i].name, name)) {
+            *ret = fcntl(j->at->images[i].root_fd, F_DUPFD_CLOEXEC, 0);
+            return *ret >= 0 || error_errno(err, errno, "the image's root");
+        }
+    return file_open_dir(j->at->public_dirfd, volume, ret, err);
+}
+
 static bool container_disk(const struct job *j, const struct kv_volume *v, struct storage_disk *d,
                            struct error *err)
 {
@@ -186,10 +213,9 @@ static bool container_disk(const struct job *j, const struct kv_volume *v, struc
     struct image_info info;
     struct stat st;
 
-    if (!file_open_dir(j->at->public_dirfd,
-                       arena_printf(j->a, "container-disks/" STR_FMT, STR_ARG(v->name)), &root, err)
+    if (!image_root(j, v->name, arena_printf(j->a, "container-disks/" STR_FMT, STR_ARG(v->name)), &root, err)
         || !find_image(root, v->container_disk->path, j->a, &path, err)
-        || !open_file(root, path, false, &d->fd, &st, err)
+        || !open_image_file(root, path, &d->fd, &st, err)
         || !image_probe_fd(d->fd, (uint64_t)st.st_size, &info, err))
         return false;
     d->format = info.format;
@@ -488,7 +514,7 @@ static bool kernel_file(int root, struct str path, int *ret, struct error *err)
     while (path.n > 0 && path.p[0] == '/')
         path = str_skip(path, 1);
     text = str_dup(path);
-    return open_file(root, text, false, ret, &st, err);
+    return open_image_file(root, text, ret, &st, err);
 }
 
 static bool kernel_boot(const struct job *j, struct storage_disks *ret, struct error *err)
@@ -500,7 +526,7 @@ static bool kernel_boot(const struct job *j, struct storage_disks *ret, struct e
 
     if (!c)
         return true;
-    if (!file_open_dir(j->at->public_dirfd, "container-disks/kernel-boot", &root, err)
+    if (!image_root(j, STR(KV_IMAGE_KERNEL_BOOT), "container-disks/kernel-boot", &root, err)
         || !kernel_file(root, c->kernel_path, &ret->kernel_fd, err)
         || !kernel_file(root, c->initrd_path, &ret->initrd_fd, err))
         return error_wrap(err, "kernelBoot");

@@ -8,11 +8,20 @@
 
 struct kv_virtual_machine_instance;
 
+/* The root of a container image that another container of the pod handed over; descriptor borrowed. */
+struct storage_image {
+    struct str name; /* of the volume, or KV_IMAGE_KERNEL_BOOT */
+    int root_fd;
+};
+
 struct storage_place {   /* the pod's volumes; descriptors borrowed */
     int private_dirfd;   /* /var/run/kubevirt-private */
     int public_dirfd;    /* /var/run/kubevirt */
     int ephemeral_dirfd; /* /var/run/kubevirt-ephemeral-disks */
     bool raw_only;       /* for a VMM that reads raw images only: no qcow2 is made, what a machine may change is a copy */
+    /* Images that are no volumes of the pod; the others are looked for below public_dirfd. */
+    const struct storage_image *images;
+    size_t n_images;
 };
 
 struct storage_passed { /* a disk that the agent opened for us */
