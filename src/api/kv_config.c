@@ -117,6 +117,11 @@ bool kv_gate(const struct kv_config *c, const char *feature_gate)
            && !listed(json_at(c->spec, "developerConfiguration/disabledFeatureGates"), str_of(feature_gate));
 }
 
+bool kv_gate_off(const struct kv_config *c, const char *feature_gate)
+{
+    return c && listed(json_at(c->spec, "developerConfiguration/disabledFeatureGates"), str_of(feature_gate));
+}
+
 enum kv_emulation kv_emulation(const struct kv_config *c)
 {
     return c ? c->emulation : KV_EMULATION_AUTO;

@@ -1,7 +1,8 @@
 /* The launcher pod of a VirtualMachineInstance: shaped as upstream's (reference/api-and-lifecycle.md §4), with what is ours – one
- * container instead of up to five, image volumes instead of side-cars, no readiness gate (its condition would be one more write
+ * container and image volumes, where the cluster has them, instead of a container for each of many duties; no readiness gate (its condition would be one more write
  * in every start; a paused VM is told by its own condition), and a memory overhead that was measured. */
 #include "api/kv_config.h"
+#include "api/kv_images.h"
 
 #include <stdlib.h>
 
@@ -106,7 +107,9 @@ int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, st
 /* Lists that grow while the pod is put together. */
 struct parts {
     struct arena *a;
+    bool image_volumes;
     const struct json *volumes, *mounts, *pull_secrets;
+    const struct json *images; /* kv_image(): those that need a container */
 };
 
 static const struct json *named(const struct json *list, const char *key, const char *text)
@@ -119,12 +122,12 @@ static const struct json *named(const struct json *list, const char *key, const 
 
 /* A volume's name is a DNS label that no other volume of the pod has; what is made of a Secret's name or has a suffix may be
  * neither. Then the name is a prefix and a hash; only the mount path is known to others, and stays. */
-static const char *label_of(const struct parts *p, const char *wish)
+static const char *label_of(struct arena *a, const struct json *others, const char *wish)
 {
     char uuid[UUID_LEN + 1], prefix[55];
     size_t n = 0;
 
-    if (!name_dns1123_label(str_of(wish)) && !named(p->volumes, "name", wish))
+    if (!name_dns1123_label(str_of(wish)) && !named(others, "name", wish))
         return wish;
     for (const char *c = wish; *c && n < sizeof prefix - 1; c++) {
         bool alphanumeric = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9');
@@ -134,14 +137,14 @@ static const char *label_of(const struct parts *p, const char *wish)
     }
     prefix[n] = '\0';
     ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8", str_of(wish), uuid);
-    return arena_printf(p->a, "%s-%.8s", n ? prefix : "v", uuid);
+    return arena_printf(a, "%s-%.8s", n ? prefix : "v", uuid);
 }
 
 /* A volume and its place in the launcher's container; a second one at the same place is the same one. */
 static void volume(struct parts *p, const char *wish, const char *path, const char *source_kind, const struct json *source,
                    bool read_only)
 {
-    const char *name = label_of(p, wish);
+    const char *name = label_of(p->a, p->volumes, wish);
 
     if (named(p->mounts, "mountPath", path))
         return;
@@ -170,16 +173,19 @@ struct str kv_pull_policy(struct str image)
     return STR("IfNotPresent");
 }
 
-/* source: a containerDisk or the container of a kernelBoot. */
-static void image_volume(struct parts *p, const char *name, const char *path, const struct json *source)
+/* source: a containerDisk or the container of a kernelBoot; id: what the launcher calls it. */
+static void image_of(struct parts *p, const char *name, const char *container, struct str id, const char *path, const struct json *source)
 {
     struct str image = json_str_at(source, "image"), policy = json_str_at(source, "imagePullPolicy");
     const char *pull_secret = arena_strdup(p->a, json_str_at(source, "imagePullSecret"));
 
     if (!policy.n)
         policy = kv_pull_policy(image);
-    volume(p, name, path, "image",
-           json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL), true);
+    if (p->image_volumes)
+        volume(p, name, path, "image",
+               json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL), true);
+    else
+        p->images = json_append(p->a, p->images, kv_image(p->a, label_of(p->a, p->images, container), id, image, policy));
     if (pull_secret && *pull_secret && !named(p->pull_secrets, "name", pull_secret))
         p->pull_secrets = json_append(p->a, p->pull_secrets, json_object(p->a, "name", json_new_z(p->a, pull_secret), NULL));
 }
@@ -221,7 +227,7 @@ static void guest_volume(struct parts *p, const struct json *v)
     const struct json *s;
 
     if ((s = json_get(v, "containerDisk")))
-        image_volume(p, z, arena_printf(p->a, "%s/%s", KV_DIR_CONTAINER_DISK, z), s);
+        image_of(p, z, arena_printf(p->a, "volume%s", z), name, arena_printf(p->a, "%s/%s", KV_DIR_CONTAINER_DISK, z), s);
     else if ((s = json_get(v, "persistentVolumeClaim")))
         claim(p, z, json_get(s, "claimName"), json_bool_at(s, "readOnly", false));
     else if ((s = json_get(v, "dataVolume")))
@@ -244,13 +250,13 @@ static void volumes_of(struct parts *p, const struct json *vmi)
 {
     const struct json *kernel = json_at(vmi, "spec/domain/firmware/kernelBoot/container");
 
-    p->volumes = p->mounts = p->pull_secrets = json_array(p->a, NULL);
+    p->volumes = p->mounts = p->pull_secrets = p->images = json_array(p->a, NULL);
     empty_dir(p, "private", KV_DIR_PRIVATE);
     empty_dir(p, "public", KV_DIR_PUBLIC);
     empty_dir(p, "sockets", KV_DIR_SOCKETS);
     empty_dir(p, "ephemeral-disks", KV_DIR_EPHEMERAL);
     if (kernel)
-        image_volume(p, "kernel-boot", KV_DIR_KERNEL_BOOT, kernel);
+        image_of(p, "kernel-boot", "volumekernel-boot-volume", STR(KV_IMAGE_KERNEL_BOOT), KV_DIR_KERNEL_BOOT, kernel);
     json_each_item(v, json_at(vmi, "spec/volumes"))
         guest_volume(p, v);
     json_each_item(cred, json_at(vmi, "spec/accessCredentials")) {
@@ -381,6 +387,7 @@ static const struct json *compute(const struct json *vmi, const struct kv_config
                                   const struct parts *p, int64_t grace)
 {
     struct arena *a = p->a;
+    const struct json *images = json_len(p->images) ? json_new_z(a, "--image-containers") : NULL;
 
     return json_object(
         a, "name", json_new_z(a, "compute"), "image", json_new_z(a, o->launcher_image), "imagePullPolicy",
@@ -388,7 +395,7 @@ static const struct json *compute(const struct json *vmi, const struct kv_config
         json_array(a, json_new_z(a, KV_LAUNCHER_PATH), json_new_z(a, "--name"), json_at(vmi, "metadata/name"),
                    json_new_z(a, "--uid"), json_at(vmi, "metadata/uid"), json_new_z(a, "--namespace"),
                    json_at(vmi, "metadata/namespace"), json_new_z(a, "--grace-period-seconds"),
-                   json_new_f(a, "%lld", (long long)grace + 15), NULL),
+                   json_new_f(a, "%lld", (long long)grace + 15), images, NULL),
         "resources", resources(vmi, c, o, a), "volumeMounts", p->mounts, "terminationMessagePath",
         json_new_z(a, "/dev/termination-log"), "terminationMessagePolicy", json_new_z(a, "FallbackToLogsOnError"),
         "securityContext",
@@ -446,17 +453,43 @@ static const struct json *affinity_of(const struct json *vmi, struct arena *a)
     return json_with_at(a, affinity ? affinity : json_object(a, NULL), TERMS, out);
 }
 
+/* The containers of images, behind the launcher's; *init: what runs before them, or NULL.*/
+static const struct json *containers_of(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
+                                        struct parts *p, int64_t grace, const struct json **init)
+{
+    struct arena *a = p->a;
+    struct kv_images k = {.launcher_image = o->launcher_image};
+    const struct json *main, *list;
+
+    *init = NULL;
+    if (json_len(p->images)) {
+        k.program_volume = label_of(a, p->volumes, KV_VOLUME_PROGRAM);
+        p->volumes = json_append(a, p->volumes, json_object(a, "name", json_new_z(a, k.program_volume), "emptyDir", json_object(a, NULL), NULL));
+        k.socket_volume = label_of(a, p->volumes, KV_VOLUME_IMAGES);
+        empty_dir(p, k.socket_volume, KV_DIR_CONTAINER_DISK);
+    }
+    main = compute(vmi, c, o, p, grace);
+    list = json_array(a, main, NULL);
+    k.compute = json_get(main, "resources");
+    json_each_item(image, p->images)
+        list = json_append(a, list, kv_image_container(&k, image, a));
+    if (json_len(p->images))
+        *init = json_array(a, kv_image_init_container(&k, a), NULL);
+    return list;
+}
+
 const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a)
 {
-    struct parts p = {.a = a};
+    struct parts p = {.a = a, .image_volumes = o->image_volumes};
     int64_t grace = clamp(json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30), 0, MAX_GRACE);
-    const struct json *spec;
+    const struct json *spec, *containers, *init;
     struct str scheduler = json_str_at(vmi, "spec/schedulerName");
 
     volumes_of(&p, vmi);
+    containers = containers_of(vmi, c, o, &p, grace, &init);
     spec = json_object(
-        a, "containers", json_array(a, compute(vmi, c, o, &p, grace), NULL), "volumes", p.volumes, "restartPolicy",
+        a, "initContainers", init, "containers", containers, "volumes", p.volumes, "restartPolicy",
         json_new_z(a, "Never"), "terminationGracePeriodSeconds", json_new_i64(a, grace + 30), "hostname", hostname(vmi, a),
         "subdomain", json_at(vmi, "spec/subdomain"), "imagePullSecrets", json_len(p.pull_secrets) ? p.pull_secrets : NULL,
         "nodeSelector", selector_of(vmi, a), "affinity", affinity_of(vmi, a),

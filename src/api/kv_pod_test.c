@@ -127,6 +127,79 @@ static void volumes(void **state)
     }
 }
 
+#define CONTAINERS(spec) "{'metadata':{'name':'v','namespace':'n','uid':'u'},'spec':" spec "}"
+#define IMAGE(name, more) "{'name':'" name "','containerDisk':{'image':'r/" name ":1'" more "}}"
+#define RUNS(name) "'command':['/usr/bin/container-disk','serve','" name "','/var/run/kubevirt/container-disks/images']"
+#define SMALL "{'requests':{'cpu':'1m','memory':'1Mi'}}"
+
+/* Without image volumes: a container for each image, whose name is upstream's, and no bigger class of service than the machine's own. */
+static void a_container_for_each_image(void **state)
+{
+    static const struct {
+        const char *spec, *want; /* {name, image, imagePullPolicy, command, resources} of each after the first */
+    } cases[] = {
+        {"{'volumes':[{'name':'e','emptyDisk':{'capacity':'1Gi'}}]}", "[]"},
+        {"{'volumes':[" IMAGE("d", "") "]}",
+         "[{'name':'volumed','image':'r/d:1','imagePullPolicy':'IfNotPresent'," RUNS("d") ",'resources':" SMALL "}]"},
+        {"{'domain':{'firmware':{'kernelBoot':{'container':{'image':'k'}}}},'volumes':[" IMAGE("d", ",'imagePullPolicy':'Never'") "]}",
+         "[{'name':'volumekernel-boot-volume','image':'k','imagePullPolicy':'Always'," RUNS("kernelBoot") ",'resources':" SMALL "},"
+         "{'name':'volumed','image':'r/d:1','imagePullPolicy':'Never'," RUNS("d") ",'resources':" SMALL "}]"},
+        {"{'volumes':[" IMAGE("kernel-boot", "") "]}", /* a disk of that name is a disk */
+         "[{'name':'volumekernel-boot','image':'r/kernel-boot:1','imagePullPolicy':'IfNotPresent'," RUNS("kernel-boot") ",'resources':" SMALL "}]"},
+        {"{'volumes':[" IMAGE(LONG, "") "]}",
+         "[{'name':'volumea23456789b23456789c23456789d23456789e23456789f23-ebfd5cac','image':'r/" LONG ":1','imagePullPolicy':'IfNotPresent',"
+         RUNS(LONG) ",'resources':" SMALL "}]"},
+        /* Guaranteed stays Guaranteed; a quota of memory finds a limit in every container */
+        {"{'domain':{'resources':{'requests':{'cpu':'1','memory':'64Mi'},'limits':{'cpu':'1','memory':'64Mi'}}},'volumes':[" IMAGE("d", "") "]}",
+         "[{'name':'volumed','image':'r/d:1','imagePullPolicy':'IfNotPresent'," RUNS("d") ",'resources':{'requests':{'cpu':'100m','memory':'32Mi'},"
+         "'limits':{'cpu':'100m','memory':'32Mi'}}}]"},
+        {"{'domain':{'memory':{'guest':'64Mi'},'resources':{'limits':{'memory':'1Gi'}}},'volumes':[" IMAGE("d", "") "]}",
+         "[{'name':'volumed','image':'r/d:1','imagePullPolicy':'IfNotPresent'," RUNS("d") ",'resources':{'requests':{'cpu':'1m','memory':'1Mi'},"
+         "'limits':{'memory':'32Mi'}}}]"},
+    };
+    static const char *const members[] = {"name", "image", "imagePullPolicy", "command", "resources"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        const struct kv_pod_options o = {.launcher_image = "launcher:1"};
+        const struct json *pod = kv_launcher_pod(parse(&a, arena_printf(&a, CONTAINERS("%s"), cases[i].spec)), NULL, &o, &a);
+        const struct json *got = json_array(&a, NULL), *init = json_at(pod, "spec/initContainers"), *first = NULL;
+        bool any;
+
+        json_each_item(c, json_at(pod, "spec/containers")) {
+            const struct json *part = json_object(&a, NULL);
+
+            if (!first) {
+                first = c;
+                continue;
+            }
+            for (size_t k = 0; k < ARRAY_SIZE(members); k++)
+                part = json_with(&a, part, members[k], json_get(c, members[k]));
+            got = json_append(&a, got, part);
+            assert_null(name_dns1123_label(json_str_at(c, "name")));
+            json_each_item(m, json_get(c, "volumeMounts"))
+                assert_true(json_bool_at(m, "readOnly", false));
+            assert_true(json_bool_at(c, "securityContext/readOnlyRootFilesystem", false));
+            assert_int_equal(json_i64_at(c, "securityContext/runAsUser", 0), KV_UID);
+        }
+        AUTO_FREE char *text = json_text(got);
+        if (!json_eq(got, parse(&a, cases[i].want)))
+            fail_msg("case %zu: %s", i, text);
+        any = json_len(got) > 0;
+        AUTO_FREE char *command = json_text(json_get(first, "command"));
+        assert_int_equal(strstr(command, "--image-containers") != NULL, any);
+        assert_int_equal(json_len(init), any);
+        if (any) {
+            assert_true(str_is(json_str_at(json_item(init, 0), "name"), "container-disk-binary"));
+            assert_true(str_is(json_str_at(json_item(init, 0), "image"), "launcher:1"));
+            assert_true(json_eq(json_at(json_item(init, 0), "resources"), json_at(json_item(got, 0), "resources")));
+        }
+        json_each_item(v, json_at(pod, "spec/volumes"))
+            assert_null(json_get(v, "image"));
+    }
+}
+
 static void pull_secrets(void **state)
 {
     static const struct {
@@ -336,7 +409,8 @@ static void kvm_device(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(a_container_for_each_image),
+                                       cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
                                        cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors), cmocka_unit_test(kvm_device)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,8 +56,8 @@ static void on_elected(void *user)
 {
     struct leader *l = user;
 
-    l->controllers =
-        controllers_new(&(struct controllers_config){.client = l->fence, .launcher_image = l->options->image});
+    l->controllers = controllers_new(&(struct controllers_config){
+        .client = l->fence, .launcher_image = l->options->image, .ns = l->options->common.ns});
     controllers_start(l->controllers);
 }
 

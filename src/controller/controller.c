@@ -256,6 +256,7 @@ struct controllers *controllers_new(const struct controllers_config *config)
     c->config.launcher_image = c->launcher_image = xstrdup(config->launcher_image);
     c->config.data_volumes_path = c->data_volumes_path =
         xstrdup(config->data_volumes_path ? config->data_volumes_path : "");
+    c->config.ns = c->ns = xstrdup(config->ns ? config->ns : "kubevirt");
     c->kv = kv_config_new(NULL);
     c->vsock = (struct vsock_ids){.first = VSOCK_FIRST, .last = VSOCK_LAST};
     c->recorder = recorder_new(c->client, "virtualmachine-controller", NULL);
@@ -317,6 +318,7 @@ void controllers_free(struct controllers *c)
 {
     if (!c)
         return;
+    image_volumes_done(c);
     scheduler_free(c->scheduler);
     engine_done(&c->vm);
     engine_done(&c->vmi);
@@ -334,6 +336,7 @@ void controllers_free(struct controllers *c)
     vsock_done(&c->vsock);
     free(c->kubevirt_key);
     free(c->launcher_image);
+    free(c->ns);
     free(c->data_volumes_path);
     free(c);
 }

@@ -12,7 +12,8 @@ struct controllers_config {
     struct client *client;
     const char *launcher_image;
     bool embedded;        /* also runs the scheduler and the volume binder, which a cluster brings itself */
-    bool image_volumes;
+    bool image_volumes;   /* pods here have them; else it is found out (image_volumes.h) */
+    const char *ns;       /* where we are installed; NULL: kubevirt */
     const char *data_volumes_path; /* embedded: where StorageClass vireo-local puts volumes, for PV objects */
 };
 struct controllers *controllers_new(const struct controllers_config *c);

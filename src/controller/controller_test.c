@@ -451,30 +451,91 @@ static void a_claim_is_waited_for_and_bound(void **state)
     assert_int_equal(fake_count(w->client, "persistentvolumes"), 0);
 }
 
-/* Where pods have no image volumes: on a cluster, as long as there is no other way for a disk out of an image. */
-static void an_image_without_image_volumes_is_told(void **state)
+#define DISK ",\"volumes\":[{\"name\":\"disk\",\"containerDisk\":{\"image\":\"r/d:1\"}}]"
+
+static void outside(struct world *w)
 {
-    static const char *const rows[] = {
-        ",\"volumes\":[{\"name\":\"disk\",\"containerDisk\":{\"image\":\"r/d:1\"}}]",
-        ",\"volumes\":[{\"name\":\"disk\",\"emptyDisk\":{\"capacity\":\"1Mi\"}}]",
+    controllers_free(w->controllers);
+    w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .launcher_image = "launcher:test", .ns = "ours"});
+    controllers_start(w->controllers);
+    start(w);
+}
+
+static void remove_all(struct world *w)
+{
+    static const char *const kinds[] = {"virtualmachines", "virtualmachineinstances", "pods"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+        for (const char *key; (key = fake_only(w->client, kinds[i], &w->a));)
+            fake_remove(w->client, kinds[i], key);
+    settle(w);
+    assert_int_equal(fake_count(w->client, "pods"), 0);
+}
+
+/* What the machine's image became: its container's name, or its volume's image. */
+static const char *image_in_pod(struct world *w)
+{
+    const struct json *pod;
+
+    add_vm(w, "Always", "64Mi", DISK);
+    settle(w);
+    pod = get(w, "pods");
+    remove_all(w);
+    json_each_item(v, json_at(pod, "spec/volumes"))
+        if (json_get(v, "image"))
+            return arena_strdup(&w->a, json_str_at(v, "image/reference"));
+    return arena_strdup(&w->a, json_str_at(json_item(json_at(pod, "spec/containers"), 1), "name"));
+}
+
+/* Seen, not believed: versions of nodes, then the API server's own answer; and the KubeVirt object may know better. */
+static void an_image_is_a_container_until_image_volumes_are_seen(void **state)
+{
+    struct world *w = *state;
+
+    outside(w);
+    assert_string_equal(image_in_pod(w), "volumedisk"); /* a node that tells no version */
+    assert_null(strstr(fake_log(w->client), "pods ours/"));
+    fake_merge(w->client, "nodes", fake_only(w->client, "nodes", &w->a),
+               "{\"status\":{\"nodeInfo\":{\"kubeletVersion\":\"v1.35.1\",\"containerRuntimeVersion\":\"containerd://2.1.0\"}}}");
+    settle(w);
+    fake_fail(w->client, "pods", CLIENT_CREATE, 1, ERROR_INVALID, "must specify a volume type");
+    assert_string_equal(image_in_pod(w), "volumedisk"); /* asks, and does not wait for the answer, which is no */
+    assert_string_equal(image_in_pod(w), "volumedisk");
+    fake_create(w->client, "kubevirts",
+                "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"KubeVirt\",\"metadata\":{\"name\":\"kv\",\"namespace\":\"ours\"},"
+                "\"spec\":{\"configuration\":{\"developerConfiguration\":{\"featureGates\":[\"ImageVolume\"]}}}}");
+    settle(w);
+    assert_string_equal(image_in_pod(w), "r/d:1");
+    fake_merge(w->client, "kubevirts", "ours/kv",
+               "{\"spec\":{\"configuration\":{\"developerConfiguration\":{\"disabledFeatureGates\":[\"ImageVolume\"]}}}}");
+    settle(w);
+    assert_string_equal(image_in_pod(w), "volumedisk");
+}
+
+/* The container of an image that ends early, and a launcher that ends while it waits: neither leaves an instance that waits for ever. */
+static void a_container_that_ends_before_the_machine_starts_fails_it(void **state)
+{
+    static const struct {
+        const char *name, *says;
+    } rows[] = {
+        {"volumedisk", "container volumedisk ended before the guest could start: StartError: no such file"},
+        {"compute", "no such file"},
     };
     struct world *w = *state;
 
-    controllers_free(w->controllers);
-    w->controllers = controllers_new(&(struct controllers_config){.client = w->client, .launcher_image = "launcher:test"});
-    controllers_start(w->controllers);
-    start(w);
+    outside(w);
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        add_vm(w, "Always", "64Mi", rows[i]);
+        add_vm(w, "Once", "64Mi", DISK);
         settle(w);
-        assert_int_equal(fake_count(w->client, "pods"), i);
-        if (i == 0) {
-            assert_true(condition_is(get(w, "virtualmachineinstances"), "Synchronized", "False"));
-            assert_true(fake_event_says(w->client, "disk: container disks and kernelBoot are not available on a cluster"));
-        }
-        fake_remove(w->client, "virtualmachines", "x/vm");
-        fake_remove(w->client, "virtualmachineinstances", "x/vm");
+        fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
+                   arena_printf(&w->a,
+                                "{\"status\":{\"phase\":\"Running\",\"containerStatuses\":[{\"name\":\"a\",\"ready\":true,\"state\":{}},"
+                                "{\"name\":\"%s\",\"ready\":false,\"state\":{\"terminated\":{\"exitCode\":128,\"reason\":\"StartError\","
+                                "\"message\":\"no such file\"}}}]}}",
+                                rows[i].name));
         settle(w);
+        assert_true(fake_event_says(w->client, rows[i].says));
+        remove_all(w);
     }
 }
 
@@ -778,7 +839,8 @@ int main(void)
         T(a_pod_that_ended_says_why),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
-        T(an_image_without_image_volumes_is_told),
+        T(an_image_is_a_container_until_image_volumes_are_seen),
+        T(a_container_that_ends_before_the_machine_starts_fails_it),
         T(a_volume_that_cannot_be_mounted_is_told_on_the_instance),
         T(a_claim_that_names_anothers_volume_gets_and_ends_nothing),
         T(a_claim_of_another_class_is_told_about),

@@ -8,6 +8,7 @@
 #include "client/queue.h"
 #include "client/recorder.h"
 #include "controller/controller.h"
+#include "controller/image_volumes.h"
 #include "controller/plan.h"
 #include "controller/vsock.h"
 
@@ -59,7 +60,7 @@ struct scheduler;
 
 struct controllers {
     struct controllers_config config; /* texts owned below */
-    char *launcher_image, *data_volumes_path;
+    char *launcher_image, *data_volumes_path, *ns;
     struct client *client;
     struct loop *loop;
     struct informer *informers[RESOURCES];
@@ -72,6 +73,7 @@ struct controllers {
         waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
     struct map claims_wanted; /* keys of claims that some pod has named */
     struct vsock_ids vsock;
+    struct image_volumes image_volumes;
     bool started;
 };
 

@@ -59,6 +59,17 @@ static bool wants_kvm(struct controllers *c)
     __builtin_unreachable();
 }
 
+/* Whether it needs an image of a registry besides the launcher's. */
+static bool has_image(const struct json *vmi)
+{
+    if (json_at(vmi, "spec/domain/firmware/kernelBoot/container"))
+        return true;
+    json_each_item(volume, json_at(vmi, "spec/volumes"))
+        if (json_get(volume, "containerDisk"))
+            return true;
+    return false;
+}
+
 static bool vm_alive(struct controllers *c, const struct json *vmi, struct arena *a)
 {
     const struct json *owner = meta_controller(vmi), *vm;
@@ -109,16 +120,17 @@ void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
     v.now_unix_ns = loop_unix_ns(c->loop);
     v.failure = key_failure(k, a);
     v.config = c->kv;
-    v.pod = (struct kv_pod_options){.launcher_image = c->launcher_image,
-                                    .image_volumes = c->config.image_volumes};
+    v.pod = (struct kv_pod_options){.launcher_image = c->launcher_image};
     if (phase == VMI_SCHEDULING && !meta_deleting(v.vmi) && vmi_wants_vsock(v.vmi)) {
         uint32_t chance;
 
         file_random(&chance, sizeof chance);
         v.vsock_cid = vsock_take(&c->vsock, str_of(k->key), meta_uid(v.vmi), chance);
     }
-    if (phase == VMI_PENDING && json_len(v.pods) == 0)
+    if (phase == VMI_PENDING && json_len(v.pods) == 0) {
         v.pod.kvm = wants_kvm(c);
+        v.pod.image_volumes = has_image(v.vmi) && image_volumes(c);
+    }
 
     if (!vmi_pod_lost(&v))
         k->noticed_ns = 0;

@@ -27,11 +27,20 @@ bool vmi_wants_vsock(const struct json *vmi)
     return json_bool_at(vmi, "spec/domain/devices/autoattachVSOCK", false);
 }
 
+static const struct json *container(const struct json *pod, const char *name)
+{
+    json_each_item(s, json_at(pod, "status/containerStatuses"))
+        if (str_is(json_str_at(s, "name"), name))
+            return s;
+    return NULL;
+}
+
+/* It is over when its launcher is: the containers of images learn of that, but not one that never met it. */
 static bool pod_ended(const struct json *pod)
 {
     struct str phase = json_str_at(pod, "status/phase");
 
-    return str_is(phase, "Failed") || str_is(phase, "Succeeded");
+    return str_is(phase, "Failed") || str_is(phase, "Succeeded") || json_at(container(pod, "compute"), "state/terminated");
 }
 
 const struct json *vmi_pod(const struct vmi_view *v)
@@ -237,34 +246,6 @@ static struct str missing_claim(const struct vmi_view *v)
     return STR_NONE;
 }
 
-/* The first of what is an image of a registry: a volume's name, or "kernelBoot"; absent: there is none. */
-static struct str image_of(const struct json *vmi)
-{
-    if (json_at(vmi, "spec/domain/firmware/kernelBoot/container"))
-        return STR("kernelBoot");
-    json_each_item(volume, json_at(vmi, "spec/volumes"))
-        if (json_get(volume, "containerDisk"))
-            return json_str_at(volume, "name");
-    return STR_NONE;
-}
-
-/* An API server that knows no image volumes makes an empty folder of one, and the machine would look for its disk in vain. */
-static bool refuse_images(const struct vmi_view *v, struct plan *p, const char *now)
-{
-    struct str name = v->pod.image_volumes ? STR_NONE : image_of(v->vmi);
-    const char *message;
-
-    if (!name.n)
-        return false;
-    message = arena_printf(p->a,
-                           STR_FMT ": container disks and kernelBoot are not available on a cluster in this release: put the "
-                                   "disk on a PersistentVolumeClaim",
-                           STR_ARG(name));
-    if (put(v, p, ready(v, p->a, not_synchronized(p->a, v->vmi, "ImageVolumesUnavailable", message, now), now)))
-        plan_notice(p, "Warning", "ImageVolumesUnavailable", "%s", message);
-    return true;
-}
-
 static void plan_pending(const struct vmi_view *v, struct plan *p, const char *now)
 {
     struct arena *a = p->a;
@@ -291,8 +272,6 @@ static void plan_pending(const struct vmi_view *v, struct plan *p, const char *n
             plan_notice(p, "Warning", "FailedPvcNotFound", "%s", message);
         return;
     }
-    if (refuse_images(v, p, now))
-        return;
     act =
         plan_act(p, ACTION_CREATE, RESOURCE_POD, NULL, kv_launcher_pod(vmi, v->config, &v->pod, a));
     act->done = (struct notice){
@@ -321,15 +300,25 @@ static struct str pod_last_words(const struct json *pod)
     struct str why = json_str_at(pod, "status/message");
 
     if (!why.n)
-        why = json_str_at(json_item(json_at(pod, "status/containerStatuses"), 0),
-                          "state/terminated/message");
+        why = json_str_at(container(pod, "compute"), "state/terminated/message");
     return str_take(why, 512);
 }
+
+/* A container of the pod that ended before the machine could start: that of an image. NULL: none. */
+static const struct json *ended_container(const struct json *pod)
+{
+    json_each_item(s, json_at(pod, "status/containerStatuses"))
+        if (json_at(s, "state/terminated"))
+            return s;
+    return NULL;
+}
+
+static bool delete_pods(const struct vmi_view *v, struct plan *p);
 
 static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char *now)
 {
     struct arena *a = p->a;
-    const struct json *pod = vmi_pod(v), *vmi = v->vmi;
+    const struct json *pod = vmi_pod(v), *vmi = v->vmi, *over;
     struct str node = json_str_at(pod, "spec/nodeName");
 
     if (!pod || pod_ended(pod)) {
@@ -339,6 +328,17 @@ static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char
              why.n ? arena_strdup(a, why)
                    : "the virtual machine's pod ended before the guest could start",
              now);
+        return;
+    }
+    if ((over = ended_container(pod)) && !meta_deleting(pod)) {
+        struct str name = json_str_at(over, "name"), reason = json_str_at(over, "state/terminated/reason");
+        struct str why = str_take(json_str_at(over, "state/terminated/message"), 512);
+
+        fail(v, p, NULL,
+             arena_printf(a, "container " STR_FMT " ended before the guest could start: " STR_FMT "%s" STR_FMT, STR_ARG(name),
+                          STR_ARG(reason), why.n ? ": " : "", STR_ARG(why)),
+             now);
+        delete_pods(v, p);
         return;
     }
     vmi = scheduled(a, synchronized(a, vmi, pod, now), pod, now);
