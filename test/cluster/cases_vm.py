@@ -106,14 +106,3 @@ def a_bridged_guest_has_the_pods_own_address(c):
     c.running("second")
     ip = c.pod_of("second")["status"]["podIP"]
     until(300, "the guest takes %s by DHCP" % ip, lambda: "network: eth0 %s/24" % ip in c.log_of("second"), 1, lambda: c.say("second"))
-
-
-@case
-def a_container_disk_says_that_it_cannot_be_yet(c):
-    c.apply(machine("third", root={"name": "root", "containerDisk": {"image": "registry.example/disk:1"}}))
-
-    def told():
-        conditions = ((c.maybe("vmi", "third") or {}).get("status") or {}).get("conditions") or []
-        return [x for x in conditions if x["type"] == "Synchronized" and x["status"] == "False" and "container disks" in x["message"]]
-    until(30, "the VMI says why", told, 0.5, lambda: c.say("third"))
-    check(not c.get("pods", "-l", "vmi.kubevirt.io/id=third")["items"], "and has no pod")

@@ -125,7 +125,7 @@ class Cluster:
     def log_of(self, vm):
         pod = self.pod_of(vm)
         with contextlib.suppress(Failure):
-            return self.kubectl("logs", pod["metadata"]["name"]) if pod else ""
+            return self.kubectl("logs", pod["metadata"]["name"], "-c", "compute") if pod else ""
         return ""
 
     def say(self, vm):
