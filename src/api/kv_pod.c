@@ -107,7 +107,7 @@ int64_t kv_memory_overhead(const struct json *vmi, const struct kv_config *c, st
 /* Lists that grow while the pod is put together. */
 struct parts {
     struct arena *a;
-    bool image_volumes;
+    bool as_volumes; /* images are volumes of the pod, else containers */
     const struct json *volumes, *mounts, *pull_secrets;
     const struct json *images; /* kv_image(): those that need a container */
 };
@@ -181,7 +181,7 @@ static void image_of(struct parts *p, const char *name, const char *container, s
 
     if (!policy.n)
         policy = kv_pull_policy(image);
-    if (p->image_volumes)
+    if (p->as_volumes)
         volume(p, name, path, "image",
                json_object(p->a, "reference", json_new_str(p->a, image), "pullPolicy", json_new_str(p->a, policy), NULL), true);
     else
@@ -481,7 +481,7 @@ static const struct json *containers_of(const struct json *vmi, const struct kv_
 const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a)
 {
-    struct parts p = {.a = a, .image_volumes = o->image_volumes};
+    struct parts p = {.a = a, .as_volumes = o->image_volumes};
     int64_t grace = clamp(json_i64_at(vmi, "spec/terminationGracePeriodSeconds", 30), 0, MAX_GRACE);
     const struct json *spec, *containers, *init;
     struct str scheduler = json_str_at(vmi, "spec/schedulerName");

@@ -73,7 +73,7 @@ struct controllers {
         waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
     struct map claims_wanted; /* keys of claims that some pod has named */
     struct vsock_ids vsock;
-    struct image_volumes image_volumes;
+    struct image_volumes image_question;
     bool started;
 };
 

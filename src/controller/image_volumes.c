@@ -80,7 +80,7 @@ bool image_volumes_answer(const struct json *pod)
 
 static void answered(void *user, const struct client_response *r)
 {
-    struct image_volumes *v = &((struct controllers *)user)->image_volumes;
+    struct image_volumes *v = &((struct controllers *)user)->image_question;
 
     v->call = NULL;
     v->state = r->err->kind == ERROR_NONE && image_volumes_answer(r->body) ? IMAGE_VOLUMES_YES
@@ -94,7 +94,7 @@ static void answered(void *user, const struct client_response *r)
 static void ask(struct controllers *c)
 {
     AUTO(arena_done) struct arena a = {0};
-    struct image_volumes *v = &c->image_volumes;
+    struct image_volumes *v = &c->image_question;
     struct str ns = str_of(c->ns);
 
     v->state = IMAGE_VOLUMES_ASKING;
@@ -128,7 +128,7 @@ static bool node_has(void *user, struct str key)
 
 bool image_volumes(struct controllers *c)
 {
-    struct image_volumes *v = &c->image_volumes;
+    struct image_volumes *v = &c->image_question;
     struct every e = {.c = c};
 
     if (c->config.image_volumes || kv_gate(c->kv, GATE))
@@ -146,7 +146,7 @@ bool image_volumes(struct controllers *c)
 
 void image_volumes_done(struct controllers *c)
 {
-    if (c->image_volumes.call)
-        client_cancel(c->client, c->image_volumes.call);
-    c->image_volumes.call = NULL;
+    if (c->image_question.call)
+        client_cancel(c->client, c->image_question.call);
+    c->image_question.call = NULL;
 }
