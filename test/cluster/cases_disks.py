@@ -202,6 +202,47 @@ def a_machine_that_is_deleted_while_its_pod_starts_goes_at_once(c):
     until(30, "it goes", lambda: not c.pod_of("early"), 0.5, lambda: c.say("early"))
 
 
+LOOK = """#!/bin/sh
+for d in /dev/vd?; do
+    l=$(dd if=$d bs=1 skip=32808 count=16 2>/dev/null | tr -d ' ')
+    case $l in cfgdata | config-2) ;; *) continue ;; esac
+    mkdir -p /mnt/x
+    mount -t iso9660 -o ro $d /mnt/x || continue
+    find /mnt/x -type f | while read -r f; do echo "FILE $l ${f#/mnt/x/}: $(head -c 40 "$f" | tr '\\n' ' ')"; done
+    umount /mnt/x
+done >/dev/ttyS0
+echo scribble | dd of=/dev/vda bs=512 conv=notrunc 2>/dev/null
+sync
+echo "DISKS $(cat /sys/block/vde/size)" >/dev/ttyS0
+"""
+
+
+@case
+def volumes_of_other_kinds_reach_the_guest(c):
+    c.volume("base")
+    c.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "default"}, "data": {"colour": "green"}},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"}, "stringData": {"word": "open sesame"}})
+    vm = instance("kinds", root={"name": "root", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}})
+    more = [{"name": "map", "configMap": {"name": "settings"}}, {"name": "secret", "secret": {"secretName": "login"}},
+            {"name": "empty", "emptyDisk": {"capacity": "48Mi"}},
+            {"name": "drive", "cloudInitConfigDrive": {"userData": "#cloud-config\nhostname: driven\n"}}]
+    vm["spec"]["volumes"] = [vm["spec"]["volumes"][0], {"name": "seed", "cloudInitNoCloud": {"userData": LOOK}}, *more]
+    vm["spec"]["domain"]["devices"]["disks"] = [{"name": v["name"], "disk": {"bus": "virtio"}} for v in vm["spec"]["volumes"]]
+    with open("%s/pv/base/disk.img" % c.dir, "rb") as f:
+        before = hashlib.sha256(f.read()).hexdigest()
+    c.apply(vm)
+    c.running("kinds")
+    until(300, "the guest has looked", lambda: "DISKS " in c.log_of("kinds"), 1, lambda: c.say("kinds"))
+    log = c.log_of("kinds")
+    for line in ("FILE cfgdata colour: green", "FILE cfgdata word: open sesame", "FILE config-2 openstack/latest/user_data: #cloud-config"):
+        check(line in log, line, log)
+    check("openstack/latest/meta_data.json" in log, "the drive has data of the machine", log)
+    check("DISKS 98304" in log, "48 MiB are empty", log)
+    with open("%s/pv/base/disk.img" % c.dir, "rb") as f:
+        check(hashlib.sha256(f.read()).hexdigest() == before, "what the guest wrote is not in the claim of an ephemeral disk")
+    c.kubectl("delete", "vmi", "kinds", timeout=90)
+
+
 def lost(sent, got, path=""):
     """What of `sent` is not in `got`."""
     if isinstance(sent, dict):
