@@ -2,7 +2,7 @@
 
 #include "api/kv.h"
 
-/* A process without a C library, asleep: 60 KiB of its own, and the page tables and stacks that the kernel keeps for it
+/* A process without a C library, asleep: 8 KiB of its own, and what the kernel keeps for it, 200 KiB in all
  * (docs/benchmarks.md). */
 #define REQUEST_CPU "1m"
 #define REQUEST_MEMORY "1Mi"
