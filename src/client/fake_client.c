@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "api/labels.h"
 #include "api/meta.h"
 #include "api/status.h"
 #include "base/alloc.h"
@@ -139,6 +140,51 @@ static const struct json *load(struct fake_client *f, const char *full, struct a
     return text && json_parse(str_of(text), a, &o, &err) ? o : NULL;
 }
 
+/* Whether a list or a watch is about the object. Selectors as plain text; absent: no matter which. */
+static bool selected(struct str labels, struct str fields, const struct json *o)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct label_selector l = {0};
+    struct field_selector f = {0};
+
+    if ((labels.n && !label_selector_parse(labels, &a, &l, &err)) || (fields.n && !field_selector_parse(fields, &a, &f, &err))) {
+        fprintf(stderr, "fake client: %s\n", error_text(&err));
+        abort();
+    }
+    return label_selector_match(&l, meta_labels(o)) && field_selector_match(&f, o);
+}
+
+static unsigned hex(char c)
+{
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
+}
+
+/* A parameter of a list's query, decoded; absent when missing. */
+static struct str parameter(struct str query, const char *name, struct arena *a)
+{
+    struct str part, key, value;
+
+    while (str_next(&query, '&', &part)) {
+        char *text;
+        size_t n = 0;
+
+        if (!str_cut(part, '=', &key, &value) || !str_is(key, name))
+            continue;
+        text = arena_alloc_bytes(a, value.n + 1);
+        for (size_t i = 0; i < value.n; i++) {
+            if (value.p[i] == '%' && i + 2 < value.n) {
+                text[n++] = (char)(hex(value.p[i + 1]) << 4 | hex(value.p[i + 2]));
+                i += 2;
+            } else {
+                text[n++] = value.p[i];
+            }
+        }
+        return str_n(text, n);
+    }
+    return STR_NONE;
+}
+
 static void tell(struct fake_client *f, const char *plural, enum client_event_type type,
                  const struct json *o)
 {
@@ -148,9 +194,13 @@ static void tell(struct fake_client *f, const char *plural, enum client_event_ty
 
         if (w->ended || w->deaf || strcmp(w->plural, plural) != 0)
             continue;
+        bool about = selected(w->request.label_selector, w->request.field_selector, o);
+
+        if (!about && type == CLIENT_ADDED)
+            continue;
         t = task_add(f);
         t->watch = w;
-        t->type = type;
+        t->type = about ? type : CLIENT_DELETED; /* it may have been selected before */
         t->text = json_text(o);
     }
 }
@@ -297,6 +347,18 @@ static const struct json *do_patch(struct fake_client *f, const struct client_re
     return save(f, r->plural, full, new, CLIENT_MODIFIED, a);
 }
 
+/* As far as one writer goes: what it says is laid over what is there. */
+static const struct json *do_apply(struct fake_client *f, const struct client_request *r, const char *full, struct arena *a,
+                                   struct error *err)
+{
+    struct client_request patch = *r;
+
+    if (!load(f, full, a))
+        return do_create(f, r->plural, r->body, a, err);
+    patch.verb = CLIENT_PATCH_MERGE;
+    return do_patch(f, &patch, full, a, err);
+}
+
 static const struct json *do_delete(struct fake_client *f, const char *plural, const char *full,
                                     const struct json *options, struct arena *a, struct error *err)
 {
@@ -351,9 +413,14 @@ static const struct json *do_list(struct fake_client *f, const struct client_req
     struct str key;
     void *value;
 
-    while (map_next(&f->objects, &at, &key, &value))
-        if (str_starts(key, str_of(prefix)))
-            items = json_append(a, items, load(f, arena_strdup(a, key), a));
+    struct str labels = parameter(r->query, "labelSelector", a), fields = parameter(r->query, "fieldSelector", a);
+
+    while (map_next(&f->objects, &at, &key, &value)) {
+        const struct json *o = str_starts(key, str_of(prefix)) ? load(f, arena_strdup(a, key), a) : NULL;
+
+        if (o && selected(labels, fields, o))
+            items = json_append(a, items, o);
+    }
     return json_object(
         a, "kind", json_new_z(a, "List"), "metadata",
         json_object(a, "resourceVersion", json_new_f(a, "%lld", (long long)f->revision), NULL),
@@ -377,8 +444,9 @@ static const struct json *serve(struct fake_client *f, const struct client_reque
     case CLIENT_CREATE:
         return r->subresource ? do_bind(f, r, full, a, err)
                               : do_create(f, r->plural, r->body, a, err);
-    case CLIENT_UPDATE:
     case CLIENT_APPLY:
+        return do_apply(f, r, full, a, err);
+    case CLIENT_UPDATE:
         error_set(err, ERROR_NOT_ALLOWED, "the fake has no such verb");
         return NULL;
     case CLIENT_PATCH_JSON:
@@ -464,7 +532,8 @@ static struct client_watch *fake_watch(struct client *c, const struct client_wat
             str_starts(key, str_of(prefix)) ? load(f, arena_strdup(&a, key), &a) : NULL;
         struct task *t;
 
-        if (!o || strtoll(arena_strdup(&a, meta_resource_version(o)), NULL, 10) <= r->from_revision)
+        if (!o || strtoll(arena_strdup(&a, meta_resource_version(o)), NULL, 10) <= r->from_revision
+            || !selected(r->label_selector, r->field_selector, o))
             continue;
         t = task_add(f);
         t->watch = w;

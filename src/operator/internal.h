@@ -70,8 +70,9 @@ struct operator {
     struct target target;
     struct loop_timer soon, later;
     bool stumbled;     /* a call of this round failed */
+    bool wrote;        /* one has changed something */
     unsigned failures; /* rounds in a row in which one did */
-    char *failure;     /* the last of them; NULL: the last round went well */
+    char *failure;     /* the last of them; NULL: all went well */
     int64_t not_before_ns;
     /* Machines, while the KubeVirt object is being deleted: those of the kinds VM and VMI. */
     struct count {
@@ -99,6 +100,7 @@ void act_cr(struct operator *o, const struct json *kubevirt);
 void act_note(struct operator *o, const struct json *old, const struct json *new); /* on the ConfigMap */
 void act_delete_config_map(struct operator *o, const struct json *config_map);
 void act_done(struct operator *o);
+void act_well(struct operator *o); /* what failed before has gone well, or is not tried any more */
 /* It is as the server left it after our last write. */
 bool act_accepted(const struct memory *m, const struct json *live);
 bool act_settled(struct operator *o); /* nothing under way, and every write seen */

@@ -324,6 +324,8 @@ static void installed_status(struct operator *o, const struct json *kubevirt, co
                 arena_printf(a, "version %s is deployed", o->target.install.version));
     } else if (updating(kubevirt, f.install)) {
         f.now = STATUS_UPDATING;
+    } else if (p->steady && str_is(json_str_at(kubevirt, "status/phase"), "Deployed")) {
+        return; /* a repair or a renewal that nobody notices */
     }
     if (p->trouble && f.now != STATUS_FAILED)
         say(o, kubevirt, "Warning", "ComponentNotReady", p->trouble);
@@ -495,8 +497,7 @@ static void remove_all(struct operator *o, const struct json *kubevirt, struct a
         f.now = STATUS_BLOCKED;
         f.error = arena_printf(a, "uninstallStrategy is BlockUninstallIfWorkloadsExist, and there are still: %s", v.workloads);
         say(o, kubevirt, "Warning", "DeletionFailed", f.error);
-        if (!o->failure)
-            (void)install(o, kubevirt, a, &ignored);
+        (void)install(o, kubevirt, a, &ignored);
         set_status(o, kubevirt, &f, a);
         return;
     }
@@ -554,10 +555,8 @@ static void reconcile(struct operator *o)
     } else if (install(o, kubevirt, &a, &p)) {
         installed_status(o, kubevirt, &p, &a);
     }
-    if (list_empty(&o->ops)) /* nothing was left to write */
-        o->failures = 0;
-    free(o->failure);
-    o->failure = NULL;
+    if (list_empty(&o->ops)) /* nothing is left to write */
+        act_well(o);
 }
 
 /* -- life -------------------------------------------------------------------------------------------------------------------- */

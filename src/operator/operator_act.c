@@ -163,6 +163,13 @@ static void probed(struct op *op, const struct client_response *r)
     operator_later(op->o, SECONDS(1));
 }
 
+void act_well(struct operator *o)
+{
+    o->failures = 0;
+    free(o->failure);
+    o->failure = NULL;
+}
+
 static void on_done(void *user, const struct client_response *r)
 {
     struct op *op = user;
@@ -175,10 +182,12 @@ static void on_done(void *user, const struct client_response *r)
         probed(op, r);
         break;
     case OP_DELETE:
-        if (kind == ERROR_NONE || kind == ERROR_NOT_FOUND)
-            expect(op, r->body, true);
-        else
+        if (kind != ERROR_NONE && kind != ERROR_NOT_FOUND) {
             failed(op, r->err);
+            break;
+        }
+        expect(op, r->body, true);
+        o->wrote = true;
         break;
     case OP_APPLY:
     case OP_STATUS:
@@ -188,8 +197,10 @@ static void on_done(void *user, const struct client_response *r)
             break;
         }
         expect(op, r->body, op->kind == OP_FINALIZER);
-        if (op->kind == OP_APPLY)
-            accept(op, r->body);
+        if (op->kind != OP_APPLY)
+            break;
+        accept(op, r->body);
+        o->wrote = true;
         break;
     }
     op_free(op);
@@ -198,10 +209,10 @@ static void on_done(void *user, const struct client_response *r)
     if (o->stumbled) {
         o->not_before_ns = loop_now_ns(o->loop) + (RETRY_NS << (o->failures < 8 ? o->failures : 8)); /* up to a minute */
         o->failures++;
-    } else {
-        o->failures = 0;
+    } else if (o->wrote) {
+        act_well(o);
     }
-    o->stumbled = false;
+    o->stumbled = o->wrote = false;
     operator_soon(o);
 }
 

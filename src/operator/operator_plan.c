@@ -62,7 +62,7 @@ static const unsigned *turns_of(enum rollout r)
 
 void install_make_plan(const struct install_view *v, struct arena *a, struct install_plan *ret)
 {
-    struct install_plan p = {.foreign = foreign(v, a), .created = true, .ready = true};
+    struct install_plan p = {.foreign = foreign(v, a), .created = true, .ready = true, .steady = true};
     const unsigned *turn = turns_of(v->rollout);
     bool open = !p.foreign;
 
@@ -75,6 +75,7 @@ void install_make_plan(const struct install_view *v, struct arena *a, struct ins
 
             if (!(*turn & (1u << v->components->p[i].stage)))
                 continue;
+            p.steady = p.steady && l->ready;
             if (!settled(l)) {
                 p.created = through = false;
                 if (open)

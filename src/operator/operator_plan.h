@@ -32,6 +32,7 @@ struct install_plan {
     const char *waiting_for;  /* the first component that is not there or not ready; NULL: none */
     const char *trouble;      /* the first reason that one is not ready; NULL: none is known */
     bool created, ready;
+    bool steady;              /* everything is there and ready, though perhaps not as it should be */
 };
 void install_make_plan(const struct install_view *v, struct arena *a, struct install_plan *ret);
 /* Which rollout leads from one version to another; absent `from`: nothing is installed. */
