@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/thrift.h"
 #include "http/client.h"
 #include "http/server.h"
 #include "http/tls.h"
@@ -221,18 +222,34 @@ static void on_interrupt(struct loop_signal *s)
     stop(container_of(s, struct role, interrupt));
 }
 
+/* --- its memory ------------------------------------------------------------------------------------------------------------- */
+
+#define THRIFT_FIRST SECONDS(5) /* the start is over, and what only it needed */
+#define THRIFT_AGAIN SECONDS(60)
+#define THRIFT_SLACK (1u << 20)
+
+static void on_thrift(struct loop_timer *t)
+{
+    struct role *r = container_of(t, struct role, thrift);
+
+    thrift_give_back(THRIFT_SLACK);
+    loop_timer_start(r->loop, t, THRIFT_AGAIN, on_thrift);
+}
+
 bool role_open(struct role *r, const struct role_flags *f, const char *user_agent,
                struct error *err)
 {
     AUTO(kubeconfig_done) struct kubeconfig k = {0};
 
     r->flags = *f;
+    thrift_begin();
     r->loop = loop_new(NULL);
     if (!account(r, f, &k, err) || !loop_signal_start(r->loop, &r->term, SIGTERM, on_term, err)
         || !loop_signal_start(r->loop, &r->interrupt, SIGINT, on_interrupt, err)
         || !connect_api(r, &k, user_agent, err))
         return false;
     loop_timer_start(r->loop, &r->account.again, ACCOUNT_AGAIN, on_account_again);
+    loop_timer_start(r->loop, &r->thrift, THRIFT_FIRST, on_thrift);
     return true;
 }
 
@@ -244,6 +261,7 @@ void role_close(struct role *r)
     client_free(r->client);
     if (r->loop) {
         loop_timer_stop(&r->linger);
+        loop_timer_stop(&r->thrift);
         loop_timer_stop(&r->account.again);
         loop_signal_stop(&r->term);
         loop_signal_stop(&r->interrupt);

@@ -66,7 +66,7 @@ struct role {
     struct certs *certs;
     char *trusted;            /* role_trust() */
     struct map unready;       /* name → why */
-    struct loop_timer linger;
+    struct loop_timer linger, thrift;
     bool stopping;
 };
 /* The API server, loop and signals. On failure, too, role_close() is due. */
