@@ -47,7 +47,8 @@ static void metrics(void *data, struct buf *b)
 {
     struct leader *l = data;
 
-    metric_one(b, "vireo_controller_leader", "gauge", "1 in the process whose controllers work.", l->controllers ? 1 : 0);
+    metric_one(b, "kubevirt_virt_controller_ready_status", "gauge", "Indication for a virt-controller that is ready to take the lead.", 1);
+    metric_one(b, "kubevirt_virt_controller_leading_status", "gauge", "Indication for an operating virt-controller.", l->controllers ? 1 : 0);
     if (l->controllers)
         controllers_metrics(l->controllers, b);
 }

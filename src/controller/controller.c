@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "controller/engine.h"
 #include "controller/node_metrics.h"
 #include "controller/vmi_plan.h"
@@ -89,9 +90,9 @@ static void vm_changed(void *user, struct str key, const struct json *object, bo
 {
     struct controllers *c = user;
 
+    vm_metrics_vm(&c->metrics, key, object, deleted);
     engine_add(&c->vm, key);
     if (deleted) {
-        (void)object;
         engine_add(&c->vmi, key); /* whose finalizer nobody else would take off */
     }
 }
@@ -100,6 +101,7 @@ static void vmi_changed(void *user, struct str key, const struct json *object, b
 {
     struct controllers *c = user;
 
+    vm_metrics_vmi(&c->metrics, key, object, deleted);
     engine_add(&c->vmi, key);
     engine_add(&c->vm, key); /* of the same name, also when it is not the owner: it is in its way */
     if (deleted) {
@@ -307,11 +309,42 @@ void controllers_start(struct controllers *c)
     c->started = true;
 }
 
+static bool first_name(void *user, struct str key)
+{
+    struct str ns;
+
+    str_cut(key, '/', &ns, user);
+    return false;
+}
+
+/* The name of its only pod, or of the one that the index has first. */
+static struct str pod_of(void *controllers, struct str uid)
+{
+    struct informer *pods = ((struct controllers *)controllers)->informers[RESOURCE_POD];
+    struct str name = STR_NONE;
+
+    if (pods)
+        informer_by_index(pods, uid, first_name, &name);
+    return name;
+}
+
+static void queues(struct controllers *c, struct buf *b)
+{
+    const struct engine *engines[] = {&c->vm, &c->vmi, &c->node};
+
+    metric_family(b, "kubevirt_workqueue_depth", "gauge", "Current depth of workqueue");
+    for (size_t i = 0; i < ARRAY_SIZE(engines); i++)
+        buf_addf(b, "kubevirt_workqueue_depth{name=\"virt-controller-%s\"} %zu\n", engines[i]->name, queue_length(engines[i]->queue));
+}
+
 void controllers_metrics(void *controllers, struct buf *b)
 {
     AUTO(arena_done) struct arena a = {0};
+    struct controllers *c = controllers;
 
-    node_metrics_write(objects_of(controllers, RESOURCE_NODE, STR_NONE, &a), b);
+    node_metrics_write(objects_of(c, RESOURCE_NODE, STR_NONE, &a), b);
+    queues(c, b);
+    vm_metrics_write(&c->metrics, pod_of, c, b);
 }
 
 void controllers_free(struct controllers *c)
@@ -334,6 +367,7 @@ void controllers_free(struct controllers *c)
     map_done_with(&c->waiting_for_claim, free);
     map_done_with(&c->claims_wanted, free);
     vsock_done(&c->vsock);
+    vm_metrics_done(&c->metrics);
     free(c->kubevirt_key);
     free(c->launcher_image);
     free(c->ns);

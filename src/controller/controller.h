@@ -18,6 +18,6 @@ struct controllers_config {
 };
 struct controllers *controllers_new(const struct controllers_config *c);
 void controllers_start(struct controllers *c);
-/* Adds what the controllers know of nodes to /metrics. */
+/* Adds what the controllers know of nodes, machines and instances to /metrics. */
 void controllers_metrics(void *controllers, struct buf *b);
 void controllers_free(struct controllers *c);

@@ -10,6 +10,7 @@
 #include "controller/controller.h"
 #include "controller/image_volumes.h"
 #include "controller/plan.h"
+#include "controller/vm_metrics.h"
 #include "controller/vsock.h"
 
 struct engine;
@@ -74,6 +75,7 @@ struct controllers {
     struct map claims_wanted; /* keys of claims that some pod has named */
     struct vsock_ids vsock;
     struct image_volumes image_question;
+    struct vm_metrics metrics;
     bool started;
 };
 
