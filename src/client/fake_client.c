@@ -50,7 +50,7 @@ struct fake_client {
     struct loop_defer run;
     int64_t revision;
     unsigned uids;
-    struct buf log, lists;
+    struct buf log, lists, last_list;
     struct {
         char *plural;
         enum client_verb verb;
@@ -465,8 +465,11 @@ static void note(struct fake_client *f, const struct client_request *r)
                                         "patch", "patch", "apply",  "delete"};
     struct str name = r->name.n ? r->name : meta_name(r->body);
 
-    if (r->verb == CLIENT_LIST)
+    if (r->verb == CLIENT_LIST) {
         buf_addf(&f->lists, "%s\n", r->plural);
+        buf_clear(&f->last_list);
+        buf_addstr(&f->last_list, r->query);
+    }
     if (r->verb == CLIENT_GET || r->verb == CLIENT_LIST || strcmp(r->plural, "events") == 0)
         return;
     buf_addf(&f->log, "%s %s%s%s " STR_FMT "\n", names[r->verb], r->plural,
@@ -574,6 +577,7 @@ static void fake_free(struct client *c)
     map_done_with(&f->objects, free);
     buf_done(&f->log);
     buf_done(&f->lists);
+    buf_done(&f->last_list);
     free(f->fail.plural);
     free(f->fail.message);
     free(f);
@@ -690,6 +694,11 @@ const char *fake_only(struct client *c, const char *plural, struct arena *a)
         json_get(do_list(fake_of(c), &(struct client_request){.plural = plural}, a), "items");
 
     return json_len(items) == 1 ? meta_key(json_item(items, 0), a) : NULL;
+}
+
+const char *fake_last_list(struct client *c)
+{
+    return fake_of(c)->last_list.p;
 }
 
 size_t fake_lists(struct client *c, const char *plural)

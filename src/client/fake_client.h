@@ -21,6 +21,7 @@ const char *fake_only(struct client *c, const char *plural, struct arena *a);
 size_t fake_writes(struct client *c, const char *plural);
 /* Lists asked for, pages counted apart. */
 size_t fake_lists(struct client *c, const char *plural);
+const char *fake_last_list(struct client *c); /* the query of the last one */
 /* One line per such write: "create pods default/x\n". */
 const char *fake_log(struct client *c);
 void fake_log_clear(struct client *c);

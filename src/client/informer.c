@@ -8,7 +8,7 @@
 #include "base/map.h"
 #include "base/vec.h"
 
-#define PAGE 100 /* objects per list request: their trees are in memory together */
+#define PAGE 100 /* objects per list request: their trees are in memory together. Halved where they are too much for one answer */
 #define RETRY_FIRST_NS MILLIS(50)
 #define RETRY_MAX_NS SECONDS(30)
 #define RELIST_FIRST_NS MILLIS(200)
@@ -48,7 +48,7 @@ struct informer {
     unsigned failures; /* of watches since one brought something, but for those of a server that is away */
     int64_t revision; /* the newest that was delivered */
     int64_t list_revision;
-    unsigned round;
+    unsigned round, page;
     bool synced, relist;
 };
 
@@ -102,6 +102,7 @@ struct informer *informer_new(const struct informer_config *c)
     i->label_selector = str_dup(c->label_selector);
     i->field_selector = str_dup(c->field_selector);
     i->keeper = keeper_new(c->client, c->group, c->version, c->plural);
+    i->page = PAGE;
     i->relist = true;
     go(i);
     return i;
@@ -234,6 +235,8 @@ static void drop_object(struct informer *i, struct entry *e, const struct json *
 
 static void list_failed(struct informer *i, const struct error *err)
 {
+    if (err->kind == ERROR_TOO_LARGE && i->page > 1)
+        i->page /= 2;
     log_warning(i->config.plural, "list: %s, retrying", error_text(err));
     relist(i);
 }
@@ -307,7 +310,7 @@ static void list_start(struct informer *i, struct str token)
 
     if (!token.p && ++i->round == 0)
         i->round = 1;
-    buf_addf(&query, "limit=%d", PAGE);
+    buf_addf(&query, "limit=%u", i->page);
     add_query(&query, "continue", token);
     add_query(&query, "labelSelector", str_of(i->label_selector));
     add_query(&query, "fieldSelector", str_of(i->field_selector));

@@ -183,6 +183,21 @@ static void a_410_is_one_list(void **state)
     }
 }
 
+static void a_list_too_large_for_one_answer_comes_in_smaller_pages(void **state)
+{
+    struct world *w = *state;
+
+    fake_create(w->client, "configmaps", A);
+    fake_fail(w->client, "configmaps", CLIENT_LIST, 3, ERROR_TOO_LARGE, "response too large");
+    start(w);
+    for (int i = 0; i < 10; i++) {
+        turns(w);
+        loop_fake_advance(w->loop, SECONDS(1));
+    }
+    assert_string_equal(w->trace, "+x/a=1 synced ");
+    assert_string_equal(fake_last_list(w->client), "limit=12"); /* 100, 50, 25 */
+}
+
 static void a_silent_watch_is_asked_for_anew(void **state)
 {
     struct world *w = *state;
@@ -346,6 +361,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_objects_may_share_an_index_value, setup, teardown),
         cmocka_unit_test_setup_teardown(watches_that_fail_at_once_are_no_storm, setup, teardown),
         cmocka_unit_test_setup_teardown(a_410_is_one_list, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_list_too_large_for_one_answer_comes_in_smaller_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(a_silent_watch_is_asked_for_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(many_alike_are_kept_in_few_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_objects_come_back_as_they_were, setup, teardown),

@@ -165,7 +165,7 @@ static void action_failed(struct job *j, const struct action *act, const struct 
     struct key_state *k = j->k;
 
     j->failed = true;
-    j->away |= err->kind == ERROR_UNAVAILABLE || err->kind == ERROR_TIMEOUT || err->kind == ERROR_TOO_MANY || err->kind == ERROR_INTERNAL;
+    j->away |= err->kind == ERROR_UNAUTHORIZED || err->kind == ERROR_UNAVAILABLE || err->kind == ERROR_TIMEOUT || err->kind == ERROR_TOO_MANY || err->kind == ERROR_INTERNAL;
     if (is_race(err->kind)) {
         log_debug(k->key, "%s: %s", j->k->engine->name, error_text(err));
         return;
