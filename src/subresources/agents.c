@@ -43,10 +43,12 @@ static void on_pod(void *user, struct str key, const struct json *pod, bool dele
     struct agent *g = map_get(&a->all, key);
     struct str node = json_str_at(pod, "spec/nodeName"), ip = json_str_at(pod, "status/podIP");
 
-    if (deleted || !node.n || !ip.n || !str_is(json_str_at(pod, "status/phase"), "Running")) {
+    if (deleted || !node.n) {
         agent_free(map_del(&a->all, key));
         return;
     }
+    if (!str_is(json_str_at(pod, "status/phase"), "Running"))
+        ip = STR(""); /* it writes before the kubelet has told that it runs, and is known by then */
     if (g && (!str_is(ip, g->ip) || !str_is(meta_uid(pod), g->uid) || !str_is(node, g->node))) {
         agent_free(map_del(&a->all, key));
         g = NULL;
@@ -119,7 +121,7 @@ struct http_client *agents_of(void *data, struct str node_name)
     while (node_name.n && a->tls && map_next(&a->all, &at, &key, &value)) {
         struct agent *g = value;
 
-        if (str_is(node_name, g->node) && (!best || (g->ready && !best->ready)))
+        if (g->ip[0] && str_is(node_name, g->node) && (!best || (g->ready && !best->ready)))
             best = g;
     }
     if (best && !best->http)

@@ -26,6 +26,8 @@ static void turns(struct loop *l)
         loop_turn(l, 0);
 }
 
+#define UID "00000000-0000-4000-8000-00000000000"
+
 static void a_nodes_agent_is_its_ready_pod(void **state)
 {
     AUTO(error_clear) struct error err = {0};
@@ -48,6 +50,8 @@ static void a_nodes_agent_is_its_ready_pod(void **state)
     assert_ptr_equal(agents_of(a, STR("n1")), first); /* and keeps its connections */
     assert_ptr_not_equal(agents_of(a, STR("n2")), first);
     assert_null(agents_of(a, STR("n3")));
+    assert_true(str_is(agents_node(a, STR("old"), STR(UID "1")), "n1"));
+    assert_true(!agents_node(a, STR("old"), STR(UID "2")).n && !agents_node(a, STR("gone"), STR(UID "1")).n && !agents_node(a, STR_NONE, STR_NONE).n);
     assert_null(agents_of(a, STR_NONE));
 
     make(c, "new", POD("new", "n1", "10.0.0.3", "True"));
@@ -57,6 +61,11 @@ static void a_nodes_agent_is_its_ready_pod(void **state)
     fake_remove(c, "pods", "kubevirt/new");
     turns(l);
     assert_ptr_equal(agents_of(a, STR("n1")), first);
+    /* It writes before the kubelet has told that it runs. */
+    fake_merge(c, "pods", "kubevirt/old", "{\"status\":{\"phase\":\"Pending\",\"podIP\":null}}");
+    turns(l);
+    assert_null(agents_of(a, STR("n1")));
+    assert_true(str_is(agents_node(a, STR("old"), STR(UID "1")), "n1"));
     fake_merge(c, "pods", "kubevirt/old", "{\"status\":{\"phase\":\"Failed\"}}");
     turns(l);
     assert_null(agents_of(a, STR("n1")));

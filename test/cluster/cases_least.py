@@ -25,6 +25,15 @@ UNUSED = {
     ("kubevirt-handler", "", "events", "patch"): "the same",
     ("kubevirt-controller", "apps", "controllerrevisions", "delete"): "the revision of a VM's spec before the last but one",
     ("kubevirt-controller", "coordination.k8s.io", "leases", "create"): "once in the life of an installation",
+    ("kubevirt-apiserver", "", "pods", "get"): "an eviction",
+    ("kubevirt-apiserver", "", "pods", "list"): "a restart with a grace period of 0",
+    ("kubevirt-apiserver", "", "pods", "delete"): "the same",
+    ("kubevirt-apiserver", "kubevirt.io", "virtualmachineinstances", "get"): "every subresource of an instance",
+    ("kubevirt-apiserver", "kubevirt.io", "virtualmachineinstances", "patch"): "a subresource that changes an instance",
+    ("kubevirt-apiserver", "kubevirt.io", "virtualmachines", "get"): "start, stop and their kin",
+    ("kubevirt-apiserver", "kubevirt.io", "virtualmachines", "patch"): "stop of a VM whose run strategy says Always",
+    ("kubevirt-apiserver", "kubevirt.io", "virtualmachines/status", "patch"): "start and restart",
+    ("kubevirt-apiserver", "authorization.k8s.io", "subjectaccessreviews", "create"): "every subresource",
 }
 
 
@@ -103,7 +112,7 @@ def mini(name, memory="64Mi"):
             "spec": {"runStrategy": "RerunOnFailure", "template": {"spec": {
                 "terminationGracePeriodSeconds": 0, "nodeSelector": {"kubernetes.io/hostname": NODE},
                 "domain": {"cpu": {"cores": 1, "sockets": 1, "threads": 1}, "memory": {"guest": memory}, "machine": {"type": "q35"},
-                           "devices": {"autoattachGraphicsDevice": False, "disks": [{"name": "scratch", "disk": {"bus": "virtio"}}]}},
+                           "devices": {"autoattachGraphicsDevice": False, "autoattachPodInterface": False, "disks": [{"name": "scratch", "disk": {"bus": "virtio"}}]}},
                 "volumes": [{"name": "scratch", "emptyDisk": {"capacity": "32Mi"}}]}}}}
 
 
