@@ -22,22 +22,24 @@
 #include "operator/webhook.h"
 
 #define RELEASE_PATIENCE SECONDS(2)
-#define OWN_CERT_S       (365 * 86400)
-#define BODY_MAX         (8u << 20) /* a review holds an object twice */
+#define OWN_CERT_S (365 * 86400)
+#define BODY_MAX (8u << 20) /* a review holds an object twice */
 
-static const char usage[] =
-    "usage: vireo operator [options]\n"
-    "Installs, on a Kubernetes cluster, what the KubeVirt object in its namespace asks for. Of several one works at a time, by the Lease\n"
-    "virt-operator. VIREO_IMAGE and VIREO_LAUNCHER_IMAGE name the images; VIREO_PULL_POLICY (IfNotPresent) and VIREO_KUBELET_DIR\n"
-    "(/var/lib/kubelet) may be set.\n\n"
-    "  --print             print what a KubeVirt object without a spec has installed, certificates aside, and end\n" ROLE_FLAGS_USAGE;
+static const char usage[] = "usage: vireo operator [options]\n"
+                            "Installs, on a Kubernetes cluster, what the KubeVirt object in its namespace asks for. Of several "
+                            "one works at a time, by the Lease\n"
+                            "virt-operator. VIREO_IMAGE and VIREO_LAUNCHER_IMAGE name the images; VIREO_PULL_POLICY "
+                            "(IfNotPresent) and VIREO_KUBELET_DIR\n"
+                            "(/var/lib/kubelet) may be set.\n\n"
+                            "  --print             print what a KubeVirt object without a spec has installed, certificates "
+                            "aside, and end\n" ROLE_FLAGS_USAGE;
 
 struct op {
     struct role role;
     struct role_flags flags;
     struct install_env env;
     struct lease *lease;
-    struct operator *operator;
+    struct operator* operator;
     struct informer *certs; /* the Secret with our own server's certificate */
     struct loop_timer patience;
     struct list reviews;
@@ -50,7 +52,8 @@ static bool write_pair(const char *dir, struct str cert, struct str key, struct 
 {
     AUTO_CLOSE int fd = -1;
 
-    return file_open_dir(AT_FDCWD, dir, &fd, err) && file_write(fd, "tls.key", key, 0600, err) && file_write(fd, "tls.crt", cert, 0600, err);
+    return file_open_dir(AT_FDCWD, dir, &fd, err) && file_write(fd, "tls.key", key, 0600, err)
+           && file_write(fd, "tls.crt", cert, 0600, err);
 }
 
 /* Until the installation's CA has signed one: nobody trusts it, but the kubelet's probes do not ask. */
@@ -163,10 +166,9 @@ static void on_asked(void *user, const struct client_response *r)
         p->facts.kubevirts = json_copy(a, json_get(r->body, "items"));
     } else if (r->err->kind == ERROR_NONE) {
         json_each_item(m, json_get(r->body, "items"))
-            p->facts.workloads =
-                arena_printf(a, "%s%s%s " STR_FMT "/" STR_FMT, p->facts.workloads ? p->facts.workloads : "",
-                             p->facts.workloads ? ", " : "", i == 0 ? "VirtualMachine" : "VirtualMachineInstance",
-                             STR_ARG(meta_namespace(m)), STR_ARG(meta_name(m)));
+            p->facts.workloads = arena_printf(
+                a, "%s%s%s " STR_FMT "/" STR_FMT, p->facts.workloads ? p->facts.workloads : "", p->facts.workloads ? ", " : "",
+                i == 0 ? "VirtualMachine" : "VirtualMachineInstance", STR_ARG(meta_namespace(m)), STR_ARG(meta_name(m)));
         if (json_i64_at(r->body, "metadata/remainingItemCount", 0) > 0)
             p->facts.workloads = arena_printf(a, "%s and more", p->facts.workloads ? p->facts.workloads : "");
     }
@@ -179,13 +181,11 @@ static void ask(struct pending *p, size_t i, const char *plural)
     p->asks[i].p = p;
     p->asks[i].what = plural;
     p->asking++;
-    p->asks[i].call = client_call(p->o->role.client,
-                                  &(struct client_request){.verb = CLIENT_LIST,
-                                                           .group = "kubevirt.io",
-                                                           .version = "v1",
-                                                           .plural = plural,
-                                                           .query = STR("limit=5")},
-                                  on_asked, &p->asks[i]);
+    p->asks[i].call = client_call(
+        p->o->role.client,
+        &(struct client_request){
+            .verb = CLIENT_LIST, .group = "kubevirt.io", .version = "v1", .plural = plural, .query = STR("limit=5")},
+        on_asked, &p->asks[i]);
 }
 
 static void handle(struct exchange *x, void *data)
@@ -241,7 +241,8 @@ static int print_all(const struct install_env *env)
     }
     for (size_t k = 0; k < all.n; k++)
         items = json_append(&a, items, all.p[k].object);
-    json_write(&text, json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "List"), "items", items, NULL));
+    json_write(&text,
+               json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "List"), "items", items, NULL));
     return fwrite(text.p, 1, text.n, stdout) == text.n && putchar('\n') != EOF ? 0 : 1;
 }
 
@@ -252,7 +253,8 @@ static void metrics(void *data, struct buf *b)
     const struct op *o = data;
 
     metric_one(b, "kubevirt_virt_operator_ready_status", "gauge", "1 where the operator is ready to work.", 1);
-    metric_one(b, "kubevirt_virt_operator_leading_status", "gauge", "1 in the process that installs.", lease_held(o->lease) ? 1 : 0);
+    metric_one(b, "kubevirt_virt_operator_leading_status", "gauge", "1 in the process that installs.",
+               lease_held(o->lease) ? 1 : 0);
 }
 
 static void on_elected(void *user)
@@ -311,7 +313,7 @@ static bool work(struct op *o, struct error *err)
     if (!role_open(&o->role, &o->flags, "vireo-operator/" VIREO_VERSION, err))
         return false;
     o->env.webhook = o->flags.listen && !o->flags.kubeconfig && !getenv("KUBECONFIG");
-    o->operator = operator_new(&(struct operator_config){.client = o->role.client, .env = o->env});
+    o->operator= operator_new(&(struct operator_config){.client = o->role.client, .env = o->env});
     o->lease = lease_new(&(struct lease_config){.client = o->role.client,
                                                 .ns = o->flags.ns,
                                                 .name = "virt-operator",
@@ -323,7 +325,7 @@ static bool work(struct op *o, struct error *err)
         return false;
     loop_run(o->role.loop);
     operator_free(o->operator);
-    o->operator = NULL;
+    o->operator= NULL;
     if (lease_held(o->lease)) {
         lease_release(o->lease, on_released);
         loop_timer_start(o->role.loop, &o->patience, RELEASE_PATIENCE, on_patience);

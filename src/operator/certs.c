@@ -41,10 +41,11 @@ static const struct json *secret_of(struct arena *a, const char *name, const str
 {
     const struct json *annotations = names ? json_object(a, ANNOTATION_NAMES, json_new_z(a, names), NULL) : NULL;
 
-    return json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Secret"), "metadata",
-                       json_object(a, "name", json_new_z(a, name), "annotations", annotations, NULL), "type",
-                       json_new_z(a, "kubernetes.io/tls"), "data",
-                       json_object(a, "tls.crt", base64(a, str_of(p->cert_pem)), "tls.key", base64(a, str_of(p->key_pem)), NULL), NULL);
+    return json_object(
+        a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "Secret"), "metadata",
+        json_object(a, "name", json_new_z(a, name), "annotations", annotations, NULL), "type",
+        json_new_z(a, "kubernetes.io/tls"), "data",
+        json_object(a, "tls.crt", base64(a, str_of(p->cert_pem)), "tls.key", base64(a, str_of(p->key_pem)), NULL), NULL);
 }
 
 static void soonest(struct certs_plan *p, int64_t at_s)
@@ -101,7 +102,8 @@ static struct str bundle_text(const struct certs_view *v, struct str newest, str
         AUTO(error_clear) struct error err = {0};
         struct cert_facts f;
 
-        if (str_eq(one, str_trim(newest)) || !cert_inspect(arena_strdup(a, one), NULL, NULL, &f, &err) || f.until_unix_s <= v->now_s)
+        if (str_eq(one, str_trim(newest)) || !cert_inspect(arena_strdup(a, one), NULL, NULL, &f, &err)
+            || f.until_unix_s <= v->now_s)
             continue;
         buf_addf(&b, STR_FMT "\n", STR_ARG(one));
         soonest(p, f.until_unix_s + 1); /* then it goes out of the bundle */
@@ -118,7 +120,8 @@ static int64_t since(const struct json *bundle)
     return parse_i64(meta_annotation(bundle, ANNOTATION_SINCE), 0, INT64_MAX, &s, &err) ? s : 0;
 }
 
-static bool bundle_plan(const struct certs_view *v, struct str newest, struct arena *a, struct certs_plan *p, int64_t *ret_since)
+static bool bundle_plan(const struct certs_view *v, struct str newest, struct arena *a, struct certs_plan *p,
+                        int64_t *ret_since)
 {
     struct str had = json_str(json_get(json_get(v->bundle, "data"), CERTS_BUNDLE)), first = STR_NONE, rest = had;
     bool same_ca = next_certificate(&rest, &first) && str_eq(first, str_trim(newest));
@@ -127,11 +130,11 @@ static bool bundle_plan(const struct certs_view *v, struct str newest, struct ar
     *ret_since = same_ca && since(v->bundle) <= v->now_s ? since(v->bundle) : v->now_s;
     if (str_eq(had, p->ca_bundle))
         return false;
-    p->bundle = json_object(
-        a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "ConfigMap"), "metadata",
-        json_object(a, "name", json_new_z(a, CERTS_CA), "annotations",
-                    json_object(a, ANNOTATION_SINCE, json_new_f(a, "%lld", (long long)*ret_since), NULL), NULL),
-        "data", json_object(a, CERTS_BUNDLE, json_new_str(a, p->ca_bundle), NULL), NULL);
+    p->bundle =
+        json_object(a, "apiVersion", json_new_z(a, "v1"), "kind", json_new_z(a, "ConfigMap"), "metadata",
+                    json_object(a, "name", json_new_z(a, CERTS_CA), "annotations",
+                                json_object(a, ANNOTATION_SINCE, json_new_f(a, "%lld", (long long)*ret_since), NULL), NULL),
+                    "data", json_object(a, CERTS_BUNDLE, json_new_str(a, p->ca_bundle), NULL), NULL);
     tell(p, a, "bundle of CAs");
     return true;
 }
@@ -142,7 +145,8 @@ static const char *leaf_names(const struct cert_leaf *l, const char *ns, struct 
 {
     if (!l->service)
         return l->common_name;
-    return arena_printf(a, "%s.%s.svc,%s.%s.svc.cluster.local,%s.%s,%s", l->service, ns, l->service, ns, l->service, ns, l->service);
+    return arena_printf(a, "%s.%s.svc,%s.%s.svc.cluster.local,%s.%s,%s", l->service, ns, l->service, ns, l->service, ns,
+                        l->service);
 }
 
 enum leaf_state { LEAF_GOOD, LEAF_DUE, LEAF_BAD };
@@ -198,8 +202,8 @@ static bool leaf_make(const struct certs_view *v, const struct cert_leaf *l, con
     return true;
 }
 
-static bool leaves_plan(const struct certs_view *v, const struct cert_pair *ca, int64_t ca_until_s, int64_t ca_since_s, struct arena *a,
-                        struct certs_plan *p, struct error *err)
+static bool leaves_plan(const struct certs_view *v, const struct cert_pair *ca, int64_t ca_until_s, int64_t ca_since_s,
+                        struct arena *a, struct certs_plan *p, struct error *err)
 {
     for (size_t i = 0; i < CERT_LEAVES; i++) {
         const struct cert_leaf *l = &cert_leaves[i];

@@ -16,9 +16,10 @@ static void world_done(struct world *w)
 
 static struct world world_new(void)
 {
-    return (struct world){.v = {.ns = "kubevirt",
-                                .life = {.ca_s = 168 * 3600, .ca_before_s = 34 * 3600, .leaf_s = 24 * 3600, .leaf_before_s = 5 * 3600},
-                                .now_s = 1800000000}};
+    return (struct world){
+        .v = {.ns = "kubevirt",
+              .life = {.ca_s = 168 * 3600, .ca_before_s = 34 * 3600, .leaf_s = 24 * 3600, .leaf_before_s = 5 * 3600},
+              .now_s = 1800000000}};
 }
 
 /* Plans and writes; how many objects that were. */
@@ -57,7 +58,8 @@ static void all_good(struct world *w)
 {
     for (size_t i = 0; i < CERT_LEAVES; i++) {
         AUTO(error_clear) struct error err = {0};
-        struct str cert = certs_data(w->v.leaves[i], "tls.crt", &w->a), key = certs_data(w->v.leaves[i], "tls.key", &w->a), rest, one;
+        struct str cert = certs_data(w->v.leaves[i], "tls.crt", &w->a), key = certs_data(w->v.leaves[i], "tls.key", &w->a),
+                   rest, one;
         bool issued = false;
         size_t at, end;
 
@@ -159,7 +161,10 @@ static void what_is_broken_is_made_anew(void **state)
 {
     static const struct {
         const char *path, *value; /* of the first leaf; NULL: it is gone */
-    } rows[] = {{"data/tls.crt", "bm8="}, {"data/tls.key", "bm8="}, {"data/tls.crt", "no base64"}, {"data", NULL},
+    } rows[] = {{"data/tls.crt", "bm8="},
+                {"data/tls.key", "bm8="},
+                {"data/tls.crt", "no base64"},
+                {"data", NULL},
                 {"metadata/annotations/vireo.io~1names", "other.example"}};
 
     (void)state;

@@ -20,13 +20,16 @@ const struct managed managed_kinds[MANAGED] = {
     [MANAGED_SECRET] = {"", "v1", "Secret", "secrets", .namespaced = true},
     [MANAGED_SERVICE] = {"", "v1", "Service", "services", .namespaced = true},
     [MANAGED_PDB] = {"policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", .namespaced = true, .older = "v1beta1"},
-    [MANAGED_POLICY] = {"admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", .optional = true},
+    [MANAGED_POLICY] = {"admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies",
+                        .optional = true},
     [MANAGED_POLICY_BINDING] = {"admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding",
                                 "validatingadmissionpolicybindings", .optional = true},
     [MANAGED_DEPLOYMENT] = {"apps", "v1", "Deployment", "deployments", .namespaced = true},
     [MANAGED_DAEMON_SET] = {"apps", "v1", "DaemonSet", "daemonsets", .namespaced = true},
-    [MANAGED_VALIDATING] = {"admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"},
-    [MANAGED_MUTATING] = {"admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"},
+    [MANAGED_VALIDATING] = {"admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration",
+                            "validatingwebhookconfigurations"},
+    [MANAGED_MUTATING] = {"admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration",
+                          "mutatingwebhookconfigurations"},
     [MANAGED_API_SERVICE] = {"apiregistration.k8s.io", "v1", "APIService", "apiservices"},
 };
 
@@ -83,7 +86,8 @@ static bool fill_text(struct arena *a, struct str text, const struct json *param
     return true;
 }
 
-bool component_fill(struct arena *a, const struct json *v, const struct json *params, const struct json **ret, struct error *err)
+bool component_fill(struct arena *a, const struct json *v, const struct json *params, const struct json **ret,
+                    struct error *err)
 {
     const struct json *filled = v, *one;
 
@@ -124,8 +128,9 @@ struct str component_hash(struct arena *a, const struct json *v)
 const struct json *component_crd(struct arena *a, const struct kind_info *k)
 {
     const struct json *crd = json_with(a, crd_of_kind(a, k, "1970-01-01T00:00:00Z"), "status", NULL);
-    const struct json *metadata = json_object(a, "name", json_at(crd, "metadata/name"), "labels", json_at(crd, "metadata/labels"),
-                                              "annotations", json_at(crd, "metadata/annotations"), NULL);
+    const struct json *metadata =
+        json_object(a, "name", json_at(crd, "metadata/name"), "labels", json_at(crd, "metadata/labels"), "annotations",
+                    json_at(crd, "metadata/annotations"), NULL);
 
     return json_with(a, crd, "metadata", metadata); /* status and times are the server's to fill in */
 }
@@ -333,7 +338,8 @@ const char *component_difference(const struct json *want, const struct json *liv
         json_each_member(m, want) {
             below = component_difference(&m->value, json_get_str(live, json_str(&m->key)), a);
             if (below)
-                return arena_printf(a, STR_FMT "%s%s", STR_ARG(json_str(&m->key)), below[0] && below[0] != '[' ? "." : "", below);
+                return arena_printf(a, STR_FMT "%s%s", STR_ARG(json_str(&m->key)), below[0] && below[0] != '[' ? "." : "",
+                                    below);
         }
         return NULL;
     }

@@ -4,8 +4,11 @@
 #include "operator/component.h"
 #include "operator/health.h"
 
-static const struct install_env env = {
-    .ns = "vm-platform", .image = "r.example/vireo:1", .launcher_image = "r.example/launcher:1", .version = "1.0.0", .webhook = true};
+static const struct install_env env = {.ns = "vm-platform",
+                                       .image = "r.example/vireo:1",
+                                       .launcher_image = "r.example/launcher:1",
+                                       .version = "1.0.0",
+                                       .webhook = true};
 
 static void make(struct arena *a, const char *spec, const struct install_cluster *c, struct install *i, struct components *all)
 {
@@ -80,8 +83,10 @@ static void placement_pull_secrets_and_policy(void **state)
 
     (void)state;
     make(&a,
-         "{'infra':{'replicas':5,'nodePlacement':{'nodeSelector':{'role':'infra'},'tolerations':[{'key':'t','operator':'Exists'}]}},"
-         "'workloads':{'nodePlacement':{'nodeSelector':{'role':'vms'}}},'imagePullSecrets':[{'name':'s'}],'imagePullPolicy':'Always'}",
+         "{'infra':{'replicas':5,'nodePlacement':{'nodeSelector':{'role':'infra'},'tolerations':[{'key':'t','operator':'Exists'"
+         "}]}},"
+         "'workloads':{'nodePlacement':{'nodeSelector':{'role':'vms'}}},'imagePullSecrets':[{'name':'s'}],'imagePullPolicy':'"
+         "Always'}",
          &today, &i, &all);
     api = find(&all, MANAGED_DEPLOYMENT, "vm-platform/virt-api")->object;
     handler = find(&all, MANAGED_DAEMON_SET, "vm-platform/virt-handler")->object;
@@ -101,9 +106,11 @@ static void parameters_bring_no_structure(void **state)
     const struct json *params = parse_quoted(&a, "{'A':'x\\\", \\\"y\\\": \\\"z','N':3,'L':[1]}"), *got;
 
     (void)state;
-    assert_true(component_fill(&a, parse_quoted(&a, "{'a':'${A}','b':'-${A}-','n':'${N}','l':'${L}','c':'${CA_BUNDLE}','d':'$X {}'}"),
-                               params, &got, &err));
-    assert_text(got, "{\"a\":\"x\\\", \\\"y\\\": \\\"z\",\"b\":\"-x\\\", \\\"y\\\": \\\"z-\",\"n\":3,\"l\":[1],\"d\":\"$X {}\"}");
+    assert_true(
+        component_fill(&a, parse_quoted(&a, "{'a':'${A}','b':'-${A}-','n':'${N}','l':'${L}','c':'${CA_BUNDLE}','d':'$X {}'}"),
+                       params, &got, &err));
+    assert_text(got,
+                "{\"a\":\"x\\\", \\\"y\\\": \\\"z\",\"b\":\"-x\\\", \\\"y\\\": \\\"z-\",\"n\":3,\"l\":[1],\"d\":\"$X {}\"}");
     assert_false(component_fill(&a, parse_quoted(&a, "{'a':['${NOT_THERE}']}"), params, &got, &err));
     assert_string_equal(error_text(&err), "a: there is no parameter ${NOT_THERE}");
     assert_false(component_fill(&a, parse_quoted(&a, "{'a':'${A'}"), params, &got, &err));
@@ -115,19 +122,22 @@ static const struct {
     const char *spec, *path, *want;
 } customs[] = {
     {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'strategic','patch':"
-     "'{\\\"spec\\\":{\\\"template\\\":{\\\"spec\\\":{\\\"containers\\\":[{\\\"name\\\":\\\"virt-api\\\",\\\"resources\\\":{\\\"limits\\\":"
+     "'{\\\"spec\\\":{\\\"template\\\":{\\\"spec\\\":{\\\"containers\\\":[{\\\"name\\\":\\\"virt-api\\\",\\\"resources\\\":{"
+     "\\\"limits\\\":"
      "{\\\"cpu\\\":\\\"1\\\"}}}]}}}}'}]}",
      "spec/template/spec/containers/0/resources/limits/cpu", "\"1\""},
     {"{'patches':[{'resourceName':'*','resourceType':'deployments','type':'merge','patch':'{\\\"metadata\\\":{\\\"labels\\\":"
      "{\\\"a\\\":\\\"b\\\"}}}'}]}",
      "metadata/labels/a", "\"b\""},
-    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'json','patch':'[{\\\"op\\\":\\\"replace\\\",\\\"path\\\":"
+    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'json','patch':'[{\\\"op\\\":\\\"replace\\\","
+     "\\\"path\\\":"
      "\\\"/spec/replicas\\\",\\\"value\\\":9}]'}]}",
      "spec/replicas", "9"},
     {"{'patches':[{'resourceName':'virt-handler','resourceType':'DaemonSet','type':'merge','patch':'{\\\"spec\\\":null}'}]}",
      "spec/template/spec/containers/0/name", "\"virt-api\""},
     /* What is ours stays ours. */
-    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'merge','patch':'{\\\"metadata\\\":{\\\"name\\\":"
+    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'merge','patch':'{\\\"metadata\\\":{"
+     "\\\"name\\\":"
      "\\\"x\\\",\\\"labels\\\":{\\\"vireo.io/operator\\\":\\\"other\\\"}}}'}]}",
      "metadata/labels/vireo.io~1operator", "\"vm-platform\""},
     {"{'flags':{'api':{'debug':'','listen':':1'}}}", "spec/template/spec/containers/0/args", "[\"--debug\",\"--listen=:1\"]"},
@@ -138,8 +148,8 @@ static const struct {
      "spec.customizeComponents.patches[0].patch: a json patch is a list of operations"},
     {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'sed','patch':'{}'}]}", NULL,
      "spec.customizeComponents.patches[0].type: 'sed' is none of json, merge, strategic"},
-    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'merge','patch':'{\\\"metadata\\\":null}'}]}", NULL,
-     "spec.customizeComponents.patches[0].patch: takes the metadata away"},
+    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'merge','patch':'{\\\"metadata\\\":null}'}]}",
+     NULL, "spec.customizeComponents.patches[0].patch: takes the metadata away"},
 };
 
 static void customized(void **state)
@@ -194,11 +204,13 @@ static void drift(void **state)
 
 static void health(void **state)
 {
-    static const char pods[] = "[{'metadata':{'name':'other','labels':{'kubevirt.io':'virt-api'}},'status':{}},"
-                               "{'metadata':{'name':'p','labels':{'kubevirt.io':'virt-controller'}},'status':{'containerStatuses':[{'state':"
-                               "{'waiting':{'reason':'CrashLoopBackOff','message':'back-off'}},'lastState':{'terminated':{'message':"
-                               "'vireo: no\\n'}}}]}}]";
-    static const char spec[] = "'metadata':{'generation':2},'spec':{'replicas':2,'selector':{'matchLabels':{'kubevirt.io':'virt-controller'}}}";
+    static const char pods[] =
+        "[{'metadata':{'name':'other','labels':{'kubevirt.io':'virt-api'}},'status':{}},"
+        "{'metadata':{'name':'p','labels':{'kubevirt.io':'virt-controller'}},'status':{'containerStatuses':[{'state':"
+        "{'waiting':{'reason':'CrashLoopBackOff','message':'back-off'}},'lastState':{'terminated':{'message':"
+        "'vireo: no\\n'}}}]}}]";
+    static const char spec[] =
+        "'metadata':{'generation':2},'spec':{'replicas':2,'selector':{'matchLabels':{'kubevirt.io':'virt-controller'}}}";
     static const struct {
         enum managed_id kind;
         const char *status;
@@ -210,12 +222,14 @@ static void health(void **state)
          "pod p: CrashLoopBackOff: vireo: no"},
         {MANAGED_DEPLOYMENT, "{'observedGeneration':2,'replicas':3,'updatedReplicas':2,'availableReplicas':3}", false,
          "pod p: CrashLoopBackOff: vireo: no"},
-        {MANAGED_DAEMON_SET, "{'observedGeneration':2,'desiredNumberScheduled':2,'updatedNumberScheduled':2,'numberAvailable':1}", false,
+        {MANAGED_DAEMON_SET,
+         "{'observedGeneration':2,'desiredNumberScheduled':2,'updatedNumberScheduled':2,'numberAvailable':1}", false,
          "pod p: CrashLoopBackOff: vireo: no"},
         {MANAGED_DAEMON_SET, "{'observedGeneration':2,'desiredNumberScheduled':0}", true, NULL},
         {MANAGED_CRD, "{'conditions':[{'type':'Established','status':'True'}]}", true, NULL},
         {MANAGED_CRD, "{}", false, NULL},
-        {MANAGED_API_SERVICE, "{'conditions':[{'type':'Available','status':'False','reason':'MissingEndpoints','message':'none'}]}", false,
+        {MANAGED_API_SERVICE,
+         "{'conditions':[{'type':'Available','status':'False','reason':'MissingEndpoints','message':'none'}]}", false,
          "MissingEndpoints: none"},
         {MANAGED_API_SERVICE, "{'conditions':[{'type':'Available','status':'True'}]}", true, NULL},
     };

@@ -16,8 +16,8 @@ static const struct json *same_object(struct arena *a, const struct json *from, 
     return to;
 }
 
-static bool apply_patch(const struct managed *m, const struct json *o, struct str type, const struct json *patch, struct arena *a,
-                        const struct json **ret, struct error *err)
+static bool apply_patch(const struct managed *m, const struct json *o, struct str type, const struct json *patch,
+                        struct arena *a, const struct json **ret, struct error *err)
 {
     const struct kind_info *k = schema_kind_find(str_of(m->group), str_of(m->plural));
 
@@ -81,17 +81,19 @@ static bool flags(const struct json *all, const struct json **o, struct arena *a
         struct str name = json_str(&m->key), value = json_str(&m->value);
 
         if (!name.n || name.p[0] == '-' || str_has(name, '=') || str_has(name, ' '))
-            return error_set(err, ERROR_INVALID, "spec.customizeComponents.flags.%s: '" STR_FMT "' is no name of a flag: leave out the --",
-                             role, STR_ARG(str_take(name, 64)));
-        args = json_append(a, args, value.n ? json_new_f(a, "--" STR_FMT "=" STR_FMT, STR_ARG(name), STR_ARG(value))
-                                            : json_new_f(a, "--" STR_FMT, STR_ARG(name)));
+            return error_set(err, ERROR_INVALID,
+                             "spec.customizeComponents.flags.%s: '" STR_FMT "' is no name of a flag: leave out the --", role,
+                             STR_ARG(str_take(name, 64)));
+        args = json_append(a, args,
+                           value.n ? json_new_f(a, "--" STR_FMT "=" STR_FMT, STR_ARG(name), STR_ARG(value))
+                                   : json_new_f(a, "--" STR_FMT, STR_ARG(name)));
     }
     *o = json_with_at(a, *o, "spec/template/spec/containers/0/args", args);
     return true;
 }
 
-bool customize(const struct json *kubevirt, enum managed_id kind, const struct json *object, struct arena *a, const struct json **ret,
-               struct error *err)
+bool customize(const struct json *kubevirt, enum managed_id kind, const struct json *object, struct arena *a,
+               const struct json **ret, struct error *err)
 {
     const struct json *c = json_at(kubevirt, "spec/customizeComponents"), *o = object;
 

@@ -6,10 +6,10 @@
 /* Words of the kubelet and of containerd for a container that will not start by waiting alone. */
 static bool is_trouble(struct str reason)
 {
-    static const char *const troubles[] = {"ImagePullBackOff",           "ErrImagePull",     "InvalidImageName",
-                                           "ErrImageNeverPull",          "CrashLoopBackOff", "CreateContainerConfigError",
-                                           "CreateContainerError",       "RunContainerError", "RegistryUnavailable",
-                                           "ImageInspectError",          "PostStartHookError"};
+    static const char *const troubles[] = {"ImagePullBackOff",     "ErrImagePull",      "InvalidImageName",
+                                           "ErrImageNeverPull",    "CrashLoopBackOff",  "CreateContainerConfigError",
+                                           "CreateContainerError", "RunContainerError", "RegistryUnavailable",
+                                           "ImageInspectError",    "PostStartHookError"};
 
     for (size_t i = 0; i < ARRAY_SIZE(troubles); i++)
         if (str_is(reason, troubles[i]))
@@ -60,7 +60,8 @@ static const char *pods_trouble(const struct json *workload, const struct json *
     }
     /* A pod that could not even be made (an admission plugin, a quota) is told by the Deployment alone. */
     if (condition_is(workload, "ReplicaFailure", "True"))
-        return arena_printf(a, STR_FMT, STR_ARG(str_take(json_str_at(condition_find(workload, "ReplicaFailure"), "message"), 300)));
+        return arena_printf(a, STR_FMT,
+                            STR_ARG(str_take(json_str_at(condition_find(workload, "ReplicaFailure"), "message"), 300)));
     return NULL;
 }
 
@@ -73,7 +74,8 @@ static bool deployment_ready(const struct json *o)
 {
     int64_t want = json_i64_at(o, "spec/replicas", 1);
 
-    return seen(o) && json_i64_at(o, "status/updatedReplicas", 0) >= want && json_i64_at(o, "status/availableReplicas", 0) >= want
+    return seen(o) && json_i64_at(o, "status/updatedReplicas", 0) >= want
+           && json_i64_at(o, "status/availableReplicas", 0) >= want
            && json_i64_at(o, "status/replicas", 0) == json_i64_at(o, "status/updatedReplicas", 0);
 }
 

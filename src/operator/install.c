@@ -43,7 +43,8 @@ bool install_duration(struct str text, int64_t *ret_s, struct error *err)
         for (unit = 0; unit < ARRAY_SIZE(units) && !str_starts(rest, str_of(units[unit].name)); unit++)
             ;
         if (n == 0 || unit == ARRAY_SIZE(units) || text.n > 64)
-            return error_set(err, ERROR_INVALID, "'" STR_FMT "' is no duration: give one such as 24h or 90m", STR_ARG(str_take(text, 64)));
+            return error_set(err, ERROR_INVALID, "'" STR_FMT "' is no duration: give one such as 24h or 90m",
+                             STR_ARG(str_take(text, 64)));
         rest = str_skip(rest, strlen(units[unit].name));
         total += value * units[unit].seconds;
         if (total > (double)LIFE_MAX_S)
@@ -93,7 +94,8 @@ bool install_version_compare(struct str a, struct str b, int *ret)
 /* -- certificates ------------------------------------------------------------------------------------ */
 
 /* The newer field, else the older one, else the default. */
-static bool life(const struct json *kubevirt, const char *path, const char *older, int64_t otherwise, int64_t *ret, struct error *err)
+static bool life(const struct json *kubevirt, const char *path, const char *older, int64_t otherwise, int64_t *ret,
+                 struct error *err)
 {
     AUTO(arena_done) struct arena a = {0};
     const char *base = "spec/certificateRotateStrategy/selfSigned/";
@@ -129,8 +131,8 @@ bool cert_life_of(const struct json *kubevirt, struct cert_life *ret, struct err
         || !life(kubevirt, "server/renewBefore", NULL, l.leaf_s / 5, &l.leaf_before_s, err))
         return false;
     if (l.ca_s < LIFE_MIN_S || l.leaf_s < LIFE_MIN_S)
-        return error_set(err, ERROR_INVALID, "%s.%s.duration: is shorter than %d seconds", base, l.ca_s < LIFE_MIN_S ? "ca" : "server",
-                         LIFE_MIN_S);
+        return error_set(err, ERROR_INVALID, "%s.%s.duration: is shorter than %d seconds", base,
+                         l.ca_s < LIFE_MIN_S ? "ca" : "server", LIFE_MIN_S);
     if (l.ca_before_s >= l.ca_s)
         return error_set(err, ERROR_INVALID, "%s.ca.renewBefore: has to be shorter than ca.duration", base);
     if (l.leaf_before_s >= l.leaf_s)
@@ -231,11 +233,13 @@ static bool images(struct install *in, const struct install_env *e, struct arena
                          STR_ARG(str_take(registry, 100)));
     if (tag.n && !tag_valid(tag))
         return error_set(err, ERROR_INVALID,
-                         "spec.imageTag: '" STR_FMT "' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST",
+                         "spec.imageTag: '" STR_FMT
+                         "' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST",
                          STR_ARG(str_take(tag, 100)));
     if (str_starts(tag, STR("sha256:")))
-        return error_set(err, ERROR_INVALID, "spec.imageTag: two images make Vireo, and one digest cannot name both: set VIREO_IMAGE and "
-                                             "VIREO_LAUNCHER_IMAGE of the operator's Deployment instead");
+        return error_set(err, ERROR_INVALID,
+                         "spec.imageTag: two images make Vireo, and one digest cannot name both: set VIREO_IMAGE and "
+                         "VIREO_LAUNCHER_IMAGE of the operator's Deployment instead");
     in->image = image_text(a, &image, registry, tag);
     in->launcher_image = image_text(a, &launcher, registry, tag);
     in->registry = arena_strdup(a, registry.n ? registry : image.registry.p ? image.registry : STR(""));
@@ -302,10 +306,10 @@ static void fill_params(struct install *in, const struct install_env *e, struct 
 static void identify(struct install *in, const struct install_env *e, struct arena *a)
 {
     AUTO(buf_done) struct buf text = {0};
-    const struct json *config = json_object(a, "id", NULL, "namespace", json_new_z(a, in->ns), "registry", json_new_z(a, in->registry),
-                                            "kubeVirtVersion", json_new_z(a, in->version), "operatorVersion", json_new_z(a, e->version),
-                                            "virtImage", json_new_z(a, in->image), "virtLauncherImage",
-                                            json_new_z(a, in->launcher_image), NULL);
+    const struct json *config =
+        json_object(a, "id", NULL, "namespace", json_new_z(a, in->ns), "registry", json_new_z(a, in->registry),
+                    "kubeVirtVersion", json_new_z(a, in->version), "operatorVersion", json_new_z(a, e->version), "virtImage",
+                    json_new_z(a, in->image), "virtLauncherImage", json_new_z(a, in->launcher_image), NULL);
     const struct json *files = json_array(a, NULL);
 
     for (const struct component_file *f = component_files; f->name; f++)

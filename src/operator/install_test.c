@@ -19,10 +19,12 @@ static const struct {
     {"{'imageRegistry':'a','imageTag':'b'}", "a/vireo:b a/launcher:b b"},
     {"{'imageTag':'two words'}",
      "! spec.imageTag: 'two words' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
-    {"{'imageTag':'x:y'}", "! spec.imageTag: 'x:y' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
+    {"{'imageTag':'x:y'}",
+     "! spec.imageTag: 'x:y' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
     {"{'imageTag':'../../etc'}",
      "! spec.imageTag: '../../etc' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
-    {"{'imageTag':'a\\nb'}", "! spec.imageTag: 'a\nb' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
+    {"{'imageTag':'a\\nb'}",
+     "! spec.imageTag: 'a\nb' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
     {"{'imageTag':'${NAMESPACE}'}",
      "! spec.imageTag: '${NAMESPACE}' is no tag: letters, digits, '_', '.' and '-', at most 128, or sha256:DIGEST"},
     {"{'imageTag':'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
@@ -68,8 +70,8 @@ static void a_huge_tag_is_refused_in_few_words(void **state)
     (void)state;
     for (size_t i = 0; i < 100000; i++)
         buf_addc(&b, 'x');
-    assert_false(install_of(json_with_at(&a, kubevirt_of(&a, "{}"), "spec/imageTag", json_new_str(&a, buf_str(&b))), &env, &cluster,
-                            STR_NONE, &a, &in, &err));
+    assert_false(install_of(json_with_at(&a, kubevirt_of(&a, "{}"), "spec/imageTag", json_new_str(&a, buf_str(&b))), &env,
+                            &cluster, STR_NONE, &a, &in, &err));
     assert_true(strlen(error_text(&err)) < 300);
 }
 
@@ -102,8 +104,8 @@ static void replicas_follow_nodes_unless_somebody_says_otherwise(void **state)
         AUTO(error_clear) struct error err = {0};
         struct install in;
 
-        assert_true(install_of(kubevirt_of(&a, rows[i].spec), &env, &(struct install_cluster){.nodes = rows[i].nodes}, STR_NONE, &a, &in,
-                               &err));
+        assert_true(install_of(kubevirt_of(&a, rows[i].spec), &env, &(struct install_cluster){.nodes = rows[i].nodes}, STR_NONE,
+                               &a, &in, &err));
         assert_text(json_get(in.params, "API_REPLICAS"), rows[i].api);
         assert_text(json_get(in.params, "CONTROLLER_REPLICAS"), rows[i].controllers);
     }
@@ -114,8 +116,10 @@ static void durations(void **state)
     static const struct {
         const char *text;
         int64_t want; /* < 0: refused */
-    } rows[] = {{"24h", 86400}, {"1h30m", 5400}, {"90s", 90}, {"1.5h", 5400}, {"0", 0}, {"500ms", 0}, {"", -1}, {"24", -1},
-                {"h", -1}, {"-1h", -1}, {"1d", -1}, {"24h ", -1}, {"9999999999999h", -1}, {"1e3s", -1}, {"1.2.3s", -1}};
+    } rows[] = {
+        {"24h", 86400}, {"1h30m", 5400}, {"90s", 90}, {"1.5h", 5400}, {"0", 0},     {"500ms", 0},           {"", -1},
+        {"24", -1},     {"h", -1},       {"-1h", -1}, {"1d", -1},     {"24h ", -1}, {"9999999999999h", -1}, {"1e3s", -1},
+        {"1.2.3s", -1}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -135,7 +139,8 @@ static void lives_of_certificates(void **state)
         const char *self_signed, *want;
     } rows[] = {
         {"{}", "604800 120960 86400 17280"},
-        {"{'ca':{'duration':'48h','renewBefore':'24h'},'server':{'duration':'12h','renewBefore':'1h'}}", "172800 86400 43200 3600"},
+        {"{'ca':{'duration':'48h','renewBefore':'24h'},'server':{'duration':'12h','renewBefore':'1h'}}",
+         "172800 86400 43200 3600"},
         {"{'caRotateInterval':'10h','caOverlapInterval':'2h','certRotateInterval':'5h'}", "36000 7200 18000 3600"},
         {"{'ca':{'duration':'1h'}}", "3600 720 3600 720"},
         {"{'ca':{'duration':'1ns'}}", "! spec.certificateRotateStrategy.selfSigned.ca.duration: is shorter than 30 seconds"},
@@ -170,8 +175,8 @@ static void order_of_versions(void **state)
     static const struct {
         const char *a, *b;
         int want; /* 2: not comparable */
-    } rows[] = {{"v1.2.3", "1.2.3", 0},       {"1.2.3", "1.10.0", -1}, {"2.0.0", "1.9.9", 1},       {"1.0.0-rc.1", "1.0.0", -1},
-                {"1.0.0-rc.1", "1.0.0-rc.2", -1}, {"latest", "1.0.0", 2},  {"1.0", "1.0.0", 2}, {"1.0.0.0", "1.0.0", 2}};
+    } rows[] = {{"v1.2.3", "1.2.3", 0},           {"1.2.3", "1.10.0", -1}, {"2.0.0", "1.9.9", 1}, {"1.0.0-rc.1", "1.0.0", -1},
+                {"1.0.0-rc.1", "1.0.0-rc.2", -1}, {"latest", "1.0.0", 2},  {"1.0", "1.0.0", 2},   {"1.0.0.0", "1.0.0", 2}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

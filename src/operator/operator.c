@@ -6,12 +6,12 @@
 #include "operator/health.h"
 #include "operator/internal.h"
 
-#define SOON_NS   MILLIS(50)
-#define COUNT_NS  SECONDS(300) /* how often nodes are counted */
+#define SOON_NS MILLIS(50)
+#define COUNT_NS SECONDS(300)  /* how often nodes are counted */
 #define FOREIGN_NS SECONDS(30) /* how often others' objects in our way are looked for again */
-#define ASK_NS    SECONDS(2)
+#define ASK_NS SECONDS(2)
 
-static void reconcile(struct operator *o);
+static void reconcile(struct operator* o);
 
 static void on_soon(struct loop_timer *t)
 {
@@ -23,13 +23,13 @@ static void on_later(struct loop_timer *t)
     reconcile(container_of(t, struct operator, later));
 }
 
-void operator_soon(struct operator *o)
+void operator_soon(struct operator* o)
 {
     if (!loop_timer_active(&o->soon))
         loop_timer_start(o->loop, &o->soon, SOON_NS, on_soon);
 }
 
-void operator_later(struct operator *o, int64_t in_ns)
+void operator_later(struct operator* o, int64_t in_ns)
 {
     if (!loop_timer_active(&o->later) || o->later.due_ns > loop_now_ns(o->loop) + in_ns)
         loop_timer_start(o->loop, &o->later, in_ns, on_later);
@@ -44,7 +44,7 @@ static void memory_free(void *p)
     free(m);
 }
 
-struct memory *memory_of(struct operator *o, enum managed_id kind, const char *key)
+struct memory *memory_of(struct operator* o, enum managed_id kind, const char *key)
 {
     AUTO_FREE char *name = xasprintf("%d|%s", (int)kind, key);
     struct memory *m = map_get(&o->memories, str_of(name));
@@ -56,7 +56,7 @@ struct memory *memory_of(struct operator *o, enum managed_id kind, const char *k
     return m;
 }
 
-const struct managed *managed_here(struct operator *o, enum managed_id kind, struct managed *ret)
+const struct managed *managed_here(struct operator* o, enum managed_id kind, struct managed *ret)
 {
     *ret = managed_kinds[kind];
     if (kind == MANAGED_PDB && o->cluster.old_budgets)
@@ -108,7 +108,7 @@ static const struct json *choose(const struct json *kubevirts, const char *ns)
     return best;
 }
 
-static const char *now_text(struct operator *o, struct arena *a)
+static const char *now_text(struct operator* o, struct arena *a)
 {
     char *text = arena_alloc_bytes(a, TIME_TEXT_LEN + 1);
 
@@ -118,7 +118,7 @@ static const char *now_text(struct operator *o, struct arena *a)
 
 /* -- status --------------------------------------------------------------------------------------------------- */
 
-static void say(struct operator *o, const struct json *kubevirt, const char *type, const char *reason, const char *text)
+static void say(struct operator* o, const struct json *kubevirt, const char *type, const char *reason, const char *text)
 {
     if (o->said && strcmp(o->said, text) == 0)
         return;
@@ -131,7 +131,7 @@ static void say(struct operator *o, const struct json *kubevirt, const char *typ
         log_error("kubevirt", "%s", text);
 }
 
-static void set_status(struct operator *o, const struct json *kubevirt, const struct status_facts *f, struct arena *a)
+static void set_status(struct operator* o, const struct json *kubevirt, const struct status_facts *f, struct arena *a)
 {
     const struct json *new = status_with(a, kubevirt, f, now_text(o, a));
 
@@ -139,13 +139,13 @@ static void set_status(struct operator *o, const struct json *kubevirt, const st
         act_kubevirt(o, OP_STATUS, kubevirt, new);
 }
 
-static struct status_facts facts(struct operator *o, enum status_now now, const char *error)
+static struct status_facts facts(struct operator* o, enum status_now now, const char *error)
 {
     return (struct status_facts){
         .now = now, .operator_version = arena_printf(&o->target.arena, "v%s", o->config.env.version), .error = error};
 }
 
-static void refuse(struct operator *o, const struct json *kubevirt, const char *error, struct arena *a)
+static void refuse(struct operator* o, const struct json *kubevirt, const char *error, struct arena *a)
 {
     struct status_facts f = facts(o, STATUS_FAILED, error);
 
@@ -153,7 +153,7 @@ static void refuse(struct operator *o, const struct json *kubevirt, const char *
     set_status(o, kubevirt, &f, a);
 }
 
-static void seconds(struct operator *o, const struct json *kubevirts, const struct json *first, struct arena *a)
+static void seconds(struct operator* o, const struct json *kubevirts, const struct json *first, struct arena *a)
 {
     json_each_item(k, kubevirts) {
         struct status_facts f = facts(o, STATUS_SECOND, "There is an active KubeVirt deployment");
@@ -178,7 +178,7 @@ static void target_done(struct target *t)
 }
 
 /* What was compared or asked is to be compared or asked again. */
-static void forget(struct operator *o, bool asked)
+static void forget(struct operator* o, bool asked)
 {
     struct str key;
     size_t at = 0;
@@ -196,11 +196,12 @@ static void forget(struct operator *o, bool asked)
 }
 
 /* Made anew when what it is made of has changed: the spec, the CAs, the cluster. */
-static bool target_make(struct operator *o, const struct json *kubevirt, struct str ca_bundle, struct arena *a, struct error *err)
+static bool target_make(struct operator* o, const struct json *kubevirt, struct str ca_bundle, struct arena *a,
+                        struct error *err)
 {
     struct target *t = &o->target, fresh = {0};
-    const struct json *made_of = json_array(a, json_get(kubevirt, "spec"), json_new_str(a, meta_uid(kubevirt)), json_new_str(a, ca_bundle),
-                                            json_new_i64(a, o->cluster.nodes), NULL);
+    const struct json *made_of = json_array(a, json_get(kubevirt, "spec"), json_new_str(a, meta_uid(kubevirt)),
+                                            json_new_str(a, ca_bundle), json_new_i64(a, o->cluster.nodes), NULL);
     struct str key = component_hash(a, made_of);
 
     if (t->key && str_is(key, t->key)) {
@@ -223,7 +224,7 @@ static bool target_make(struct operator *o, const struct json *kubevirt, struct 
 /* -- installing -------------------------------------------------------------------------------------------------- */
 
 /* false: it has to be asked for first. */
-static bool live_of(struct operator *o, const struct component *c, const struct json *pods, struct arena *a, struct live *ret)
+static bool live_of(struct operator* o, const struct component *c, const struct json *pods, struct arena *a, struct live *ret)
 {
     struct informer *i = o->managed[c->kind];
     struct memory *m = memory_of(o, c->kind, c->key);
@@ -233,7 +234,9 @@ static bool live_of(struct operator *o, const struct component *c, const struct 
     if (revision == 0) {
         if (!m->probed)
             return false;
-        l.state = strcmp(m->probed, PROBED_ABSENT) == 0 ? LIVE_ABSENT : strcmp(m->probed, PROBED_OURS) == 0 ? LIVE_DIFFERS : LIVE_FOREIGN;
+        l.state = strcmp(m->probed, PROBED_ABSENT) == 0 ? LIVE_ABSENT
+                  : strcmp(m->probed, PROBED_OURS) == 0 ? LIVE_DIFFERS
+                                                        : LIVE_FOREIGN;
         l.owner = arena_strdup(a, str_of(m->probed));
         l.held = false;
         *ret = l;
@@ -246,7 +249,9 @@ static bool live_of(struct operator *o, const struct component *c, const struct 
         free(m->differs);
         const char *where = component_difference(c->object, live, a);
 
-        m->differs = where && !(act_accepted(m, live) && str_eq(meta_annotation(live, ANNOTATION_HASH), c->hash)) ? xstrdup(where) : NULL;
+        m->differs = where && !(act_accepted(m, live) && str_eq(meta_annotation(live, ANNOTATION_HASH), c->hash))
+                         ? xstrdup(where)
+                         : NULL;
     }
     m->settled = m->settled || !m->differs;
     l.state = m->differs ? LIVE_DIFFERS : LIVE_SAME;
@@ -256,7 +261,7 @@ static bool live_of(struct operator *o, const struct component *c, const struct 
 }
 
 /* Objects of ours that the target does not have any more. */
-static void prune(struct operator *o, const struct cert_components *certs, struct arena *a)
+static void prune(struct operator* o, const struct cert_components *certs, struct arena *a)
 {
     for (size_t k = 0; k < MANAGED; k++) {
         json_each_item(object, all_of(o->managed[k], a)) {
@@ -264,7 +269,8 @@ static void prune(struct operator *o, const struct cert_components *certs, struc
             bool wanted = meta_deleting(object);
 
             for (size_t i = 0; i < o->target.components.n && !wanted; i++)
-                wanted = o->target.components.p[i].kind == (enum managed_id)k && strcmp(o->target.components.p[i].key, key) == 0;
+                wanted =
+                    o->target.components.p[i].kind == (enum managed_id)k && strcmp(o->target.components.p[i].key, key) == 0;
             for (size_t i = 0; i < certs->n && !wanted; i++)
                 wanted = certs->p[i].kind == (enum managed_id)k && strcmp(certs->p[i].key, key) == 0;
             if (!wanted && k != MANAGED_CRD) /* a definition goes with all its objects: never by itself */
@@ -273,7 +279,7 @@ static void prune(struct operator *o, const struct cert_components *certs, struc
     }
 }
 
-static const struct json *generations(struct operator *o, struct arena *a)
+static const struct json *generations(struct operator* o, struct arena *a)
 {
     static const enum managed_id kinds[] = {MANAGED_CRD,        MANAGED_PDB,        MANAGED_DEPLOYMENT,
                                             MANAGED_DAEMON_SET, MANAGED_VALIDATING, MANAGED_MUTATING};
@@ -290,10 +296,11 @@ static const struct json *generations(struct operator *o, struct arena *a)
         const struct json *live = informer_get(o->managed[c->kind], str_of(c->key), a);
         const struct managed *m = &managed_kinds[c->kind];
 
-        list = json_append(a, list,
-                           json_object(a, "group", json_new_z(a, m->group), "resource", json_new_z(a, m->plural), "name",
-                                       json_at(c->object, "metadata/name"), "namespace", json_at(c->object, "metadata/namespace"),
-                                       "lastGeneration", json_new_i64(a, meta_generation(live)), NULL));
+        list =
+            json_append(a, list,
+                        json_object(a, "group", json_new_z(a, m->group), "resource", json_new_z(a, m->plural), "name",
+                                    json_at(c->object, "metadata/name"), "namespace", json_at(c->object, "metadata/namespace"),
+                                    "lastGeneration", json_new_i64(a, meta_generation(live)), NULL));
     }
     return list;
 }
@@ -305,7 +312,7 @@ static bool updating(const struct json *kubevirt, const struct install *i)
     return had.n && !str_is(had, i->id);
 }
 
-static void installed_status(struct operator *o, const struct json *kubevirt, const struct install_plan *p, struct arena *a)
+static void installed_status(struct operator* o, const struct json *kubevirt, const struct install_plan *p, struct arena *a)
 {
     struct status_facts f = facts(o, STATUS_DEPLOYING, NULL);
 
@@ -333,7 +340,7 @@ static void installed_status(struct operator *o, const struct json *kubevirt, co
 }
 
 /* Applies what is due. false: something has to be known first. */
-static bool install(struct operator *o, const struct json *kubevirt, struct arena *a, struct install_plan *ret)
+static bool install(struct operator* o, const struct json *kubevirt, struct arena *a, struct install_plan *ret)
 {
     AUTO(error_clear) struct error err = {0};
     struct cert_components certs;
@@ -343,7 +350,8 @@ static bool install(struct operator *o, const struct json *kubevirt, struct aren
         refuse(o, kubevirt, error_text(&err), a);
         return false;
     }
-    struct components all = {ARENA_ARRAY(a, struct component, certs.n + o->target.components.n), certs.n + o->target.components.n};
+    struct components all = {ARENA_ARRAY(a, struct component, certs.n + o->target.components.n),
+                             certs.n + o->target.components.n};
     struct live *live = ARENA_ARRAY(a, struct live, all.n);
     bool known = true;
 
@@ -361,9 +369,10 @@ static bool install(struct operator *o, const struct json *kubevirt, struct aren
     }
     if (!known)
         return false;
-    struct install_view v = {&all, live, rollout_of(json_str_at(kubevirt, "status/observedDeploymentID"), str_of(o->target.install.id),
-                                                    json_str_at(kubevirt, "status/observedKubeVirtVersion"),
-                                                    str_of(o->target.install.version))};
+    struct install_view v = {&all, live,
+                             rollout_of(json_str_at(kubevirt, "status/observedDeploymentID"), str_of(o->target.install.id),
+                                        json_str_at(kubevirt, "status/observedKubeVirtVersion"),
+                                        str_of(o->target.install.version))};
     struct install_plan p;
 
     install_make_plan(&v, a, &p);
@@ -393,7 +402,7 @@ static bool install(struct operator *o, const struct json *kubevirt, struct aren
 static void on_counted(void *user, const struct client_response *r)
 {
     struct count *c = user;
-    struct operator *o = c->o;
+    struct operator* o = c->o;
     AUTO(buf_done) struct buf b = {0};
     int64_t more = json_i64_at(r->body, "metadata/remainingItemCount", 0);
 
@@ -404,7 +413,8 @@ static void on_counted(void *user, const struct client_response *r)
     if (o->workloads)
         buf_adds(&b, o->workloads);
     json_each_item(m, r->err->kind == ERROR_NONE ? json_get(r->body, "items") : NULL) {
-        const char *what = str_is(meta_kind(r->body), "VirtualMachineInstanceList") ? "VirtualMachineInstance" : "VirtualMachine";
+        const char *what =
+            str_is(meta_kind(r->body), "VirtualMachineInstanceList") ? "VirtualMachineInstance" : "VirtualMachine";
 
         buf_addf(&b, "%s%s " STR_FMT "/" STR_FMT, b.n ? ", " : "", what, STR_ARG(meta_namespace(m)), STR_ARG(meta_name(m)));
     }
@@ -419,7 +429,7 @@ static void on_counted(void *user, const struct client_response *r)
     }
 }
 
-static void count_workloads(struct operator *o)
+static void count_workloads(struct operator* o)
 {
     static const char *const plurals[] = {"virtualmachines", "virtualmachineinstances"};
 
@@ -429,17 +439,15 @@ static void count_workloads(struct operator *o)
     o->counting = ARRAY_SIZE(plurals);
     for (size_t i = 0; i < ARRAY_SIZE(plurals); i++) {
         o->counts[i].o = o;
-        o->counts[i].call = client_call(o->client,
-                                        &(struct client_request){.verb = CLIENT_LIST,
-                                                                 .group = "kubevirt.io",
-                                                                 .version = "v1",
-                                                                 .plural = plurals[i],
-                                                                 .query = STR("limit=5")},
-                                        on_counted, &o->counts[i]);
+        o->counts[i].call = client_call(
+            o->client,
+            &(struct client_request){
+                .verb = CLIENT_LIST, .group = "kubevirt.io", .version = "v1", .plural = plurals[i], .query = STR("limit=5")},
+            on_counted, &o->counts[i]);
     }
 }
 
-static size_t removal_items(struct operator *o, struct arena *a, struct removal_item **ret, const struct json ***ret_objects)
+static size_t removal_items(struct operator* o, struct arena *a, struct removal_item **ret, const struct json ***ret_objects)
 {
     size_t n = 0, cap = 0;
 
@@ -456,7 +464,7 @@ static size_t removal_items(struct operator *o, struct arena *a, struct removal_
     return n;
 }
 
-static void finish(struct operator *o, const struct json *kubevirt, struct arena *a)
+static void finish(struct operator* o, const struct json *kubevirt, struct arena *a)
 {
     struct status_facts f = facts(o, STATUS_DELETED, NULL);
 
@@ -469,7 +477,7 @@ static void finish(struct operator *o, const struct json *kubevirt, struct arena
     act_kubevirt(o, OP_FINALIZER, kubevirt, meta_remove_finalizer(a, kubevirt, KUBEVIRT_FINALIZER));
 }
 
-static void remove_all(struct operator *o, const struct json *kubevirt, struct arena *a)
+static void remove_all(struct operator* o, const struct json *kubevirt, struct arena *a)
 {
     struct removal_view v = {.workloads = o->workloads,
                              .remove_workloads = str_is(json_str_at(kubevirt, "spec/uninstallStrategy"), "RemoveWorkloads")};
@@ -514,7 +522,7 @@ static void remove_all(struct operator *o, const struct json *kubevirt, struct a
 
 /* -- one round ------------------------------------------------------------------------------------------------------------ */
 
-static bool synced(struct operator *o)
+static bool synced(struct operator* o)
 {
     if (!o->discovered || !informer_synced(o->kubevirts) || !informer_synced(o->pods) || !informer_synced(o->config_map))
         return false;
@@ -524,9 +532,9 @@ static bool synced(struct operator *o)
     return true;
 }
 
-static void ask(struct operator *o);
+static void ask(struct operator* o);
 
-static void reconcile(struct operator *o)
+static void reconcile(struct operator* o)
 {
     AUTO(arena_done) struct arena a = {0};
     const struct json *kubevirts, *kubevirt;
@@ -574,7 +582,7 @@ static void on_synced(void *user)
     operator_soon(user);
 }
 
-static struct informer *follow(struct operator *o, const struct managed *m, struct str ns, const char *selector)
+static struct informer *follow(struct operator* o, const struct managed *m, struct str ns, const char *selector)
 {
     return informer_new(&(struct informer_config){.client = o->client,
                                                   .group = m->group,
@@ -587,7 +595,7 @@ static struct informer *follow(struct operator *o, const struct managed *m, stru
                                                   .user = o});
 }
 
-static void follow_all(struct operator *o)
+static void follow_all(struct operator* o)
 {
     AUTO_FREE char *ours = xasprintf(LABEL_OWNER "=%s", o->config.env.ns);
 
@@ -616,21 +624,22 @@ static void follow_all(struct operator *o)
 /* What the API server has, asked once; how many nodes there are, from time to time. */
 struct question {
     struct client_request request;
-    void (*answer)(struct operator *o, const struct client_response *r);
+    void (*answer)(struct operator* o, const struct client_response *r);
 };
 
-static void answer_nodes(struct operator *o, const struct client_response *r)
+static void answer_nodes(struct operator* o, const struct client_response *r)
 {
     if (r->err->kind == ERROR_NONE)
-        o->cluster.nodes = (int64_t)json_len(json_get(r->body, "items")) + json_i64_at(r->body, "metadata/remainingItemCount", 0);
+        o->cluster.nodes =
+            (int64_t)json_len(json_get(r->body, "items")) + json_i64_at(r->body, "metadata/remainingItemCount", 0);
 }
 
-static void answer_budgets(struct operator *o, const struct client_response *r)
+static void answer_budgets(struct operator* o, const struct client_response *r)
 {
     o->cluster.old_budgets = r->err->kind == ERROR_NOT_FOUND;
 }
 
-static void answer_policies(struct operator *o, const struct client_response *r)
+static void answer_policies(struct operator* o, const struct client_response *r)
 {
     /* Conditions of webhooks came with the same release that made policies stable. */
     o->cluster.admission_policies = o->cluster.match_conditions = r->err->kind == ERROR_NONE;
@@ -655,7 +664,7 @@ static void on_ask_again(struct loop_timer *t)
 
 static void on_answer(void *user, const struct client_response *r)
 {
-    struct operator *o = user;
+    struct operator* o = user;
     const struct question *q = &questions[o->asking_for];
 
     o->asking = NULL;
@@ -676,13 +685,14 @@ static void on_answer(void *user, const struct client_response *r)
     } else {
         o->asking_for = 0;
         o->discovered = true;
-        log_info(NULL, "%lld nodes%s%s", (long long)o->cluster.nodes, o->cluster.old_budgets ? ", PodDisruptionBudgets of v1beta1" : "",
+        log_info(NULL, "%lld nodes%s%s", (long long)o->cluster.nodes,
+                 o->cluster.old_budgets ? ", PodDisruptionBudgets of v1beta1" : "",
                  o->cluster.admission_policies ? "" : ", no ValidatingAdmissionPolicy");
         follow_all(o);
     }
 }
 
-static void ask(struct operator *o)
+static void ask(struct operator* o)
 {
     struct client_request r = questions[o->asking_for].request;
 
@@ -691,9 +701,9 @@ static void ask(struct operator *o)
     o->asking = client_call(o->client, &r, on_answer, o);
 }
 
-struct operator *operator_new(const struct operator_config *c)
+struct operator* operator_new(const struct operator_config *c)
 {
-    struct operator *o = NEW(struct operator);
+    struct operator* o = NEW(struct operator);
 
     o->config = *c;
     o->client = c->client;
@@ -703,7 +713,7 @@ struct operator *operator_new(const struct operator_config *c)
     return o;
 }
 
-void operator_start(struct operator *o)
+void operator_start(struct operator* o)
 {
     if (o->started)
         return;
@@ -711,7 +721,7 @@ void operator_start(struct operator *o)
     ask(o);
 }
 
-void operator_free(struct operator *o)
+void operator_free(struct operator* o)
 {
     if (!o)
         return;

@@ -7,11 +7,11 @@
 #include "operator/internal.h"
 
 #define EXPECT_NS SECONDS(20)
-#define RETRY_NS  MILLIS(200)
-#define RACES     4 /* so many in a row are none */
-#define FIGHT_NS  SECONDS(60)  /* repairs closer together than that are a fight */
-#define FIGHT_AT  3
-#define HOLD_NS   SECONDS(10)  /* the first while that an object is left alone; doubled up to … */
+#define RETRY_NS MILLIS(200)
+#define RACES 4              /* so many in a row are none */
+#define FIGHT_NS SECONDS(60) /* repairs closer together than that are a fight */
+#define FIGHT_AT 3
+#define HOLD_NS SECONDS(10) /* the first while that an object is left alone; doubled up to … */
 #define HOLD_MAX_NS SECONDS(300)
 
 static void op_free(struct op *op)
@@ -24,14 +24,14 @@ static void op_free(struct op *op)
     free(op);
 }
 
-static void expected_clear(struct operator *o)
+static void expected_clear(struct operator* o)
 {
     for (size_t i = 0; i < o->expected.n; i++)
         free(o->expected.p[i].key);
     o->expected.n = 0;
 }
 
-void act_done(struct operator *o)
+void act_done(struct operator* o)
 {
     list_each_safe(n, &o->ops)
         op_free(container_of(n, struct op, node));
@@ -46,7 +46,7 @@ static bool expected_met(const struct expected *e)
     return informer_revision(e->informer) >= e->revision;
 }
 
-bool act_settled(struct operator *o)
+bool act_settled(struct operator* o)
 {
     if (!list_empty(&o->ops))
         return false;
@@ -75,12 +75,13 @@ static int64_t revision_of(const struct json *object)
 
 static void expect(struct op *op, const struct json *answer, bool gone)
 {
-    struct operator *o = op->o;
+    struct operator* o = op->o;
     int64_t revision = revision_of(answer);
 
     if (!op->informer || (!gone && revision <= op->held))
         return;
-    vec_push(&o->expected, (struct expected){op->informer, xstrdup(op->key), revision > op->held ? revision : op->held + 1, gone});
+    vec_push(&o->expected,
+             (struct expected){op->informer, xstrdup(op->key), revision > op->held ? revision : op->held + 1, gone});
     o->expected_until_ns = loop_now_ns(o->loop) + EXPECT_NS;
 }
 
@@ -115,7 +116,8 @@ bool act_accepted(const struct memory *m, const struct json *live)
 /* Races that looking again settles. */
 static bool is_race(enum error_kind kind)
 {
-    return kind == ERROR_CONFLICT || kind == ERROR_NOT_FOUND || kind == ERROR_UNAVAILABLE || kind == ERROR_TIMEOUT || kind == ERROR_TOO_MANY;
+    return kind == ERROR_CONFLICT || kind == ERROR_NOT_FOUND || kind == ERROR_UNAVAILABLE || kind == ERROR_TIMEOUT
+           || kind == ERROR_TOO_MANY;
 }
 
 static const char *owner_of(const struct json *object, struct arena *a)
@@ -131,7 +133,7 @@ static const char *owner_of(const struct json *object, struct arena *a)
 
 static void failed(struct op *op, const struct error *err)
 {
-    struct operator *o = op->o;
+    struct operator* o = op->o;
 
     o->stumbled = true;
     if (is_race(err->kind) && o->failures < RACES) {
@@ -163,7 +165,7 @@ static void probed(struct op *op, const struct client_response *r)
     operator_later(op->o, SECONDS(1));
 }
 
-void act_well(struct operator *o)
+void act_well(struct operator* o)
 {
     o->failures = 0;
     free(o->failure);
@@ -173,7 +175,7 @@ void act_well(struct operator *o)
 static void on_done(void *user, const struct client_response *r)
 {
     struct op *op = user;
-    struct operator *o = op->o;
+    struct operator* o = op->o;
     enum error_kind kind = r->err->kind;
 
     op->call = NULL;
@@ -216,7 +218,7 @@ static void on_done(void *user, const struct client_response *r)
     operator_soon(o);
 }
 
-static struct op *begin(struct operator *o, enum op_kind kind, struct informer *i, const char *key, const char *title)
+static struct op *begin(struct operator* o, enum op_kind kind, struct informer *i, const char *key, const char *title)
 {
     struct op *op = NEW(struct op);
 
@@ -243,7 +245,7 @@ static struct client_request request_of(const struct managed *m, enum client_ver
                                    .name = meta_name(object)};
 }
 
-void act_probe(struct operator *o, const struct component *c)
+void act_probe(struct operator* o, const struct component *c)
 {
     struct managed m;
     struct op *op = begin(o, OP_PROBE, NULL, c->key, c->title);
@@ -254,7 +256,7 @@ void act_probe(struct operator *o, const struct component *c)
 }
 
 /* What was as it should be and is not any more, somebody else has changed. */
-static void count_repair(struct operator *o, const struct component *c, struct memory *m)
+static void count_repair(struct operator* o, const struct component *c, struct memory *m)
 {
     int64_t now = loop_now_ns(o->loop);
     AUTO(arena_done) struct arena a = {0};
@@ -276,10 +278,11 @@ static void count_repair(struct operator *o, const struct component *c, struct m
     operator_later(o, hold);
     log_warning(c->title, "is changed by somebody else again and again: left alone for %lld s", (long long)(hold / SECONDS(1)));
     recorder_event(o->recorder, o->target.install.kubevirt, "Warning", "ComponentContested",
-                   "%s is changed by somebody else again and again; customizeComponents is how to change it for good", c->title);
+                   "%s is changed by somebody else again and again; customizeComponents is how to change it for good",
+                   c->title);
 }
 
-void act_apply(struct operator *o, const struct component *c)
+void act_apply(struct operator* o, const struct component *c)
 {
     struct managed m;
     struct memory *mem = memory_of(o, c->kind, c->key);
@@ -301,7 +304,7 @@ void act_apply(struct operator *o, const struct component *c)
     send(op, &r);
 }
 
-static void delete(struct operator *o, const struct managed *m, struct informer *i, const struct json *object, const char *how)
+static void delete (struct operator* o, const struct managed *m, struct informer *i, const struct json *object, const char *how)
 {
     AUTO(arena_done) struct arena a = {0};
     const char *key = meta_key(object, &a), *title = arena_printf(&a, "%s %s", m->kind, key);
@@ -309,28 +312,29 @@ static void delete(struct operator *o, const struct managed *m, struct informer 
     struct client_request r = request_of(m, CLIENT_DELETE, object);
 
     r.body = json_object(&a, "apiVersion", json_new_z(&a, "v1"), "kind", json_new_z(&a, "DeleteOptions"), "preconditions",
-                         json_object(&a, "uid", json_at(object, "metadata/uid"), NULL), "propagationPolicy", json_new_z(&a, how), NULL);
+                         json_object(&a, "uid", json_at(object, "metadata/uid"), NULL), "propagationPolicy",
+                         json_new_z(&a, how), NULL);
     log_info(title, "deleted");
     send(op, &r);
 }
 
-void act_delete(struct operator *o, enum managed_id kind, const struct json *object)
+void act_delete(struct operator* o, enum managed_id kind, const struct json *object)
 {
     struct managed m;
     /* Of what has processes the object stays until they are gone, so that their accounts do not go before them. */
     const char *how = kind == MANAGED_DEPLOYMENT || kind == MANAGED_DAEMON_SET ? "Foreground" : "Background";
 
-    delete(o, managed_here(o, kind, &m), o->managed[kind], object, how);
+    delete (o, managed_here(o, kind, &m), o->managed[kind], object, how);
 }
 
-void act_delete_config_map(struct operator *o, const struct json *config_map)
+void act_delete_config_map(struct operator* o, const struct json *config_map)
 {
-    delete(o, &managed_kinds[MANAGED_CONFIG_MAP], o->config_map, config_map, "Background");
+    delete (o, &managed_kinds[MANAGED_CONFIG_MAP], o->config_map, config_map, "Background");
 }
 
 static const struct managed kubevirts = {"kubevirt.io", "v1", "KubeVirt", "kubevirts", .namespaced = true};
 
-void act_cr(struct operator *o, const struct json *kubevirt)
+void act_cr(struct operator* o, const struct json *kubevirt)
 {
     AUTO(arena_done) struct arena a = {0};
     struct op *op = begin(o, OP_STATUS, o->kubevirts, meta_key(kubevirt, &a), "KubeVirt of ConfigMap " CR_CONFIG_MAP);
@@ -342,7 +346,7 @@ void act_cr(struct operator *o, const struct json *kubevirt)
     send(op, &r);
 }
 
-void act_note(struct operator *o, const struct json *old, const struct json *new)
+void act_note(struct operator* o, const struct json *old, const struct json *new)
 {
     AUTO(arena_done) struct arena a = {0};
     struct op *op = begin(o, OP_STATUS, o->config_map, meta_key(old, &a), "ConfigMap " CR_CONFIG_MAP);
@@ -352,7 +356,7 @@ void act_note(struct operator *o, const struct json *old, const struct json *new
     send(op, &r);
 }
 
-void act_kubevirt(struct operator *o, enum op_kind kind, const struct json *old, const struct json *new)
+void act_kubevirt(struct operator* o, enum op_kind kind, const struct json *old, const struct json *new)
 {
     AUTO(arena_done) struct arena a = {0};
     struct op *op = begin(o, kind, o->kubevirts, meta_key(old, &a), "KubeVirt");

@@ -2,14 +2,14 @@
 #include "api/meta.h"
 #include "operator/internal.h"
 
-static const struct json *held(struct operator *o, enum managed_id kind, const char *name, struct arena *a)
+static const struct json *held(struct operator* o, enum managed_id kind, const char *name, struct arena *a)
 {
     return informer_get(o->managed[kind], str_of(arena_printf(a, "%s/%s", o->config.env.ns, name)), a);
 }
 
 /* What stays is a component, too: its key is ours, and it is probed and removed like the others. */
-static void add(const struct install *i, enum managed_id kind, const char *name, const struct json *fresh,
-                struct arena *a, struct cert_components *c)
+static void add(const struct install *i, enum managed_id kind, const char *name, const struct json *fresh, struct arena *a,
+                struct cert_components *c)
 {
     const struct json *object = fresh;
 
@@ -19,7 +19,8 @@ static void add(const struct install *i, enum managed_id kind, const char *name,
     c->p[c->n++] = component_of(i, a, kind, object);
 }
 
-bool certs_view(struct operator *o, const struct json *kubevirt, struct arena *a, struct cert_components *ret, struct error *err)
+bool certs_view(struct operator* o, const struct json *kubevirt, struct arena *a, struct cert_components *ret,
+                struct error *err)
 {
     struct certs_view v = {.ns = o->config.env.ns, .now_s = loop_unix_ns(o->loop) / SECONDS(1)};
     struct certs_plan p;

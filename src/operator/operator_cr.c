@@ -22,10 +22,13 @@ bool cr_read(const struct json *config_map, const char *ns, struct arena *a, con
     if (!yaml_parse_one(text, a, &kubevirt, err))
         return error_wrap(err, "ConfigMap " CR_CONFIG_MAP ", " CR_KEY);
     in = meta_namespace(kubevirt);
-    if (!str_is(meta_kind(kubevirt), "KubeVirt") || !str_is(meta_api_version(kubevirt), "kubevirt.io/v1") || !meta_name(kubevirt).n)
-        return error_set(err, ERROR_INVALID, "ConfigMap " CR_CONFIG_MAP ", " CR_KEY ": is no KubeVirt object of kubevirt.io/v1 with a name");
+    if (!str_is(meta_kind(kubevirt), "KubeVirt") || !str_is(meta_api_version(kubevirt), "kubevirt.io/v1")
+        || !meta_name(kubevirt).n)
+        return error_set(err, ERROR_INVALID,
+                         "ConfigMap " CR_CONFIG_MAP ", " CR_KEY ": is no KubeVirt object of kubevirt.io/v1 with a name");
     if (in.n && !str_is(in, ns))
-        return error_set(err, ERROR_INVALID, "ConfigMap " CR_CONFIG_MAP ", " CR_KEY ": its namespace has to be that of the operator, %s", ns);
+        return error_set(err, ERROR_INVALID,
+                         "ConfigMap " CR_CONFIG_MAP ", " CR_KEY ": its namespace has to be that of the operator, %s", ns);
     kubevirt = json_with_at(a, kubevirt, "metadata/namespace", json_new_z(a, ns));
     kubevirt = json_with_at(
         a, kubevirt, "metadata/ownerReferences",
@@ -37,10 +40,11 @@ bool cr_read(const struct json *config_map, const char *ns, struct arena *a, con
     return true;
 }
 
-bool cr_make(struct operator *o, const struct json *kubevirt, struct arena *a)
+bool cr_make(struct operator* o, const struct json *kubevirt, struct arena *a)
 {
     AUTO(error_clear) struct error err = {0};
-    const struct json *cm = informer_get(o->config_map, str_of(arena_printf(a, "%s/" CR_CONFIG_MAP, o->config.env.ns)), a), *object;
+    const struct json *cm = informer_get(o->config_map, str_of(arena_printf(a, "%s/" CR_CONFIG_MAP, o->config.env.ns)), a),
+                      *object;
     struct str hash;
 
     if (!cm || meta_deleting(cm) || (kubevirt && meta_deleting(kubevirt)))
@@ -58,14 +62,15 @@ bool cr_make(struct operator *o, const struct json *kubevirt, struct arena *a)
         return false;
     }
     /* First the object, then the note that it is there: a repeat does no harm. */
-    if (kubevirt && str_eq(meta_name(kubevirt), meta_name(object)) && str_eq(meta_annotation(kubevirt, ANNOTATION_APPLIED), hash))
+    if (kubevirt && str_eq(meta_name(kubevirt), meta_name(object))
+        && str_eq(meta_annotation(kubevirt, ANNOTATION_APPLIED), hash))
         act_note(o, cm, meta_with_annotation(a, cm, ANNOTATION_APPLIED, hash));
     else
         act_cr(o, meta_with_annotation(a, object, ANNOTATION_APPLIED, hash));
     return true;
 }
 
-void cr_gone(struct operator *o, const struct json *kubevirt, struct arena *a)
+void cr_gone(struct operator* o, const struct json *kubevirt, struct arena *a)
 {
     const struct json *cm = informer_get(o->config_map, str_of(arena_printf(a, "%s/" CR_CONFIG_MAP, o->config.env.ns)), a);
 

@@ -26,7 +26,8 @@ static const char *foreign(const struct install_view *v, struct arena *a)
         if (v->live[i].state != LIVE_FOREIGN)
             continue;
         if (n++ < FOREIGN_NAMED)
-            buf_addf(&b, "%s%s (%s)", b.n ? ", " : "", v->components->p[i].title, v->live[i].owner ? v->live[i].owner : "unmarked");
+            buf_addf(&b, "%s%s (%s)", b.n ? ", " : "", v->components->p[i].title,
+                     v->live[i].owner ? v->live[i].owner : "unmarked");
     }
     if (n > FOREIGN_NAMED)
         buf_addf(&b, " and %zu more", n - FOREIGN_NAMED);

@@ -56,8 +56,8 @@ static const char *plan_text(struct arena *a, enum rollout rollout, const char *
     install_make_plan(&(struct install_view){&all, live, rollout}, a, &plan);
     for (size_t i = 0; i < plan.n_apply; i++)
         done[plan.apply[i]] = 'A';
-    return arena_printf(a, "%s%s%s%s", done, plan.created && !plan.foreign ? " created" : "", plan.ready && !plan.foreign ? " ready" : "",
-                        plan.foreign ? " foreign" : "");
+    return arena_printf(a, "%s%s%s%s", done, plan.created && !plan.foreign ? " created" : "",
+                        plan.ready && !plan.foreign ? " ready" : "", plan.foreign ? " foreign" : "");
 }
 
 static void installing_and_upgrading_in_order(void **state)
@@ -75,15 +75,18 @@ static void installing_and_upgrading_in_order(void **state)
 static void what_is_in_the_way_is_named(void **state)
 {
     AUTO(arena_done) struct arena a = {0};
-    struct component p[2] = {{.title = "CustomResourceDefinition virtualmachines.kubevirt.io"}, {.title = "Deployment kubevirt/virt-api"}};
-    struct live live[2] = {{.state = LIVE_FOREIGN, .owner = "app.kubernetes.io/managed-by=virt-operator"}, {.state = LIVE_FOREIGN}};
+    struct component p[2] = {{.title = "CustomResourceDefinition virtualmachines.kubevirt.io"},
+                             {.title = "Deployment kubevirt/virt-api"}};
+    struct live live[2] = {{.state = LIVE_FOREIGN, .owner = "app.kubernetes.io/managed-by=virt-operator"},
+                           {.state = LIVE_FOREIGN}};
     struct components all = {p, 2};
     struct install_plan plan;
 
     (void)state;
     install_make_plan(&(struct install_view){&all, live, ROLLOUT_INSTALL}, &a, &plan);
-    assert_string_equal(plan.foreign, "CustomResourceDefinition virtualmachines.kubevirt.io (app.kubernetes.io/managed-by=virt-operator), "
-                                      "Deployment kubevirt/virt-api (unmarked)");
+    assert_string_equal(plan.foreign,
+                        "CustomResourceDefinition virtualmachines.kubevirt.io (app.kubernetes.io/managed-by=virt-operator), "
+                        "Deployment kubevirt/virt-api (unmarked)");
     assert_int_equal(plan.n_apply, 0);
 }
 
@@ -108,14 +111,15 @@ static void which_way_from_version_to_version(void **state)
         const char *from_id, *from, *to;
         enum rollout want;
     } ways[] = {
-        {"", "", "v1.0.0", ROLLOUT_INSTALL},         {"same", "v1.0.0", "v1.0.0", ROLLOUT_NONE},
+        {"", "", "v1.0.0", ROLLOUT_INSTALL},          {"same", "v1.0.0", "v1.0.0", ROLLOUT_NONE},
         {"old", "v1.0.0", "v1.1.0", ROLLOUT_UPGRADE}, {"old", "v1.1.0", "v1.0.0", ROLLOUT_INSTALL},
         {"old", "v1.1.0", "v1.1.0", ROLLOUT_INSTALL}, {"old", "latest", "devel", ROLLOUT_UPGRADE},
     };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
-        assert_int_equal(rollout_of(str_of(ways[i].from_id), STR("same"), str_of(ways[i].from), str_of(ways[i].to)), ways[i].want);
+        assert_int_equal(rollout_of(str_of(ways[i].from_id), STR("same"), str_of(ways[i].from), str_of(ways[i].to)),
+                         ways[i].want);
 }
 
 /* Kinds by letter: w webhook, s APIService, c CRD, d Deployment, h DaemonSet, b PDB, r role, x Secret; upper case: being deleted. */
@@ -124,11 +128,11 @@ static const struct {
     bool workloads, remove_workloads;
     const char *want; /* what is deleted, or a word */
 } removals[] = {
-    {"wscdhbrx", false, false, "ws"}, {"Wscdhbrx", false, false, "s"},       {"WScdhbrx", false, false, ""},
-    {"cdhbrx", false, false, "c"},    {"Cdhbrx", false, false, ""},          {"dhbrx", false, false, "dhb"},
-    {"DHrx", false, false, ""},       {"rx", false, false, "rx"},            {"", false, false, "done"},
+    {"wscdhbrx", false, false, "ws"},     {"Wscdhbrx", false, false, "s"},    {"WScdhbrx", false, false, ""},
+    {"cdhbrx", false, false, "c"},        {"Cdhbrx", false, false, ""},       {"dhbrx", false, false, "dhb"},
+    {"DHrx", false, false, ""},           {"rx", false, false, "rx"},         {"", false, false, "done"},
     {"wscdhbrx", true, false, "blocked"}, {"cdhbrx", true, false, "blocked"}, {"wscdhbrx", true, true, "ws"},
-    {"cdhbrx", true, true, "c"},      {"dhbrx", true, false, "dhb"},
+    {"cdhbrx", true, true, "c"},          {"dhbrx", true, false, "dhb"},
 };
 
 static enum managed_id kind_of(char c)

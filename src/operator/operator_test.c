@@ -12,14 +12,15 @@
 struct world {
     struct loop *loop;
     struct client *client;
-    struct operator *operator;
+    struct operator* operator;
     struct arena a;
 };
 
-#define ENV(v)                                                                                                                             \
-    (struct install_env)                                                                                                                   \
-    {                                                                                                                                      \
-        .ns = "kubevirt", .image = "r.example/vireo:" v, .launcher_image = "r.example/launcher:" v, .version = v, .webhook = true          \
+#define ENV(v)                                                                                                                 \
+    (struct install_env)                                                                                                       \
+    {                                                                                                                          \
+        .ns = "kubevirt", .image = "r.example/vireo:" v, .launcher_image = "r.example/launcher:" v, .version = v,              \
+        .webhook = true                                                                                                        \
     }
 
 static void turns(struct world *w)
@@ -41,7 +42,7 @@ static void pass(struct world *w, int64_t ns)
 static void start(struct world *w, struct install_env env)
 {
     operator_free(w->operator);
-    w->operator = operator_new(&(struct operator_config){.client = w->client, .env = env});
+    w->operator= operator_new(&(struct operator_config){.client = w->client, .env = env});
     operator_start(w->operator);
     pass(w, SECONDS(3));
 }
@@ -70,11 +71,13 @@ static int teardown(void **state)
 
 static void add_kubevirt(struct world *w, const char *ns, const char *name, const char *spec)
 {
-    fake_create(w->client, "kubevirts",
-                arena_printf(&w->a,
-                             "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"KubeVirt\",\"metadata\":{\"namespace\":\"%s\",\"name\":\"%s\"},"
-                             "\"spec\":%s}",
-                             ns, name, spec));
+    fake_create(
+        w->client, "kubevirts",
+        arena_printf(
+            &w->a,
+            "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"KubeVirt\",\"metadata\":{\"namespace\":\"%s\",\"name\":\"%s\"},"
+            "\"spec\":%s}",
+            ns, name, spec));
 }
 
 static const struct json *kubevirt(struct world *w)
@@ -125,11 +128,12 @@ static void ready_agents(struct world *w)
 {
     long long generation = (long long)meta_generation(fake_get(w->client, "daemonsets", "kubevirt/virt-handler", &w->a));
 
-    fake_merge(w->client, "daemonsets", "kubevirt/virt-handler",
-               arena_printf(&w->a,
-                            "{\"status\":{\"observedGeneration\":%lld,\"desiredNumberScheduled\":3,\"updatedNumberScheduled\":3,"
-                            "\"numberAvailable\":3}}",
-                            generation));
+    fake_merge(
+        w->client, "daemonsets", "kubevirt/virt-handler",
+        arena_printf(&w->a,
+                     "{\"status\":{\"observedGeneration\":%lld,\"desiredNumberScheduled\":3,\"updatedNumberScheduled\":3,"
+                     "\"numberAvailable\":3}}",
+                     generation));
     pass(w, SECONDS(3));
 }
 
@@ -168,7 +172,8 @@ static void step_by_step_to_deployed(void **state)
     assert_true(meta_has_finalizer(kubevirt(w), "foregroundDeleteKubeVirt"));
     ready_crds(w);
     assert_true(there(w, "deployments", "kubevirt/virt-api") && there(w, "secrets", "kubevirt/kubevirt-ca"));
-    assert_false(there(w, "deployments", "kubevirt/virt-controller") || there(w, "mutatingwebhookconfigurations", "virt-api-mutator"));
+    assert_false(there(w, "deployments", "kubevirt/virt-controller")
+                 || there(w, "mutatingwebhookconfigurations", "virt-api-mutator"));
     ready_deployment(w, "kubevirt/virt-api");
     assert_true(there(w, "mutatingwebhookconfigurations", "virt-api-mutator"));
     assert_false(there(w, "daemonsets", "kubevirt/virt-handler"));
@@ -205,10 +210,12 @@ static void certificates_are_renewed_in_time(void **state)
         loop_fake_advance(w->loop, SECONDS(3600));
         pass(w, SECONDS(2));
     }
-    assert_false(json_eq(before, json_at(fake_get(w->client, "secrets", "kubevirt/kubevirt-virt-api-certs", &w->a), "data/tls.crt")));
-    assert_string_equal(fake_log(w->client), "apply secrets kubevirt-virt-api-certs\napply secrets kubevirt-virt-handler-server-certs\n"
-                                             "apply secrets kubevirt-virt-handler-certs\napply secrets kubevirt-controller-certs\n"
-                                             "apply secrets kubevirt-operator-certs\n");
+    assert_false(
+        json_eq(before, json_at(fake_get(w->client, "secrets", "kubevirt/kubevirt-virt-api-certs", &w->a), "data/tls.crt")));
+    assert_string_equal(fake_log(w->client),
+                        "apply secrets kubevirt-virt-api-certs\napply secrets kubevirt-virt-handler-server-certs\n"
+                        "apply secrets kubevirt-virt-handler-certs\napply secrets kubevirt-controller-certs\n"
+                        "apply secrets kubevirt-operator-certs\n");
 }
 
 static void others_objects_stop_it_before_anything_is_changed(void **state)
@@ -227,7 +234,8 @@ static void others_objects_stop_it_before_anything_is_changed(void **state)
     assert_string_equal(
         message(w, "Degraded"),
         "An error occurred during deployment: these belong to somebody else, and nothing was changed: CustomResourceDefinition "
-        "virtualmachines.kubevirt.io (app.kubernetes.io/managed-by=virt-operator), APIService v1.subresources.kubevirt.io (installed by the "
+        "virtualmachines.kubevirt.io (app.kubernetes.io/managed-by=virt-operator), APIService v1.subresources.kubevirt.io "
+        "(installed by the "
         "operator in namespace elsewhere)");
     assert_string_equal(fake_log(w->client), "patch kubevirts kubevirt\npatch kubevirts/status kubevirt\n");
     assert_true(fake_event_says(w->client, "virtualmachines.kubevirt.io"));
@@ -264,12 +272,16 @@ static void an_upgrade_goes_agents_controllers_api(void **state)
     install_all(w);
     start(w, ENV("1.1.0"));
     ready_crds(w);
-    assert_string_equal(message(w, "Progressing"),
-                        "Transitioning from previous version 1.0.0 with registry r.example to target version 1.1.0 using registry r.example");
-    assert_text_at(w, "daemonsets", "kubevirt/virt-handler", "spec/template/spec/containers/0/image", "r.example/launcher:1.1.0");
-    assert_text_at(w, "deployments", "kubevirt/virt-controller", "spec/template/spec/containers/0/image", "r.example/vireo:1.0.0");
+    assert_string_equal(
+        message(w, "Progressing"),
+        "Transitioning from previous version 1.0.0 with registry r.example to target version 1.1.0 using registry r.example");
+    assert_text_at(w, "daemonsets", "kubevirt/virt-handler", "spec/template/spec/containers/0/image",
+                   "r.example/launcher:1.1.0");
+    assert_text_at(w, "deployments", "kubevirt/virt-controller", "spec/template/spec/containers/0/image",
+                   "r.example/vireo:1.0.0");
     ready_agents(w);
-    assert_text_at(w, "deployments", "kubevirt/virt-controller", "spec/template/spec/containers/0/image", "r.example/vireo:1.1.0");
+    assert_text_at(w, "deployments", "kubevirt/virt-controller", "spec/template/spec/containers/0/image",
+                   "r.example/vireo:1.1.0");
     assert_text_at(w, "deployments", "kubevirt/virt-api", "spec/template/spec/containers/0/image", "r.example/vireo:1.0.0");
     ready_deployment(w, "kubevirt/virt-controller");
     assert_text_at(w, "deployments", "kubevirt/virt-api", "spec/template/spec/containers/0/image", "r.example/vireo:1.1.0");
@@ -294,8 +306,9 @@ static void machines_keep_it_and_without_them_all_goes(void **state)
     struct world *w = *state;
 
     install_all(w);
-    fake_create(w->client, "virtualmachines",
-                "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachine\",\"metadata\":{\"namespace\":\"a\",\"name\":\"b\"}}");
+    fake_create(
+        w->client, "virtualmachines",
+        "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachine\",\"metadata\":{\"namespace\":\"a\",\"name\":\"b\"}}");
     fake_delete(w->client, "kubevirts", "kubevirt/kubevirt");
     fake_log_clear(w->client);
     pass(w, SECONDS(20));
@@ -304,9 +317,10 @@ static void machines_keep_it_and_without_them_all_goes(void **state)
     fake_remove(w->client, "virtualmachines", "a/b");
     pass(w, SECONDS(60));
     assert_null(kubevirt(w));
-    assert_int_equal(fake_count(w->client, "deployments") + fake_count(w->client, "secrets") + fake_count(w->client, "clusterroles")
-                         + fake_count(w->client, "customresourcedefinitions") + fake_count(w->client, "apiservices")
-                         + fake_count(w->client, "configmaps") + fake_count(w->client, "validatingwebhookconfigurations"),
+    assert_int_equal(fake_count(w->client, "deployments") + fake_count(w->client, "secrets")
+                         + fake_count(w->client, "clusterroles") + fake_count(w->client, "customresourcedefinitions")
+                         + fake_count(w->client, "apiservices") + fake_count(w->client, "configmaps")
+                         + fake_count(w->client, "validatingwebhookconfigurations"),
                      0);
 }
 
@@ -328,9 +342,11 @@ static void an_object_in_a_config_map_is_applied_once(void **state)
 {
     struct world *w = *state;
 
-    fake_create(w->client, "configmaps",
-                "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"namespace\":\"kubevirt\",\"name\":\"vireo-cr\"},\"data\":{"
-                "\"kubevirt.yaml\":\"apiVersion: kubevirt.io/v1\\nkind: KubeVirt\\nmetadata: {name: kubevirt}\\nspec: {}\\n\"}}");
+    fake_create(
+        w->client, "configmaps",
+        "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"namespace\":\"kubevirt\",\"name\":\"vireo-cr\"},"
+        "\"data\":{"
+        "\"kubevirt.yaml\":\"apiVersion: kubevirt.io/v1\\nkind: KubeVirt\\nmetadata: {name: kubevirt}\\nspec: {}\\n\"}}");
     start(w, ENV("1.0.0"));
     assert_non_null(kubevirt(w));
     assert_true(str_is(json_str_at(kubevirt(w), "metadata/ownerReferences/0/name"), "vireo-cr"));

@@ -14,12 +14,13 @@ static void condition(struct write *w, const char *type, const char *status, con
 {
     const struct json *old = condition_find(w->old, type), *list = json_array(w->a, NULL), *c;
     bool same = str_is(json_str_at(old, "status"), status) && str_is(json_str_at(old, "reason"), reason)
-                && str_is(json_str_at(old, "message"), message), found = false;
+                && str_is(json_str_at(old, "message"), message),
+         found = false;
 
     c = same ? old
              : json_object(w->a, "type", json_new_z(w->a, type), "status", json_new_z(w->a, status), "reason",
-                           json_new_z(w->a, reason), "message", json_new_z(w->a, message), "lastProbeTime", json_new_z(w->a, w->now),
-                           "lastTransitionTime", json_new_z(w->a, w->now), NULL);
+                           json_new_z(w->a, reason), "message", json_new_z(w->a, message), "lastProbeTime",
+                           json_new_z(w->a, w->now), "lastTransitionTime", json_new_z(w->a, w->now), NULL);
     json_each_item(it, json_at(w->o, "status/conditions")) {
         bool here = str_is(json_str_at(it, "type"), type);
 
@@ -114,10 +115,10 @@ static void deploying(struct write *w, const struct status_facts *f)
 
 static void updating(struct write *w, const struct status_facts *f)
 {
-    const char *message = arena_printf(
-        w->a, "Transitioning from previous version %s with registry %s to target version %s using registry %s",
-        text(w, "observedKubeVirtVersion"), text(w, "observedKubeVirtRegistry"), text(w, "targetKubeVirtVersion"),
-        text(w, "targetKubeVirtRegistry"));
+    const char *message =
+        arena_printf(w->a, "Transitioning from previous version %s with registry %s to target version %s using registry %s",
+                     text(w, "observedKubeVirtVersion"), text(w, "observedKubeVirtRegistry"), text(w, "targetKubeVirtVersion"),
+                     text(w, "targetKubeVirtRegistry"));
 
     gone(w, "Created");
     gone(w, "Synchronized");
@@ -149,7 +150,8 @@ static void deleting(struct write *w, const struct status_facts *f)
     gone(w, "Created");
     three(w, "False", "False", "True", "DeletionInProgress", "Deletion was triggered");
     if (f->error)
-        condition(w, "Synchronized", "False", "DeletionFailed", arena_printf(w->a, "An error occurred during deletion: %s", f->error));
+        condition(w, "Synchronized", "False", "DeletionFailed",
+                  arena_printf(w->a, "An error occurred during deletion: %s", f->error));
     else
         gone(w, "Synchronized");
 }
@@ -182,7 +184,8 @@ const struct json *status_with(struct arena *a, const struct json *kubevirt, con
         break;
     case STATUS_BLOCKED: /* it works on, and says so */
         set(&w, "phase", "Deleting");
-        condition(&w, "Synchronized", "False", "DeletionFailed", arena_printf(a, "An error occurred during deletion: %s", f->error));
+        condition(&w, "Synchronized", "False", "DeletionFailed",
+                  arena_printf(a, "An error occurred during deletion: %s", f->error));
         break;
     case STATUS_DELETING:
         deleting(&w, f);

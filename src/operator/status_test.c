@@ -20,30 +20,58 @@ static const struct {
     struct status_facts facts;
     const char *phase, *want;
 } rows[] = {
-    {"new", "null", {.now = STATUS_DEPLOYING}, "Deploying",
+    {"new",
+     "null",
+     {.now = STATUS_DEPLOYING},
+     "Deploying",
      "Available=False:DeploymentInProgress Progressing=True:DeploymentInProgress Degraded=False:DeploymentInProgress "},
-    {"all there", "{'phase':'Deploying'}", {.now = STATUS_DEPLOYING, .created = true}, "Deploying",
+    {"all there",
+     "{'phase':'Deploying'}",
+     {.now = STATUS_DEPLOYING, .created = true},
+     "Deploying",
      "Available=False:DeploymentInProgress Progressing=True:DeploymentInProgress Degraded=False:DeploymentInProgress "
      "Created=True:AllResourcesCreated "},
-    {"a pod does not start", "{'phase':'Deploying'}", {.now = STATUS_DEPLOYING, .trouble = "pod x: ErrImagePull"}, "Deploying",
+    {"a pod does not start",
+     "{'phase':'Deploying'}",
+     {.now = STATUS_DEPLOYING, .trouble = "pod x: ErrImagePull"},
+     "Deploying",
      "Available=False:DeploymentInProgress Progressing=True:DeploymentInProgress Degraded=True:DeploymentFailed "},
-    {"ready", "{'phase':'Deploying'}", {.now = STATUS_READY, .created = true}, "Deployed",
+    {"ready",
+     "{'phase':'Deploying'}",
+     {.now = STATUS_READY, .created = true},
+     "Deployed",
      "Created=True:AllResourcesCreated Available=True:AllComponentsReady Progressing=False:AllComponentsReady "
      "Degraded=False:AllComponentsReady "},
-    {"upgrading", "{'phase':'Deployed','observedKubeVirtVersion':'v1.0.0','conditions':[{'type':'Created','status':'True'}]}",
-     {.now = STATUS_UPDATING}, "Deployed",
+    {"upgrading",
+     "{'phase':'Deployed','observedKubeVirtVersion':'v1.0.0','conditions':[{'type':'Created','status':'True'}]}",
+     {.now = STATUS_UPDATING},
+     "Deployed",
      "Available=True:UpdateInProgress Progressing=True:UpdateInProgress Degraded=True:UpdateInProgress "},
-    {"refused", "null", {.now = STATUS_FAILED, .error = "no"}, "Deploying",
+    {"refused",
+     "null",
+     {.now = STATUS_FAILED, .error = "no"},
+     "Deploying",
      "Synchronized=False:DeploymentFailed Available=False:DeploymentFailed Progressing=False:DeploymentFailed "
      "Degraded=True:DeploymentFailed "},
-    {"a second one", "null", {.now = STATUS_SECOND, .error = "There is an active KubeVirt deployment"}, "",
+    {"a second one",
+     "null",
+     {.now = STATUS_SECOND, .error = "There is an active KubeVirt deployment"},
+     "",
      "Synchronized=False:ExistingDeployment "},
-    {"blocked: it goes on working", "{'phase':'Deployed','conditions':[{'type':'Available','status':'True','reason':'AllComponentsReady'}]}",
-     {.now = STATUS_BLOCKED, .error = "VirtualMachine a/b"}, "Deleting",
+    {"blocked: it goes on working",
+     "{'phase':'Deployed','conditions':[{'type':'Available','status':'True','reason':'AllComponentsReady'}]}",
+     {.now = STATUS_BLOCKED, .error = "VirtualMachine a/b"},
+     "Deleting",
      "Available=True:AllComponentsReady Synchronized=False:DeletionFailed "},
-    {"going", "{'phase':'Deployed','conditions':[{'type':'Created','status':'True'}]}", {.now = STATUS_DELETING}, "Deleting",
+    {"going",
+     "{'phase':'Deployed','conditions':[{'type':'Created','status':'True'}]}",
+     {.now = STATUS_DELETING},
+     "Deleting",
      "Available=False:DeletionInProgress Progressing=False:DeletionInProgress Degraded=True:DeletionInProgress "},
-    {"gone", "{'phase':'Deleting'}", {.now = STATUS_DELETED}, "Deleted",
+    {"gone",
+     "{'phase':'Deleting'}",
+     {.now = STATUS_DELETED},
+     "Deleted",
      "Available=False:DeletionInProgress Progressing=False:DeletionInProgress Degraded=True:DeletionInProgress "},
 };
 
@@ -53,7 +81,8 @@ static void conditions_as_upstream(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         AUTO(arena_done) struct arena a = {0};
         const struct json *kv = json_object(&a, "metadata", parse(&a, "{\"name\":\"kubevirt\",\"generation\":3}"), "status",
-                                            parse_quoted(&a, rows[i].status), NULL), *got;
+                                            parse_quoted(&a, rows[i].status), NULL),
+                          *got;
         struct status_facts f = rows[i].facts;
         struct str phase;
 

@@ -11,11 +11,12 @@ static const struct json *answer(struct arena *a, const struct json *review, int
     const struct json *status = NULL;
 
     if (message)
-        status = json_object(a, "status", json_new_z(a, "Failure"), "code", json_new_i64(a, code), "reason", json_new_z(a, reason),
-                             "message", json_new_z(a, message), "details", details, NULL);
-    return json_object(a, "apiVersion", json_new_z(a, "admission.k8s.io/v1"), "kind", json_new_z(a, "AdmissionReview"), "response",
-                       json_object(a, "uid", json_at(review, "request/uid"), "allowed", json_new_bool(!message), "status", status,
-                                   "warnings", json_len(warnings) ? warnings : NULL, NULL),
+        status = json_object(a, "status", json_new_z(a, "Failure"), "code", json_new_i64(a, code), "reason",
+                             json_new_z(a, reason), "message", json_new_z(a, message), "details", details, NULL);
+    return json_object(a, "apiVersion", json_new_z(a, "admission.k8s.io/v1"), "kind", json_new_z(a, "AdmissionReview"),
+                       "response",
+                       json_object(a, "uid", json_at(review, "request/uid"), "allowed", json_new_bool(!message), "status",
+                                   status, "warnings", json_len(warnings) ? warnings : NULL, NULL),
                        NULL);
 }
 
@@ -44,12 +45,14 @@ static const struct json *on_delete(const struct json *review, const struct webh
     if (asked && f->error)
         return answer(a, review, 500, "InternalError", f->error, NULL, NULL);
     if (asked && f->workloads)
-        return answer(a, review, 403, "Forbidden",
-                      arena_printf(a,
-                                   "Rejecting the uninstall request, since there are still machines present: %s. Delete them first, or set "
-                                   "spec.uninstallStrategy to RemoveWorkloads, which deletes them with everything else",
-                                   f->workloads),
-                      NULL, NULL);
+        return answer(
+            a, review, 403, "Forbidden",
+            arena_printf(
+                a,
+                "Rejecting the uninstall request, since there are still machines present: %s. Delete them first, or set "
+                "spec.uninstallStrategy to RemoveWorkloads, which deletes them with everything else",
+                f->workloads),
+            NULL, NULL);
     return answer(a, review, 0, NULL, NULL, NULL, NULL);
 }
 
@@ -59,12 +62,15 @@ static const struct json *warnings(const struct json *kubevirt, struct arena *a)
     static const struct {
         const char *path, *words;
     } ignored[] = {
-        {"spec/monitorNamespace", "spec.monitorNamespace: no ServiceMonitor is made; scrape /metrics of the pods with the label "
-                                  "prometheus.kubevirt.io"},
-        {"spec/serviceMonitorNamespace", "spec.serviceMonitorNamespace: no ServiceMonitor is made; scrape /metrics of the pods with the "
-                                         "label prometheus.kubevirt.io"},
+        {"spec/monitorNamespace",
+         "spec.monitorNamespace: no ServiceMonitor is made; scrape /metrics of the pods with the label "
+         "prometheus.kubevirt.io"},
+        {"spec/serviceMonitorNamespace",
+         "spec.serviceMonitorNamespace: no ServiceMonitor is made; scrape /metrics of the pods with the "
+         "label prometheus.kubevirt.io"},
         {"spec/synchronizationPort", "spec.synchronizationPort: machines do not migrate between clusters here"},
-        {"spec/workloadUpdateStrategy", "spec.workloadUpdateStrategy: running machines keep their launcher until they are started again"},
+        {"spec/workloadUpdateStrategy",
+         "spec.workloadUpdateStrategy: running machines keep their launcher until they are started again"},
     };
     const struct json *list = json_array(a, NULL);
 
@@ -92,8 +98,8 @@ static const struct json *on_spec(const struct json *review, struct arena *a)
     for (size_t i = 0; i < causes.n; i++) {
         buf_addf(&message, "%s%s: %s", i ? ", " : "", causes.p[i].field, causes.p[i].message);
         list = json_append(a, list,
-                           json_object(a, "reason", json_new_z(a, causes.p[i].reason), "message", json_new_z(a, causes.p[i].message),
-                                       "field", json_new_z(a, causes.p[i].field), NULL));
+                           json_object(a, "reason", json_new_z(a, causes.p[i].reason), "message",
+                                       json_new_z(a, causes.p[i].message), "field", json_new_z(a, causes.p[i].field), NULL));
     }
     return answer(a, review, 422, "Invalid", arena_strdup(a, buf_str(&message)), json_object(a, "causes", list, NULL), NULL);
 }
@@ -110,8 +116,8 @@ static const struct json *on_create(const struct json *review, const struct webh
     return on_spec(review, a);
 }
 
-bool webhook_review(struct str path, const struct json *review, const struct webhook_facts *f, struct arena *a, const struct json **ret,
-                    struct error *err)
+bool webhook_review(struct str path, const struct json *review, const struct webhook_facts *f, struct arena *a,
+                    const struct json **ret, struct error *err)
 {
     if (!str_is(json_str_at(review, "kind"), "AdmissionReview") || !json_str_at(review, "request/uid").n)
         return error_set(err, ERROR_BAD_REQUEST, "the body is no AdmissionReview with a request");
