@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/role.h"
+#include "cmd/thrift.h"
 #include "handler/device_plugin.h"
 #include "handler/handler.h"
 
@@ -29,7 +30,7 @@ static const char usage[] =
     "                      where the kubelet's device plugins have their sockets (" PLUGINS ");\n"
     "                      none: the kubelet is told of no devices\n"
     "  --max-devices N     so many of each device (1000)\n"
-    "  --host-root DIR     where the host's /dev is seen: in a pod with hostPID, /proc/1/root\n" ROLE_FLAGS_USAGE;
+    "  --host-root DIR     where the host's /dev is seen: in a pod, where that is mounted\n" ROLE_FLAGS_USAGE;
 
 struct options {
     struct role_flags common;
@@ -121,6 +122,7 @@ static bool run(const struct options *o, struct role *r, struct error *err)
     AUTO_FREE char *vsock = xasprintf("%s/dev/vhost-vsock", o->host_root);
     const struct host_options host = {.boot_id = boot, .uid = NOBODY, .dirfd = -1, .kvm = kvm, .mshv = mshv};
     AUTO_CLOSE int pods = -1;
+    struct thrift thrift = {0};
     struct handler *h;
 
     if (geteuid() != 0)
@@ -144,7 +146,9 @@ static bool run(const struct options *o, struct role *r, struct error *err)
         return false;
     }
     handler_start(h);
+    thrift_start(&thrift, r->loop);
     loop_run(r->loop);
+    thrift_stop(&thrift);
     handler_free(h);
     return true;
 }

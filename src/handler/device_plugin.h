@@ -17,7 +17,7 @@ struct device_plugins;
 struct device_plugins_config {
     struct loop *loop;
     const char *dir;       /* the kubelet's: /var/lib/kubelet/device-plugins */
-    const char *host_root; /* where the host's /dev is seen: "" or "/proc/1/root" */
+    const char *host_root; /* where the host's /dev is seen: "", or "/host" in a pod that mounts it there */
     unsigned max_devices;  /* of each; 0: DEVICE_PLUGIN_COUNT */
     void (*changed)(void *user); /* a device has come or gone, or the kubelet took or lost the plugins; may be NULL */
     void *user;

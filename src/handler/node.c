@@ -15,6 +15,7 @@
 #include "handler/internal.h"
 
 #define HEARTBEAT      SECONDS(60) /* upstream: every 60 s × (1 … 2.2); five minutes without is a dead node */
+#define HEARTBEAT_MORE SECONDS(60) /* … of a cluster's node up to this more, so that a thousand that started together do not write together */
 #define RETRY          SECONDS(1)
 #define DEVICE_SLOTS   "1000"      /* virtualMachineInstancesPerNode */
 #define RESERVED_BYTES (256LL << 20) /* of the host's memory, for the host and for us */
@@ -192,6 +193,16 @@ static const struct json *status(struct node_object *n, struct arena *a)
                        NULL);
 }
 
+static int64_t until_beat(const struct node_object *n)
+{
+    uint32_t random = 0;
+
+    if (n->h->config.embedded)
+        return HEARTBEAT;
+    file_random(&random, sizeof random);
+    return HEARTBEAT + (int64_t)(HEARTBEAT_MORE / UINT32_MAX * random);
+}
+
 static void on_done(void *user, const struct client_response *r)
 {
     struct node_object *n = user;
@@ -211,7 +222,7 @@ static void on_done(void *user, const struct client_response *r)
         n->again = false;
     }
     if (n->step == STEP_IDLE)
-        loop_timer_start(n->h->loop, &n->beat, HEARTBEAT, on_beat);
+        loop_timer_start(n->h->loop, &n->beat, until_beat(n), on_beat);
     else
         next(n);
 }

@@ -72,13 +72,6 @@ class Cluster:
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubevirt"}})
         self.apply({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "kubevirt", "namespace": "kubevirt"},
                     "spec": {"configuration": {"developerConfiguration": {"useEmulation": True}}}})
-        # An administrator's word until there is a device plugin: taps reach the launcher as descriptors, and need no device.
-        pki = self.dir + "/pki/"
-        for node in NODES:
-            self.inside("curl", "-sf", "--cacert", pki + "ca.crt", "--cert", pki + "admin.crt", "--key", pki + "admin.key", "-X", "PATCH",
-                        "-H", "Content-Type: application/merge-patch+json", "-o", "/dev/null",
-                        "-d", json.dumps({"status": {"capacity": {"devices.kubevirt.io/tun": "1000"}}}),
-                        "https://127.0.0.1:6443/api/v1/nodes/%s/status" % node)
         self.start("controller")
         for node in NODES:
             self.start("handler", node=node)

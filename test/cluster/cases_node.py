@@ -1,0 +1,173 @@
+"""The node agent as a DaemonSet: what it needs of a node, whom it serves, what it tells the kubelet, and who may be away for a while."""
+import contextlib
+import json
+import os
+import re
+
+
+from cases import collector
+from cluster import NODE, NODES, ROOT, machine, output
+from harness import check, until
+
+ORDER = 60
+case, CASES = collector()
+
+COMPONENTS = ROOT + "/src/operator/components/"
+SLOTS = ("1000", "1k") # as a quantity is written
+CLIENT = "kubevirt.io:system:client:virt-handler"
+VALUES = {"NAMESPACE": "kubevirt", "LAUNCHER_IMAGE": "docker.io/vireo/launcher:latest", "PULL_POLICY": "IfNotPresent",
+          "KUBELET_DIR": "/var/lib/kubelet"}
+
+
+def component(name, only=""):
+    """A manifest of the operator's with its parameters filled in."""
+    with open(COMPONENTS + name, encoding="utf-8") as f:
+        text = re.sub(r"\$\{(\w+)\}", lambda m: VALUES.get(m.group(1), m.group(0)), f.read())
+    return "\n---\n".join(d for d in re.split(r"(?m)^---$", text) if only in d)
+
+
+def certificates(c):
+    """What the operator makes: an authority, the agent's own certificate, that of its client, and one of somebody else."""
+    d = c.dir + "/handler-pki"
+    os.makedirs(d, exist_ok=True)
+    for name, cn in (("ca", "kubevirt.io"), ("server", "virt-handler"), ("client", CLIENT), ("other", "kubevirt.io:system:client:virt-api")):
+        output(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "%s/%s.key" % (d, name),
+                "-subj", "/CN=" + cn, *(["-x509", "-days", "2", "-out", d + "/ca.crt"] if name == "ca" else ["-out", d + "/request"])])
+        if name != "ca":
+            with open(d + "/ext", "w", encoding="utf-8") as f:
+                f.write("subjectAltName=DNS:virt-handler.kubevirt.svc\n")
+            output(["openssl", "x509", "-req", "-in", d + "/request", "-CA", d + "/ca.crt", "-CAkey", d + "/ca.key", "-CAcreateserial",
+                    "-days", "2", "-out", "%s/%s.crt" % (d, name), "-extfile", d + "/ext"])
+    return d
+
+
+def text_of(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def agent(c, node=NODE):
+    """The agent's pod on a node, or None while there is not exactly one that lives."""
+    pods = [p for p in c.get("pods", "-n", "kubevirt", "-l", "kubevirt.io=virt-handler")["items"]
+            if p["spec"].get("nodeName") == node and not p["metadata"].get("deletionTimestamp")]
+    return pods[0] if len(pods) == 1 else None
+
+
+def is_ready(c, node=NODE):
+    pod = agent(c, node)
+    return pod and any(x["type"] == "Ready" and x["status"] == "True" for x in pod["status"].get("conditions", []))
+
+
+def pid_of(c, node=NODE):
+    """The agent's process, by the pod's UID in its cgroup."""
+    uid = agent(c, node)["metadata"]["uid"]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if uid in text_of("/proc/%s/cgroup" % pid) and "handler" in text_of("/proc/%s/cmdline" % pid).split("\0"):
+                return int(pid)
+    return None
+
+
+def words(c):
+    return "\n".join([c.kubectl("get", "pods", "-A", "-o", "wide"), c.kubectl("get", "events", "-A")[-3000:],
+                      c.kubectl("logs", "-n", "kubevirt", "-l", "kubevirt.io=virt-handler", "--tail=40")])
+
+
+def ask(c, path, who=None, method="GET", node=NODE):
+    """(status, body) of the agent's own server."""
+    d = c.dir + "/handler-pki/"
+    ip = agent(c, node)["status"]["podIP"]
+    host = "virt-handler.kubevirt.svc:8443"
+    out = c.inside("sh", "-c", "exec curl -s -m 20 -o - -w '\\n%{http_code}' \"$@\" || true", "sh", "--cacert", d + "ca.crt", "--connect-to",
+                   "%s:%s:8443" % (host, ip), "-X", method, *(["--cert", "%s%s.crt" % (d, who), "--key", "%s%s.key" % (d, who)] if who else []),
+                   "https://%s%s" % (host, path))
+    body, _, code = out.rpartition("\n")
+    return int(code), body
+
+
+@case
+def the_node_agents_become_ready_in_pods_of_their_own(c):
+    for role in [r for r in c.roles if r.endswith("handler")]:
+        c.kill(role)
+        del c.roles[role]
+    d = certificates(c)
+    c.kubectl("apply", "-f", "-", stdin=component("rbac.yaml", "kubevirt-handler"))
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+              "metadata": {"name": "kubevirt-virt-handler-server-certs", "namespace": "kubevirt"},
+              "stringData": {"tls.crt": text_of(d + "/server.crt"), "tls.key": text_of(d + "/server.key")}}
+    c.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "kubevirt-cluster-critical"}, "value": 1000000000},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubevirt-ca", "namespace": "kubevirt"},
+             "data": {"ca-bundle": text_of(d + "/ca.crt")}}, secret)
+    c.kubectl("apply", "-f", "-", stdin=component("virt-handler.yaml"))
+    for node in NODES:
+        until(120, "the agent of %s is ready" % node, lambda: is_ready(c, node), 0.5, lambda: words(c))
+
+
+@case
+def the_kubelet_offers_devices_and_the_node_says_so(c):
+    for node in NODES:
+        def offered():
+            n = c.get("node", node)
+            got = n["status"]["allocatable"]
+            # This machine's /dev/kvm opens and hangs guests, or it has none; vhost's modules may be absent: then nothing is healthy.
+            return got.get("devices.kubevirt.io/tun") in SLOTS and all("devices.kubevirt.io/" + d in got for d in ("kvm", "vhost-net", "vhost-vsock"))
+        until(60, "devices of " + node, offered, 0.5, lambda: json.dumps(c.get("node", node)["status"]["allocatable"]))
+        n = c.get("node", node)
+        check(n["metadata"]["labels"].get("kubevirt.io/schedulable") == "true", "machines may be scheduled", n["metadata"]["labels"])
+        check(n["metadata"]["labels"].get("vireo.io/vmm-qemu") == "true", "QEMU of the image is found", n["metadata"]["labels"])
+        check("kubevirt.io/heartbeat" in n["metadata"]["annotations"], "a heartbeat")
+        kvm, works = n["status"]["allocatable"]["devices.kubevirt.io/kvm"], n["metadata"]["labels"].get("vireo.io/kvm") == "works"
+        check((kvm in SLOTS) == works, "KVM is offered where it works", kvm, n["metadata"]["labels"])
+
+
+@case
+def a_node_whose_kvm_hangs_says_why_pods_wait_for_it(c):
+    if c.get("node", NODE)["metadata"]["labels"].get("vireo.io/kvm") in ("works", "absent"):
+        return
+    until(30, "an Event", lambda: any(e["reason"] == "KVMUnusable" and e["involvedObject"]["name"] == NODE for e in c.get("events", "-A")["items"]),
+          0.5, lambda: c.kubectl("get", "events", "-A"))
+
+
+@case
+def the_agent_keeps_only_the_capabilities_that_it_needs(c):
+    status = dict(line.split(":\t", 1) for line in text_of("/proc/%d/status" % pid_of(c)).splitlines() if ":\t" in line)
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        bits = {i for i in range(64) if int(status[name], 16) >> i & 1}
+        check(bits <= {0, 1, 5, 6, 7, 10, 12, 13, 19, 21}, name, sorted(bits))
+    check(status["NoNewPrivs"] == "1", "no new privileges")
+
+
+@case
+def a_machine_runs_by_an_agent_in_a_pod(c):
+    c.volume("podded")
+    c.apply(machine("podded"))
+    c.running("podded")
+    until(300, "the guest's login prompt", lambda: "Vireo tiny guest podded" in c.log_of("podded"), 1, lambda: c.say("podded"))
+    check("network: eth0 10.0.2.2/24" in c.log_of("podded"), "the guest has its network", c.log_of("podded"))
+    limits = c.pod_of("podded")["spec"]["containers"][0]["resources"]["limits"]
+    check(limits.get("devices.kubevirt.io/tun") == "1", "its pod has asked for a device", limits)
+
+
+@case
+def only_virt_apis_certificate_is_served(c):
+    path = "/v1/namespaces/default/virtualmachineinstances/podded/"
+    for probe in ("/healthz", "/readyz", "/metrics"):
+        check(ask(c, probe)[0] == 200, probe + " needs no certificate")
+    for who in (None, "other"):
+        code, body = ask(c, path + "pause", who, "PUT")
+        check(code == 403 and "only virt-api is served" in body, "refused: %s" % who, code, body)
+    code, body = ask(c, path + "pause", "client", "PUT")
+    check(code == 200, "virt-api's is served", code, body)
+
+    def paused():
+        return any(x["type"] == "Paused" and x["status"] == "True" for x in c.get("vmi", "podded")["status"].get("conditions", []))
+    until(30, "the machine is paused", paused, 0.5, lambda: c.say("podded"))
+    check(ask(c, path + "unpause", "client", "PUT")[0] == 200, "and goes on")
+    until(30, "the machine runs", lambda: not paused(), 0.5, lambda: c.say("podded"))
+    check(ask(c, path.replace("podded", "nobody") + "pause", "client", "PUT")[0] == 404, "a machine that is not here")
+
+
+@case
+def machines_of_the_agents_leave_nothing(c):
+    c.kubectl("delete", "vm", "podded", timeout=120)
+    until(60, "no pod and no process is left", lambda: not c.pod_of("podded") and "podded" not in c.qemus(), 0.5)
