@@ -187,6 +187,14 @@ static void events_for(struct vm *v, const struct json *old, const struct json *
         recorder_event(r, new, "Warning", "SyncFailed", "%s", v->sync_error);
 }
 
+static int64_t revision_of(const struct json *vmi)
+{
+    AUTO(error_clear) struct error err = {0};
+    int64_t revision = 0;
+
+    return parse_i64(meta_resource_version(vmi), 0, INT64_MAX, &revision, &err) ? revision : 0;
+}
+
 static void on_patched(void *user, const struct client_response *res)
 {
     struct vm *v = user;
@@ -207,7 +215,8 @@ static void on_patched(void *user, const struct client_response *res)
         retry_later(v);
         return;
     }
-    if (again)
+    /* On a past of our own every report is a conflict: the event of this write brings the next one. */
+    if (again && revision_of(res->body) <= informer_revision_of(v->h->vmis, str_of(v->key)))
         report(v);
 }
 
