@@ -5,6 +5,7 @@
 
 #include "api/labels.h"
 #include "api/meta.h"
+#include "api/strategic.h"
 #include "api/status.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -325,7 +326,12 @@ static const struct json *do_patch(struct fake_client *f, const struct client_re
         if (!json_patch(a, old, r->body, &new, err))
             return NULL;
     } else if (r->verb == CLIENT_PATCH_STRATEGIC) {
-        new = merge_conditions(a, old, r->body);
+        const struct kind_info *k = schema_kind_find(str_of(r->group), str_of(r->plural));
+
+        if (!k)
+            error_set(err, ERROR_UNSUPPORTED, "%s has no strategic merge", r->plural);
+        if (!k || !strategic_merge(a, k->type, old, r->body, &new, err))
+            return NULL;
     } else {
         revision = json_str_at(r->body, "metadata/resourceVersion");
         if (revision.p && !str_eq(revision, meta_resource_version(old))) {
