@@ -67,10 +67,8 @@ static void end(struct sim_launcher *l)
 {
     if (l->ended)
         return;
-    if (!l->last) {
-        l->last = NEW(struct vmm_status);
-        *l->last = *status_of(l);
-    }
+    if (!l->last)
+        l->last = xmemdup(status_of(l), sizeof *l->last);
     publish(l);
     l->ended = true;
     loop_timer_stop(&l->starting);
@@ -295,8 +293,7 @@ void sim_launcher_crash(struct sim_launcher *l, const char *why)
 {
     if (l->ended)
         return;
-    l->last = NEW(struct vmm_status);
-    *l->last = *(l->vmm ? vmm_status(l->vmm) : &(struct vmm_status){0});
+    l->last = xmemdup(status_of(l), sizeof *l->last);
     l->last->state = VMM_CRASHED;
     l->last->reason = VMM_REASON_VMM_KILLED;
     snprintf(l->last->message, sizeof l->last->message, "%s", why);
