@@ -111,6 +111,7 @@ bool instance_parse_flags(int argc, char **argv, struct instance_options *o, boo
         {"audit-policy-file", required_argument, NULL, 'P'}, {"audit-log-path", required_argument, NULL, 'A'},
         {"audit-log-maxsize", required_argument, NULL, 'S'}, {"audit-log-maxbackup", required_argument, NULL, 'B'},
         {"audit-log-maxage", required_argument, NULL, 'D'}, {"offer-vmm", required_argument, NULL, 'O'},
+        {"sim-nodes", required_argument, NULL, 'N'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -130,6 +131,10 @@ bool instance_parse_flags(int argc, char **argv, struct instance_options *o, boo
             if (!vmm_check_on_demand(str_of(optarg), err))
                 return error_wrap(err, "--offer-vmm");
             set_option(&o->offer_vmm, optarg);
+            break;
+        case 'N':
+            if (!set_number(&o->sim_nodes, "--sim-nodes", optarg, INSTANCE_MAX_SIM_NODES, err))
+                return false;
             break;
         case 'P': set_option(&o->audit_policy_file, optarg); break;
         case 'A': set_option(&o->audit_log_path, optarg); break;

@@ -17,6 +17,7 @@
 /* Descriptors that the supervisor hands to its two processes. */
 enum { INSTANCE_FD_CONFIG = 3, INSTANCE_FD_DIR = 4, INSTANCE_FD_LISTEN = 5, INSTANCE_FD_LISTEN_TLS = 6, INSTANCE_FD_AUDIT = 7 };
 
+#define INSTANCE_MAX_SIM_NODES 5000
 struct instance_options {
     char *dir;       /* as given, then absolute */
     char *listen;
@@ -26,6 +27,7 @@ struct instance_options {
     char *cni_dir;
     char *launcher;  /* NULL: beside this program */
     char *fetcher;   /* beside this program */
+    unsigned sim_nodes; /* simulated nodes beside this machine's own */
     char *offer_vmm; /* VMMs that only play machines, by commas; NULL: none is offered */
     char *audit_policy_file, *audit_log_path; /* NULL: no audit log; "-": standard output */
     unsigned audit_max_mib, audit_max_backups, audit_max_days; /* 0: 100 MiB, all, of any age */

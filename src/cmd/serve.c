@@ -45,10 +45,11 @@ struct supervised {
 struct serve {
     struct loop *loop;
     struct instance instance;
-    struct supervised control, node;
+    struct supervised control, node, sim; /* sim: only with --sim-nodes; a client like any other */
     struct loop_signal term, intr, restore;
     struct loop_timer poll, kill, renew;
     struct http_client *api, *renewing;
+    unsigned sim_nodes;
     bool ready, stopping;
     bool serving; /* perhaps only reads and deletions */
     char why[256]; /* not more */
@@ -66,7 +67,7 @@ static void on_restart(struct loop_timer *t)
 
 static void check_stopped(struct serve *s)
 {
-    if (s->stopping && !s->control.child.pid && !s->node.child.pid)
+    if (s->stopping && !s->control.child.pid && !s->node.child.pid && !s->sim.child.pid)
         loop_quit(s->loop);
 }
 
@@ -121,6 +122,8 @@ static void on_restore(struct loop_signal *sig)
     loop_timer_start(s->loop, &s->kill, SECONDS(10), on_kill);
 }
 
+static void stop_rest(struct serve *s);
+
 static void on_exit_child(struct child *c)
 {
     struct supervised *s = container_of(c, struct supervised, child);
@@ -131,6 +134,8 @@ static void on_exit_child(struct child *c)
     child_describe(status, STR_NONE, &why);
     child_done(c);
     if (serve->stopping) {
+        if (s == &serve->sim)
+            stop_rest(serve);
         check_stopped(serve);
         return;
     }
@@ -150,7 +155,8 @@ static void start(struct supervised *s)
 {
     struct serve *serve = s->serve;
     AUTO(error_clear) struct error err = {0};
-    const char *argv[] = {"/proc/self/exe", s->verb, NULL};
+    const char *argv[8] = {"/proc/self/exe", s->verb, NULL};
+    AUTO_FREE char *kubeconfig = NULL, *nodes = NULL;
     struct child_fd fds[] = {{s->config_fd, INSTANCE_FD_CONFIG},
                              {serve->instance.dirfd, INSTANCE_FD_DIR},
                              {s->listen_fd, INSTANCE_FD_LISTEN},
@@ -159,6 +165,14 @@ static void start(struct supervised *s)
     struct child_spec spec = {.argv = argv, .fds = fds, .n_fds = s->audit_fd >= 0 ? 5 : s->listen_tls_fd >= 0 ? 4 : 3,
                               .die_with_parent = true};
 
+    if (s == &serve->sim) { /* it reaches the API by the address that everybody has, and inherits nothing */
+        argv[2] = "--kubeconfig";
+        argv[3] = kubeconfig = xasprintf("%s/admin.kubeconfig", serve->instance.o.dir);
+        argv[4] = "--nodes";
+        argv[5] = nodes = xasprintf("%u", serve->sim_nodes);
+        argv[6] = serve->instance.o.debug ? "--debug" : NULL;
+        spec.n_fds = 0;
+    }
     s->started_ns = loop_now_ns(serve->loop);
     if (!child_start(serve->loop, &s->child, &spec, on_exit_child, &err)) {
         log_error(s->verb, "%s; retrying", error_text(&err));
@@ -253,6 +267,8 @@ static void on_ready(void *user, int status, struct str body, const struct error
              (long long)((loop_now_ns(s->loop) - s->begun_ns) / 1000000), s->instance.o.listen, s->instance.o.dir);
     http_client_free(s->api);
     s->api = NULL;
+    if (s->sim_nodes && !s->sim.child.pid && !s->stopping)
+        start(&s->sim);
 }
 
 /* With a full disk it is not ready, and yet it serves reads and deletions, which are what makes room: systemd must not
@@ -340,9 +356,23 @@ static void on_kill(struct loop_timer *t)
 {
     struct serve *s = container_of(t, struct serve, kill);
 
+    if (s->stopping && s->sim.child.pid) { /* its end leads to that of the others */
+        child_kill(&s->sim.child, SIGKILL);
+        return;
+    }
     child_kill(&s->control.child, SIGKILL);
     if (s->stopping)
         child_kill(&s->node.child, SIGKILL);
+}
+
+static void stop_rest(struct serve *s)
+{
+    loop_timer_stop(&s->control.restart);
+    loop_timer_stop(&s->node.restart);
+    child_kill(&s->control.child, SIGTERM);
+    child_kill(&s->node.child, SIGTERM);
+    loop_timer_start(s->loop, &s->kill, SECONDS(10), on_kill);
+    check_stopped(s);
 }
 
 static void stop(struct serve *s)
@@ -352,12 +382,13 @@ static void stop(struct serve *s)
     s->stopping = true;
     notify_systemd("STOPPING=1\n");
     log_info(NULL, "stopping; virtual machines go on (vireo stop --all ends them)");
-    loop_timer_stop(&s->control.restart);
-    loop_timer_stop(&s->node.restart);
-    child_kill(&s->control.child, SIGTERM);
-    child_kill(&s->node.child, SIGTERM);
-    loop_timer_start(s->loop, &s->kill, SECONDS(10), on_kill);
-    check_stopped(s);
+    loop_timer_stop(&s->sim.restart);
+    if (s->sim.child.pid) { /* first: it has something to say about its nodes */
+        child_kill(&s->sim.child, SIGTERM);
+        loop_timer_start(s->loop, &s->kill, SECONDS(10), on_kill);
+    } else {
+        stop_rest(s);
+    }
 }
 
 static void on_term(struct loop_signal *sig)
@@ -462,7 +493,7 @@ static bool prepare(struct serve *s, struct instance_options *o, struct error *e
 
 static void serve_done(struct serve *s)
 {
-    struct supervised *both[] = {&s->control, &s->node};
+    struct supervised *both[] = {&s->control, &s->node, &s->sim};
 
     for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
         child_done(&both[i]->child);
@@ -496,6 +527,7 @@ int serve_main(int argc, char **argv)
     struct serve s = {
         .instance = {.dirfd = -1, .lock_fd = -1},
         .control = {.verb = "control", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .audit_fd = -1, .delay_ns = RESTART_MIN},
+        .sim = {.verb = "sim", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .audit_fd = -1, .delay_ns = RESTART_MIN},
         .node = {.verb = "node", .config_fd = -1, .listen_fd = -1, .listen_tls_fd = -1, .audit_fd = -1, .delay_ns = RESTART_MIN},
     };
     AUTO_FREE char *socket_path = NULL;
@@ -507,7 +539,8 @@ int serve_main(int argc, char **argv)
     log_setup("serve", o.debug ? LOG_DEBUG : LOG_INFO, o.json_log);
     s.loop = loop_new(NULL);
     s.begun_ns = loop_now_ns(s.loop);
-    s.control.serve = s.node.serve = &s;
+    s.control.serve = s.node.serve = s.sim.serve = &s;
+    s.sim_nodes = o.sim_nodes;
     if (!prepare(&s, &o, &err) || !loop_signal_start(s.loop, &s.term, SIGTERM, on_term, &err)
         || !loop_signal_start(s.loop, &s.intr, SIGINT, on_intr, &err)
         || !loop_signal_start(s.loop, &s.restore, SIGUSR1, on_restore, &err)) {

@@ -66,6 +66,7 @@ static int usage(FILE *to)
             "  --cni-dir DIR         CNI plugins (/usr/lib/cni)\n"
             "  --launcher FILE       vireo-launcher (beside this program)\n"
             "  --offer-vmm NAME      serve: offer a hypervisor in whose machines nothing runs, for tests of scale\n"
+            "  --sim-nodes N         serve: N simulated nodes beside this one, for tests of scale (vireo sim)\n"
             "  --log-json, --debug   how and how much is logged\n"
             "\noptions of serve alone: the audit log\n"
             "  --audit-policy-file FILE, --audit-log-path FILE|-   what is noted, and where\n"

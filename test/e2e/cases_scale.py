@@ -76,3 +76,38 @@ def two_hundred_fake_machines_run_in_one_server(t):
         until(200, "all of them are gone", lambda: not s.get("vmi")["items"], every=0.5, explain=lambda: len(s.get("vmi")["items"]))
         print("     and are gone %.1f s after they were deleted" % (time.monotonic() - begun))
         until(60, "their launchers are gone", lambda: not s.launchers(), every=0.5)
+
+
+def machine_on_simulated(name):
+    vm = null_vm(name)
+    vm["spec"]["template"]["spec"]["nodeSelector"] = {"vireo.io/simulated": "true"}
+    vm["spec"]["template"]["spec"]["domain"]["resources"] = {"requests": {"memory": "1Mi"}}
+    return vm
+
+
+@case
+def two_hundred_machines_run_on_twenty_simulated_nodes(t):
+    with Server(t.config, "simulated", extra=("--sim-nodes", "20")) as s:
+        s.start()
+        until(30, "the nodes are Ready", lambda: sum(n["metadata"]["name"].startswith("sim-") and any(
+            c["type"] == "Ready" and c["status"] == "True" for c in n["status"]["conditions"]) for n in s.get("node", ns=None)["items"]) == 20)
+        begun = time.monotonic()
+        s.apply(*[machine_on_simulated("m%d" % i) for i in range(MANY)])
+        until(120, "all of them run", lambda: running(s) == MANY, every=0.5, explain=lambda: "%d run" % running(s))
+        print("     %d machines run on 20 simulated nodes after %.1f s" % (MANY, time.monotonic() - begun))
+        on = [v["status"]["nodeName"] for v in s.get("vmi")["items"]]
+        check(all(on.count("sim-%d" % i) == MANY // 20 for i in range(20)), "they are spread evenly", sorted(on))
+        check(not s.launchers() and not s.qemu(), "a process runs for them")
+        check(any("this node is simulated" in e["message"] for e in s.events("m7")), "no Event says that it is simulated", s.events("m7"))
+
+        s.kubectl("annotate", "node", "sim-3", "vireo.io/sim=silent")
+        lost = next(v for v in s.get("vmi")["items"] if v["status"]["nodeName"] == "sim-3")["metadata"]["name"]
+        s.kubectl("delete", "vm", lost, "--wait=false")
+        time.sleep(3)
+        check(s.get("vmi", lost)["status"]["phase"] == "Running", "a silent node's agent says something")
+        s.kubectl("annotate", "node", "sim-3", "vireo.io/sim-")
+        until(30, "it is heard again, and shuts the machine down", lambda: not any(v["metadata"]["name"] == lost for v in s.get("vmi")["items"]))
+
+        s.kubectl("delete", "vm", "--all", "--wait=false")
+        until(120, "all of them are gone", lambda: not s.get("vmi")["items"] and not s.get("pod")["items"], every=0.5,
+              explain=lambda: len(s.get("vmi")["items"]))
