@@ -23,7 +23,7 @@ import harness
 from cases import collector, null_vm
 from harness import check, run, until
 
-case, CASES = collector()
+case, CASES = collector(machine="backup and restore are of the embedded store")
 
 
 # ---- what the tests are made of ----

@@ -10,10 +10,10 @@ import sys
 import time
 import urllib.request
 
-from cases import collector
+from cases import EMBEDDED, collector
 from harness import ROOT, Background, Skip, check, free_port, run, until
 
-case, CASES = collector()
+case, CASES = collector(machine=EMBEDDED)
 BOTH = ("old", "new!")
 
 

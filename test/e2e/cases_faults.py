@@ -9,13 +9,12 @@ import random
 import tempfile
 import time
 
-import cases_guest
 import harness
 from cases import collector, linux_vm, null_vm
 from cases_guest import one, shell
 from harness import Failure, Skip, check, run, until
 
-case, CASES = collector()
+case, CASES = collector(machine="it kills processes of `vireo serve`; test/cluster kills a cluster's own")
 
 
 def uptime(t):
@@ -148,8 +147,7 @@ def delete_pod_force_never_makes_a_VM_run_twice(t):
 @case
 def a_claim_of_one_writer_is_not_given_to_two_VMs_at_once(t):
     s = t.server
-    claim = json.loads(json.dumps(cases_guest.CLAIM))
-    claim["metadata"]["name"] = "single"
+    claim = s.claim("single", 32)[0]
     volume = {"disks": [{"name": "d", "disk": {"bus": "virtio"}}]}, [{"name": "d", "persistentVolumeClaim": {"claimName": "single"}}]
     vms = []
     for name in ("writer-a", "writer-b"):
@@ -240,7 +238,7 @@ def after_a_reboot_of_the_host_old_instances_end_run_strategies_act_and_claims_a
     """Another boot id, all processes gone, bridge, table and cgroups gone: what a host's reboot leaves is the directory."""
     with t.own_server("reboot") as s:
         s.start()
-        s.apply(cases_guest.CLAIM, linux_vm("always", volumes=[("keep", {"persistentVolumeClaim": {"claimName": "keep"}})]),
+        s.apply(*s.claim("keep", 32), linux_vm("always", volumes=[("keep", {"persistentVolumeClaim": {"claimName": "keep"}})]),
                 null_vm("once", strategy="Once"), null_vm("manual", strategy="Manual"), null_vm("rerun", strategy="RerunOnFailure"))
         s.subresource("vm", "manual", "start")
         uids = {n: s.wait_phase(n)["metadata"]["uid"] for n in ("always", "once", "manual", "rerun")}

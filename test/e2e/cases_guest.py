@@ -10,11 +10,12 @@ import tempfile
 import threading
 import time
 
-from cases import collector, linux_vm
+from cases import TIME, Images, collector, linux_vm
 from harness import ROOT, Background, Console, Failure, Skip, Terminal, check, free_port, run, until
 
 case, CASES = collector()
 
+PULL = "the node's containerd fetches images on a cluster, and knows registries and passwords"
 USER_DATA = """#cloud-config
 hostname: first-guest
 runcmd:
@@ -22,8 +23,6 @@ runcmd:
   - while true; do { printf 'HTTP/1.0 200 OK\\r\\n\\r\\n'; hostname; } | nc -l -p 8080; done &
   - while true; do nc -l -p 8081 -e /bin/cat; done &
 """
-CLAIM = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "keep"},
-         "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "vireo-local", "resources": {"requests": {"storage": "32Mi"}}}}
 
 
 def one(t):
@@ -32,7 +31,7 @@ def one(t):
         vm = linux_vm("one", user_data=USER_DATA, ports=(22, 8080, 8081), volumes=[
             ("keep", {"persistentVolumeClaim": {"claimName": "keep"}}), ("scratch", {"emptyDisk": {"capacity": "24Mi"}})])
         vm["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 60
-        t.server.apply(CLAIM, vm)
+        t.server.apply(*t.server.claim("keep", 32), vm)
         t.marks["one"] = True
         t.server.wait_phase("one")
     return "one"
@@ -55,7 +54,7 @@ def disk(console, serial):
 def a_kernelBoot_guest_reaches_its_login_prompt_on_the_console(t):
     one(t)
     # The next ones boot while this one is looked at.
-    t.server.apply(linux_disk_vm("layout", "oci:tiny"))
+    t.server.apply(linux_disk_vm("layout", Images.tiny))
     with t.server.console("one") as c:
         c.expect(r"first-guest login: $", 90, nudge=b"\r")
         c.send("root\r")
@@ -83,7 +82,7 @@ def cloud_init_sets_the_host_name_and_runs_its_commands(t):
 @case
 def a_containerDisk_boots_from_a_local_OCI_layout(t):
     if t.server.get("vm", "layout") is None:
-        t.server.apply(linux_disk_vm("layout", "oci:tiny"))
+        t.server.apply(linux_disk_vm("layout", Images.tiny))
     t.server.wait_phase("layout")
     with shell(t, "layout") as c:
         check("vfat" in c.run("mkdir -p /mnt && mount -t vfat /dev/vda /mnt && mount | grep /mnt && touch /mnt/x"),
@@ -91,7 +90,7 @@ def a_containerDisk_boots_from_a_local_OCI_layout(t):
     t.server.delete("vm", "layout")
 
 
-@case
+@case(machine=PULL)
 def a_containerDisk_comes_from_an_archive_and_from_a_registry_on_localhost(t):
     s = t.server
     s.apply(linux_disk_vm("archive", "oci-archive:tiny.tar"))
@@ -108,7 +107,7 @@ def a_containerDisk_comes_from_an_archive_and_from_a_registry_on_localhost(t):
         s.delete("vm", name)
 
 
-@case
+@case(machine=PULL)
 def a_registry_that_wants_a_password_gets_that_of_the_imagePullSecret(t):
     s = t.server
     for tool in ("docker-registry", "skopeo"):
@@ -177,7 +176,7 @@ def a_file_on_a_claims_disk_is_written(t):
     check(claim["status"]["phase"] == "Bound", "the claim is not Bound", s.describe("pvc", "keep"))
     with shell(t, "one") as c:
         keep(c)
-    path = os.path.join(s.dir, "volumes", claim["spec"]["volumeName"])
+    path = s.volume(claim)
     check(os.path.isdir(path) and os.listdir(path), "no directory of the host behind the claim: " + path)
 
 
@@ -190,7 +189,7 @@ def the_guest_gets_its_address_by_DHCP_and_the_pods_is_reported(t):
         check(re.search(r"default via 10\.0\.2\.1", out), "no default route", out)
         check("nameserver" in out or "nameserver" not in open("/etc/resolv.conf", encoding="utf-8").read(), "no resolver", out)
     ip = t.server.get("vmi", "one")["status"]["interfaces"][0]["ipAddress"]
-    check(ip.startswith(t.server.cidr.rpartition(".")[0]), "the instance's address is not the pod's: " + ip)
+    check(t.server.is_pod_address(ip), "the instance's address is not the pod's: " + ip)
 
 
 @contextlib.contextmanager
@@ -386,7 +385,7 @@ def runStrategy_Once_and_RerunOnFailure_stay_off_after_a_clean_poweroff(t):
         s.delete("vm", name)
 
 
-@case
+@case(machine=TIME)
 def a_key_from_a_Secret_lets_ssh_in(t):
     s = t.server
     for tool in ("ssh-keygen", "ssh"):
@@ -413,7 +412,7 @@ def a_key_from_a_Secret_lets_ssh_in(t):
     s.kubectl("delete", "secret", "my-key")
 
 
-@case
+@case(machine=TIME)
 def every_example_does_what_it_says(t):
     s, k = t.server, t.server.kubectl
     files = [ROOT + "/examples/" + n for n in ("demo.yaml", "container-disk.yaml", "pvc.yaml", "two-namespaces.yaml", "cloud-init-ssh.yaml", "once.yaml", "lightest.yaml")]

@@ -7,7 +7,7 @@ from cases import collector, linux_vm, null_vm
 from cases_guest import disk, linux_disk_vm
 from harness import Skip, check, until
 
-case, CASES = collector()
+case, CASES = collector(machine="of the hypervisors a cluster's node image has QEMU alone")
 
 WISH, RECORD, AGAIN, LEFT = "vireo.io/hypervisor", "vireo.io/vmm", "vireo.io/hypervisor-decide", "vireo.io/left-out"
 

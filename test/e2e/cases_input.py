@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 import harness
-from cases import collector, null_vm
+from cases import EMBEDDED, collector, null_vm
 from harness import Failure, Skip, check, run, until
 
 case, CASES = collector()
@@ -23,7 +23,7 @@ def one_line(p, *words, code=None):
     check(text.count("\n") <= 1, "more than two lines", text)
 
 
-@case(each=("old", "new!"))
+@case(each=("old", "new!"), machine=EMBEDDED)
 def an_unknown_field_is_refused_by_name(t, version):
     vm = null_vm("typo", strategy="Halted")
     vm["spec"]["template"]["spec"]["domain"]["cpu"] = {"coers": 2}
@@ -32,7 +32,7 @@ def an_unknown_field_is_refused_by_name(t, version):
     check(t.server.get("vm", "typo") is None, "it was stored")
 
 
-@case(each=("old", "new!"))
+@case(each=("old", "new!"), machine=EMBEDDED)
 def a_wrong_type_is_refused_by_path(t, version):
     vm = null_vm("wrong", strategy="Halted")
     vm["spec"]["template"]["spec"]["domain"]["cpu"] = {"cores": "four"}
@@ -56,7 +56,7 @@ def a_VM_against_KubeVirts_rules_is_refused_in_its_words(t):
     check(p.returncode != 0 and "spec.template.spec.domain.devices.disks[0].name" in p.text and "lost" in p.text, "a disk without volume", p.text)
 
 
-@case
+@case(machine=EMBEDDED)
 def an_ordinary_pod_is_refused_with_the_reason(t):
     for version in ("old", "new"):
         p = t.server.kubectl("run", "web", "--image=nginx", version=version, ok=False)
@@ -64,7 +64,7 @@ def an_ordinary_pod_is_refused_with_the_reason(t):
     check(t.server.get("pod", "web") is None, "it was stored")
 
 
-@case
+@case(machine="the node's containerd fetches images on a cluster, and names what is missing")
 def a_missing_image_is_named_on_the_VM_and_in_an_Event(t):
     s = t.server
     vm = null_vm("no-image")
@@ -87,7 +87,7 @@ def a_missing_image_is_named_on_the_VM_and_in_an_Event(t):
     s.delete("vm", "no-image")
 
 
-@case
+@case(machine="the node's containerd fetches images on a cluster, and names what is missing")
 def a_registry_that_does_not_answer_is_named(t):
     s = t.server
     vm = null_vm("no-registry")
@@ -116,7 +116,7 @@ def a_missing_claim_is_named(t):
     s.delete("vm", "no-claim")
 
 
-@case
+@case(machine=EMBEDDED)
 def a_port_in_use_a_directory_in_use_and_a_wrong_flag_are_one_line_each(t):
     s = t.server
     argv = s.argv("serve")
@@ -138,7 +138,7 @@ def a_port_in_use_a_directory_in_use_and_a_wrong_flag_are_one_line_each(t):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@case
+@case(machine=EMBEDDED)
 def without_root_serve_says_sudo(t):
     s = t.own_server("nobody")
     argv = s.argv("serve")
@@ -158,7 +158,7 @@ def without_root_serve_says_sudo(t):
     one_line(p, "root", "sudo", code=1)
 
 
-@case
+@case(machine=EMBEDDED)
 def a_pod_range_that_overlaps_the_hosts_is_named_with_the_flag(t):
     s = t.own_server("overlap")
     link = "e2eov%d" % (os.getpid() % 100000)
@@ -181,7 +181,7 @@ def a_pod_range_that_overlaps_the_hosts_is_named_with_the_flag(t):
         s.sweep()
 
 
-@case
+@case(machine=EMBEDDED)
 def without_QEMU_doctor_and_the_VM_say_what_to_install(t):
     hidden = tempfile.mkdtemp(prefix="vireo-e2e-hidden-")
     # In a mount namespace of the server's, /usr is a copy-on-write layer without QEMU.
@@ -205,7 +205,7 @@ def without_QEMU_doctor_and_the_VM_say_what_to_install(t):
         os.rmdir(hidden)
 
 
-@case
+@case(machine=EMBEDDED)
 def doctor_finds_this_machine_fit(t):
     s = t.own_server("doctor")
     p = run(s.argv("doctor"))
@@ -221,7 +221,7 @@ def what_this_release_cannot_do_is_refused_by_path_not_dropped(t):
     check(p.returncode != 0 and "launchSecurity" in p.text, "launchSecurity.sev", p.text)
 
 
-@case
+@case(machine=EMBEDDED)
 def kubectl_explain_and_the_refusal_say_what_a_hypervisor_does_of_a_field(t):
     s = t.server
     for path, text in (("vmi.spec.domain.devices.disks.disk.bus", "firecracker: only virtio."),
@@ -241,7 +241,7 @@ def kubectl_explain_and_the_refusal_say_what_a_hypervisor_does_of_a_field(t):
             check(p.returncode != 0 and text in p.text, "the refusal does not say: " + text, p.text)
 
 
-@case
+@case(machine=EMBEDDED)
 def hostile_requests_do_not_end_the_server(t):
     import socket
     s = t.server

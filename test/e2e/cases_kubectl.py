@@ -4,10 +4,10 @@ import os
 import re
 import stat
 
-from cases import collector, null_vm
+from cases import EMBEDDED, collector, null_vm
 from harness import Background, check, until
 
-case, CASES = collector()
+case, CASES = collector(machine=EMBEDDED)
 BOTH = ("old", "new!")
 
 
@@ -55,7 +55,7 @@ def namespaces_come_and_go(t, version):
     check(t.server.get("namespace", name, ns=None) is None, "namespace is still there after delete --wait")
 
 
-@case(each=BOTH)
+@case(each=BOTH, machine="")
 def apply_get_wait_describe_logs_and_delete_follow_a_vm(t, version):
     s, k, name = t.server, t.server.kubectl, "life-" + version.strip("!")
     out = k("apply", "-f", "-", stdin=json.dumps(null_vm(name)), version=version).out
@@ -90,7 +90,7 @@ def apply_get_wait_describe_logs_and_delete_follow_a_vm(t, version):
     until(60, "the launcher pod is gone", lambda: s.get("pod", pod) is None, explain=lambda: s.describe("pod", pod))
 
 
-@case(each=BOTH)
+@case(each=BOTH, machine="")
 def a_watch_prints_each_state_on_the_way_to_Running(t, version):
     name = "watched-" + version.strip("!")
     with Background([t.config.kubectl(version), "get", "vm", "-w"], t.server.env()) as watch:
@@ -101,7 +101,7 @@ def a_watch_prints_each_state_on_the_way_to_Running(t, version):
         watch.expect(name + r" .*Terminating")
 
 
-@case(each=BOTH)
+@case(each=BOTH, machine="")
 def yaml_goes_out_and_comes_back_unchanged(t, version):
     k, name = t.server.kubectl, "round-" + version.strip("!")
     t.server.apply(null_vm(name, strategy="Halted"))
@@ -118,7 +118,7 @@ def yaml_goes_out_and_comes_back_unchanged(t, version):
     t.server.delete("vm", name)
 
 
-@case(each=BOTH)
+@case(each=BOTH, machine="")
 def edit_patch_label_and_annotate_change_what_they_name(t, version):
     s, k, name = t.server, t.server.kubectl, "changed-" + version.strip("!")
     s.apply(null_vm(name, strategy="Halted"))
@@ -170,7 +170,7 @@ def server_side_apply_owns_fields_and_names_conflicts(t):
     s.delete("vm", "owned")
 
 
-@case
+@case(machine="")
 def diff_and_dry_run_change_nothing(t):
     s, k = t.server, t.server.kubectl
     s.apply(null_vm("dry", strategy="Halted"))
@@ -184,7 +184,7 @@ def diff_and_dry_run_change_nothing(t):
     s.delete("vm", "dry")
 
 
-@case
+@case(machine="")
 def who_may_do_what_is_answered(t):
     k = t.server.kubectl
     check("yes" in k("auth", "can-i", "delete", "vms").out, "the admin may not")
@@ -199,7 +199,7 @@ def who_may_do_what_is_answered(t):
     k("delete", "serviceaccount", "guest")
 
 
-@case
+@case(machine="")
 def a_chart_of_helm_is_installed_and_removed(t):
     from harness import Skip, run
     helm = t.config.tools + "/helm"

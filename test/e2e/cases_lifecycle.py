@@ -36,7 +36,7 @@ def a_vm_too_big_for_this_machine_has_a_condition_and_an_Event_that_say_so(t):
     vm = s.wait_status("giant", "ErrorUnschedulable")
     found = [c for c in vm["status"]["conditions"] if c["type"] == "PodScheduled" and c["status"] == "False"]
     check(found and "memory" in found[0].get("message", "").lower(), "no condition names the memory", json.dumps(vm["status"]))
-    until(30, "an Event names the memory", lambda: [e for e in s.events("giant") if "nsufficient memory" in e["message"]],
+    until(30, "an Event names the memory", lambda: [e for e in s.get("event")["items"] if "giant" in e["involvedObject"].get("name", "") and "nsufficient memory" in e["message"]],
           explain=lambda: s.describe("vmi", "giant"))
     s.delete("vm", "giant")
 
@@ -91,8 +91,7 @@ def an_eviction_does_what_the_evictionStrategy_says(t):
     s.wait_phase("stays")
     for name, wanted in (("stays", 429), ("goes", 201)):
         pod = s.pod_of(name)["metadata"]["name"]
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": "default"}}
-        status, answer = s.request("POST", "/api/v1/namespaces/default/pods/%s/eviction" % pod, json.dumps(body), raw=True)
+        status, answer = s.evict(pod)
         check(status == wanted, "eviction of %s: %d" % (name, status), answer)
     s.wait_phase("goes", uid_not=first)
     check(s.get("vmi", "stays")["status"]["phase"] == "Running", "it was to stay")

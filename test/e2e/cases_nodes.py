@@ -5,10 +5,10 @@ import re
 import tempfile
 import time
 
-from cases import collector, null_vm
+from cases import EMBEDDED, collector, null_vm
 from harness import Skip, check, run, until
 
-case, CASES = collector()
+case, CASES = collector(machine=EMBEDDED)
 
 REPORT, REQUEST, OFFERS = "vireo.io/hypervisor-report", "vireo.io/probe-requested", "vireo.io/hypervisors"
 

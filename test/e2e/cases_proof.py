@@ -10,10 +10,10 @@ import sys
 import time
 from collections import namedtuple
 
-from cases import collector, linux_vm, null_vm
+from cases import TIME, collector, linux_vm, null_vm
 from harness import check, free_port, until
 
-case, CASES = collector()
+case, CASES = collector(machine=TIME)
 
 Row = namedtuple("Row", "fields question one other")
 VMMS = ("qemu", "qemu-microvm")

@@ -5,7 +5,7 @@ import time
 from cases import collector, null_vm
 from harness import Server, check, proc_text, until
 
-case, CASES = collector()
+case, CASES = collector(machine="fake machines are the embedded node's; a cluster has simulated nodes")
 
 MANY = 200
 WISH = "vireo.io/hypervisor"

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import glob
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -113,171 +114,12 @@ def free_range():
     raise Skip("no free address range below 10.199.0.0/16")
 
 
-# ---- the server ----
+# ---- an API server with Vireo's kinds, and what there is to ask of it ----
 
-def instance_name(folder):
-    """What an instance's host objects are named after (cmd/instance.c)."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, os.path.realpath(folder)).hex[:8]
-
-
-class Server:
-    """One instance of Vireo. Use as a context: it is stopped with all its VMs at the end, and what stays is an error."""
-
-    def __init__(self, config, name="main", data_dir=None, extra=(), before=None):
-        self.config = config
-        self.dir = data_dir or tempfile.mkdtemp(prefix="vireo-e2e-%s-" % name)
-        os.makedirs(self.dir, exist_ok=True)
-        os.chmod(self.dir, 0o755)
-        self.listen = "127.0.0.1:%d" % free_port()
-        self.cidr = free_range()
-        self.extra, self.before = list(extra), before  # before: shell commands in a mount namespace of its own
-        self.log_path = os.path.join(config.logs, os.path.basename(self.dir) + ".log")
-        self.kubeconfig = os.path.join(self.dir, "admin.kubeconfig")
-        self.process = None
-        self.name = instance_name(self.dir)
-        self.bridge = "vireo-" + self.name
-        self._ssl = None
-        self.links = set()  # of pods, noted before they are to go
-
-    # life
-
-    def argv(self, verb, *more):
-        return [os.path.join(self.config.build, "vireo"), verb, "--data-dir", self.dir, "--listen", self.listen, "--pod-cidr",
-                self.cidr, "--oci-dir", self.config.guest, *self.extra, *more]
-
-    def start(self, ready=True):
-        argv = self.argv("serve")
-        if self.before:
-            argv = ["unshare", "-m", "sh", "-c", self.before + ' && exec "$@"', "sh", *argv]
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        if ready:
-            self.wait_ready()
-        return self
-
-    def wait_ready(self, seconds=60):
-        def probe():
-            if self.process and self.process.poll() is not None:
-                raise Failure("vireo serve ended with %d" % self.process.returncode + "\n" + self.log_tail())
-            with contextlib.suppress(OSError, http.client.HTTPException, Failure):
-                return self.request("GET", "/readyz", raw=True)[0] == 200
-            return False
-        until(seconds, "vireo serve is ready", probe, every=0.02, explain=self.log_tail)
-
-    def stop(self, all_machines=True, expect=0):
-        self.note_links()
-        inside = ["nsenter", "-t", str(self.process.pid), "-m"] if self.before and self.process else []
-        p = run(inside + self.argv("stop", *(["--all"] if all_machines else [])), timeout=150)
-        if self.process:
-            try:
-                self.process.wait(60)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                raise Failure("vireo serve did not end with vireo stop\n" + p.text + self.log_tail()) from None
-            self.process = None
-        check(p.returncode == expect, "vireo stop ended with %d" % p.returncode, p.text)
-        return p
-
-    def note_links(self):
-        with contextlib.suppress(OSError):
-            self.links |= set(os.listdir("/sys/class/net/%s/brif" % self.bridge))
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        left = []
-        if not (kind and self.config.keep):
-            with contextlib.suppress(Exception):
-                self.stop()
-            left = self.leftovers()
-            self.sweep()
-        if kind is None and left:
-            raise Failure("left behind: " + "; ".join(left))
-
-    # what it is made of on this host
-
-    def child(self, verb):
-        for pid in pids():
-            words = proc_text(pid, "cmdline").split()
-            if len(words) >= 2 and words[1] == verb and parent_of(pid) == self.supervisor() and alive(pid):
-                return pid
-        return None
-
-    def supervisor(self):
-        return self.process.pid
-
-    def of_pods(self, comm, pod_uid=""):
-        """Processes of that name in the instance's cgroups."""
-        found = []
-        for pid in pids():
-            if proc_text(pid, "comm").strip()[:15] == comm[:15] and self.name in proc_text(pid, "cgroup") \
-                    and pod_uid in proc_text(pid, "cgroup") and alive(pid):
-                found.append(pid)
-        return found
-
-    def qemu(self, pod_uid=""):
-        return self.of_pods("qemu-system-x86_64", pod_uid)
-
-    def launchers(self, pod_uid=""):
-        return self.of_pods("vireo-launcher", pod_uid)
-
-    def leftovers(self):
-        left = []
-        for pid in pids():
-            if pid != os.getpid() and (self.name in proc_text(pid, "cgroup") or self.dir + " " in proc_text(pid, "cmdline") + " ") \
-                    and alive(pid):
-                left.append("process %d (%s)" % (pid, proc_text(pid, "cmdline").strip()[:100]))
-        if os.path.exists("/sys/class/net/" + self.bridge):
-            left.append("bridge " + self.bridge)
-        left += ["link " + name for name in sorted(self.links) if os.path.exists("/sys/class/net/" + name)]
-        if self.bridge in run(["nft", "list", "tables"]).out or self.name in run(["nft", "list", "tables"]).out:
-            left.append("nft table of " + self.name)
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
-            for line in f:
-                if line.split()[4].startswith(self.dir + "/") or self.name in line.split()[4]:
-                    left.append("mount " + line.split()[4])
-        for pattern in ("/sys/fs/cgroup/*%s*", "/sys/fs/cgroup/*/*%s*", "/sys/fs/cgroup/*/*/*%s*"):
-            left += ["cgroup " + p for p in glob.glob(pattern % self.name)]
-        left += ["netns " + p for p in glob.glob("/run/netns/*%s*" % self.name)]
-        return left
-
-    def sweep(self):
-        """Removes what a broken instance left, so that the next test is not its victim."""
-        for pid in pids():
-            if self.name in proc_text(pid, "cgroup") or (self.process and pid == self.process.pid):
-                kill(pid)
-        if self.process:
-            self.process.wait()
-            self.process = None
-        run(["ip", "link", "del", self.bridge])
-        run(["nft", "delete", "table", "inet", self.bridge])
-        run(["nft", "delete", "table", "ip", self.bridge])
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
-            mounts = [line.split()[4] for line in f]
-        for m in reversed([m for m in mounts if m.startswith(self.dir + "/")]):
-            run(["umount", "-l", m])
-        time.sleep(0.1)
-        for pattern in ("/sys/fs/cgroup/*%s*", "/sys/fs/cgroup/*/*%s*"):
-            for top in glob.glob(pattern % self.name):
-                for folder, _, _ in os.walk(top, topdown=False):
-                    with contextlib.suppress(OSError):
-                        os.rmdir(folder)
-        if not self.config.keep:
-            shutil.rmtree(self.dir, ignore_errors=True)
-
-    def log_tail(self, lines=15):
-        with open(self.log_path, encoding="utf-8", errors="replace") as f:
-            return "".join(f.readlines()[-lines:])
-
-    def log_text(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as f:
-            return f.read()
+class Client:
+    """What tests may know of both back ends: config, listen, kubeconfig, dir; name: of its groups of processes."""
+    policy = "policy/v1"
+    _ssl = None
 
     # the API, without kubectl
 
@@ -307,7 +149,6 @@ class Server:
             return r.status, text.decode(errors="replace") if raw else (json.loads(text) if text else None)
         finally:
             c.close()
-
 
     def get(self, kind, name=None, ns="default"):
         """The object or list, None when there is none."""
@@ -400,8 +241,206 @@ class Server:
         text = "\n---\n".join(o if isinstance(o, str) else json.dumps(o) for o in objects)
         return self.kubectl("apply", *(["-n", ns] if ns else []), "-f", "-", stdin=text)
 
+    def evict(self, pod, ns="default"):
+        """(status, answer)"""
+        body = {"apiVersion": self.policy, "kind": "Eviction", "metadata": {"name": pod, "namespace": ns}}
+        return self.request("POST", "/api/v1/namespaces/%s/pods/%s/eviction" % (ns, pod), json.dumps(body), raw=True)
+
     def console(self, name, ns="default"):
         return Console(WebSocket(self, "/apis/subresources.kubevirt.io/v1/namespaces/%s/virtualmachineinstances/%s/console" % (ns, name)))
+
+    # what is on this host
+
+    def of_pods(self, comm, pod_uid=""):
+        """Processes of that name in the instance's cgroups."""
+        found = []
+        for pid in pids():
+            if proc_text(pid, "comm").strip()[:15] == comm[:15] and self.name in proc_text(pid, "cgroup") \
+                    and pod_uid in proc_text(pid, "cgroup") and alive(pid):
+                found.append(pid)
+        return found
+
+    def qemu(self, pod_uid=""):
+        return self.of_pods("qemu-system-x86_64", pod_uid)
+
+    def launchers(self, pod_uid=""):
+        return self.of_pods("vireo-launcher", pod_uid)
+
+    def log_tail(self, lines=15):
+        """The last words of our processes."""
+        raise NotImplementedError
+
+    def claim(self, name, megabytes):
+        """What to apply for a claim of that size."""
+        raise NotImplementedError
+
+    def volume(self, claim):
+        """The directory of this host behind a bound claim."""
+        raise NotImplementedError
+
+    def is_pod_address(self, ip):
+        return ipaddress.ip_address(ip) in ipaddress.ip_network(self.cidr)
+
+
+# ---- the server ----
+
+def instance_name(folder):
+    """What an instance's host objects are named after (cmd/instance.c)."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, os.path.realpath(folder)).hex[:8]
+
+
+class Server(Client):
+    """One instance of Vireo. Use as a context: it is stopped with all its VMs at the end, and what stays is an error."""
+
+    def __init__(self, config, name="main", data_dir=None, extra=(), before=None):
+        self.config = config
+        self.dir = data_dir or tempfile.mkdtemp(prefix="vireo-e2e-%s-" % name)
+        os.makedirs(self.dir, exist_ok=True)
+        os.chmod(self.dir, 0o755)
+        self.listen = "127.0.0.1:%d" % free_port()
+        self.cidr = free_range()
+        self.extra, self.before = list(extra), before  # before: shell commands in a mount namespace of its own
+        self.log_path = os.path.join(config.logs, os.path.basename(self.dir) + ".log")
+        self.kubeconfig = os.path.join(self.dir, "admin.kubeconfig")
+        self.process = None
+        self.name = instance_name(self.dir)
+        self.bridge = "vireo-" + self.name
+        self.links = set()  # of pods, noted before they are to go
+
+    # life
+
+    def argv(self, verb, *more):
+        return [os.path.join(self.config.build, "vireo"), verb, "--data-dir", self.dir, "--listen", self.listen, "--pod-cidr",
+                self.cidr, "--oci-dir", self.config.guest, *self.extra, *more]
+
+    def start(self, ready=True):
+        argv = self.argv("serve")
+        if self.before:
+            argv = ["unshare", "-m", "sh", "-c", self.before + ' && exec "$@"', "sh", *argv]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        if ready:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, seconds=60):
+        def probe():
+            if self.process and self.process.poll() is not None:
+                raise Failure("vireo serve ended with %d" % self.process.returncode + "\n" + self.log_tail())
+            with contextlib.suppress(OSError, http.client.HTTPException, Failure):
+                return self.request("GET", "/readyz", raw=True)[0] == 200
+            return False
+        until(seconds, "vireo serve is ready", probe, every=0.02, explain=self.log_tail)
+
+    def stop(self, all_machines=True, expect=0):
+        self.note_links()
+        inside = ["nsenter", "-t", str(self.process.pid), "-m"] if self.before and self.process else []
+        p = run(inside + self.argv("stop", *(["--all"] if all_machines else [])), timeout=150)
+        if self.process:
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise Failure("vireo serve did not end with vireo stop\n" + p.text + self.log_tail()) from None
+            self.process = None
+        check(p.returncode == expect, "vireo stop ended with %d" % p.returncode, p.text)
+        return p
+
+    def note_links(self):
+        with contextlib.suppress(OSError):
+            self.links |= set(os.listdir("/sys/class/net/%s/brif" % self.bridge))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        left = []
+        if not (kind and self.config.keep):
+            with contextlib.suppress(Exception):
+                self.stop()
+            left = self.leftovers()
+            self.sweep()
+        if kind is None and left:
+            raise Failure("left behind: " + "; ".join(left))
+
+    # what it is made of on this host
+
+    def child(self, verb):
+        for pid in pids():
+            words = proc_text(pid, "cmdline").split()
+            if len(words) >= 2 and words[1] == verb and parent_of(pid) == self.supervisor() and alive(pid):
+                return pid
+        return None
+
+    def supervisor(self):
+        return self.process.pid
+
+    def leftovers(self):
+        left = []
+        for pid in pids():
+            if pid != os.getpid() and (self.name in proc_text(pid, "cgroup") or self.dir + " " in proc_text(pid, "cmdline") + " ") \
+                    and alive(pid):
+                left.append("process %d (%s)" % (pid, proc_text(pid, "cmdline").strip()[:100]))
+        if os.path.exists("/sys/class/net/" + self.bridge):
+            left.append("bridge " + self.bridge)
+        left += ["link " + name for name in sorted(self.links) if os.path.exists("/sys/class/net/" + name)]
+        if self.bridge in run(["nft", "list", "tables"]).out or self.name in run(["nft", "list", "tables"]).out:
+            left.append("nft table of " + self.name)
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
+            for line in f:
+                if line.split()[4].startswith(self.dir + "/") or self.name in line.split()[4]:
+                    left.append("mount " + line.split()[4])
+        for pattern in ("/sys/fs/cgroup/*%s*", "/sys/fs/cgroup/*/*%s*", "/sys/fs/cgroup/*/*/*%s*"):
+            left += ["cgroup " + p for p in glob.glob(pattern % self.name)]
+        left += ["netns " + p for p in glob.glob("/run/netns/*%s*" % self.name)]
+        return left
+
+    def sweep(self):
+        """Removes what a broken instance left, so that the next test is not its victim."""
+        for pid in pids():
+            if self.name in proc_text(pid, "cgroup") or (self.process and pid == self.process.pid):
+                kill(pid)
+        if self.process:
+            self.process.wait()
+            self.process = None
+        run(["ip", "link", "del", self.bridge])
+        run(["nft", "delete", "table", "inet", self.bridge])
+        run(["nft", "delete", "table", "ip", self.bridge])
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
+            mounts = [line.split()[4] for line in f]
+        for m in reversed([m for m in mounts if m.startswith(self.dir + "/")]):
+            run(["umount", "-l", m])
+        time.sleep(0.1)
+        for pattern in ("/sys/fs/cgroup/*%s*", "/sys/fs/cgroup/*/*%s*"):
+            for top in glob.glob(pattern % self.name):
+                for folder, _, _ in os.walk(top, topdown=False):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(folder)
+        if not self.config.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log_tail(self, lines=15):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return "".join(f.readlines()[-lines:])
+
+    def log_text(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    # a claim's volume
+
+    def claim(self, name, megabytes):
+        return [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+                 "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "vireo-local",
+                          "resources": {"requests": {"storage": "%dMi" % megabytes}}}}]
+
+    def volume(self, claim):
+        return os.path.join(self.dir, "volumes", claim["spec"]["volumeName"])
 
 
 KINDS = {
