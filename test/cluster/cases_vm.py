@@ -3,7 +3,7 @@ import time
 
 from cases import collector
 from cluster import NODE, machine
-from harness import check, until
+from harness import Skip, check, until
 
 ORDER = 10
 case, CASES = collector()
@@ -76,8 +76,9 @@ def the_agent_killed_comes_back_to_a_running_machine(c):
 def the_controllers_killed_go_on_where_they_were(c):
     c.kill("controller")
     c.kubectl("patch", "vm", "first", "--type=merge", "-p", '{"spec":{"runStrategy":"RerunOnFailure"}}')
-    time.sleep(1)
-    check(c.phase("first") is None, "nobody starts it meanwhile")
+    if c.outside:
+        time.sleep(1)
+        check(c.phase("first") is None, "nobody starts it meanwhile")
     c.start("controller")
     c.running("first") # once the Lease of the one that was killed has run out
     check(len(c.get("pods", "-l", "vmi.kubevirt.io/id=first")["items"]) == 1, "one machine, one pod")
@@ -89,6 +90,8 @@ def holder(c):
 
 @case
 def of_two_controllers_one_works_and_the_other_follows(c):
+    if not c.outside:
+        raise Skip("in pods it is the Deployment that starts and ends controllers")
     first = holder(c)
     c.start("controller", "spare")
     time.sleep(5)

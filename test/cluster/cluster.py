@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.abspath(os.path.join(HERE, "..", ".."))
@@ -27,9 +29,13 @@ def output(argv, timeout=60, stdin=None):
 class Cluster:
     def __init__(self, options):
         self.build, self.guest, self.logs = (os.path.abspath(d) for d in (options.build, options.guest, options.logs))
-        self.dir = tempfile.mkdtemp(prefix="vireo-cluster-", dir="/var/tmp")
-        os.rmdir(self.dir)
+        self.outside = options.roles == "outside"
+        self.dir = options.use
+        if not self.dir:
+            self.dir = tempfile.mkdtemp(prefix="vireo-cluster-", dir="/var/tmp")
+            os.rmdir(self.dir)
         self.roles = {}
+        self.name = self.tool("name", self.dir).strip()
 
     def tool(self, name, *args, timeout=60):
         return output([os.path.join(HERE, name), *args], timeout)
@@ -54,7 +60,7 @@ class Cluster:
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
     def get(self, *args):
-        return json.loads(self.kubectl("get", *args, "-o", "json"))
+        return json.loads(self.kubectl("get", *args, *([] if "--raw" in args else ["-o", "json"])))
 
     def maybe(self, *args):
         with contextlib.suppress(Failure):
@@ -62,11 +68,53 @@ class Cluster:
         return None
 
     def up(self):
-        self.tool("up", "--nodes", str(len(NODES)), self.dir, timeout=800)
-        image = os.path.join(self.logs, "launcher.tar")
-        print(self.tool("image", "launcher", image, self.build, timeout=300).strip(), flush=True)
-        self.tool("load", self.dir, "launcher", image, timeout=120)
-        os.unlink(image)
+        names, failed = ["launcher"] + ([] if self.outside else ["vireo"]), []
+
+        def images():
+            for name in names:
+                try:
+                    print(self.tool("image", name, "%s/%s.tar" % (self.logs, name), self.build, timeout=600).strip(), flush=True)
+                except Failure as e:
+                    failed.append(e)
+        beside = threading.Thread(target=images)
+        beside.start()
+        try:
+            self.tool("up", "--nodes", str(len(NODES)), self.dir, timeout=800)
+        finally:
+            beside.join()
+        if failed:
+            raise failed[0]
+        for name in names:
+            self.tool("load", self.dir, name, "%s/%s.tar" % (self.logs, name), timeout=240)
+            os.unlink("%s/%s.tar" % (self.logs, name))
+        if self.outside:
+            self.run_beside()
+        else:
+            self.install()
+
+    def install(self):
+        """As users do. Guests are emulated: on machines for tests KVM is not to be trusted."""
+        argv = ["apply", "-f", ROOT + "/deploy/vireo-operator.yaml", "-f", ROOT + "/deploy/vireo-cr.yaml"]
+
+        def applied():
+            with contextlib.suppress(Failure):
+                return self.kubectl(*argv)
+            return None
+        if not applied(): # the second file's kind is in the first
+            until(60, "kubectl apply of the operator and its object", applied, 1)
+        until(60, "the KubeVirt object is there", lambda: self.maybe("kubevirt", "kubevirt", "-n", "kubevirt"), 0.5, self.role_logs)
+        self.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p",
+                     json.dumps({"spec": {"configuration": {"developerConfiguration": {"useEmulation": True}}}}))
+        until(180, "the KubeVirt object says Deployed", self.deployed, 1, self.role_logs)
+        until(60, "virt-api answers", lambda: self.maybe("--raw", "/apis/subresources.kubevirt.io/v1"), 0.5, self.role_logs)
+
+    def deployed(self):
+        status = (self.maybe("kubevirt", "kubevirt", "-n", "kubevirt") or {}).get("status") or {}
+        available = [c for c in status.get("conditions", []) if c["type"] == "Available" and c["status"] == "True"]
+        return status.get("phase") == "Deployed" and available
+
+    def run_beside(self):
+        """Controller and node agents as processes beside the cluster, without the operator: the quick way, without virt-api."""
         self.kubectl("apply", "--server-side", "-f", "-", stdin=output([self.build + "/vireo", "crds"]))
         until(30, "the kinds are served", lambda: self.maybe("kubevirts,vms,vmis", "-A"))
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubevirt"}})
@@ -77,7 +125,10 @@ class Cluster:
             self.start("handler", node=node)
 
     def start(self, role, name=None, node=NODE):
-        """One of our roles beside the cluster, on a node as if it were in a privileged pod there."""
+        """One of our roles beside the cluster, on a node as if it were in a privileged pod there. What runs in pods the kubelet starts."""
+        if not self.outside:
+            until(90, role + " is back", lambda: self.role_pids(role, node), 0.5, self.role_logs)
+            return
         name = name or (role if node == NODE else node + "-" + role)
         args = {"controller": ["--launcher-image", IMAGE], "handler": ["--node-name", node]}[role]
         kubeconfig = self.dir + "/admin.kubeconfig"
@@ -92,9 +143,48 @@ class Cluster:
         with open("%s/run/%s.pid" % (self.dir, name), "w", encoding="utf-8") as f:
             f.write(str(p.pid))
 
-    def kill(self, role):
-        self.roles[role].kill()
-        self.roles[role].wait()
+    def role_pids(self, role, node=None):
+        """Processes `vireo ROLE` in pods of the cluster, or of one node."""
+        found, groups = [], {None: r"/%s(-\d+)?/", NODES[0]: "/%s/"}.get(node, "/%%s-%s/" % (node or "")[4:]) % self.name
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                with open("/proc/%s/cmdline" % pid, encoding="utf-8", errors="replace") as f:
+                    argv = f.read().split("\0")
+                if not argv[0].endswith("/vireo") or argv[1:2] != [role]:
+                    continue
+                with open("/proc/%s/cgroup" % pid, encoding="utf-8") as f:
+                    if re.search(groups, f.read()):
+                        found.append(int(pid))
+        return found
+
+    def kill(self, role, node=NODE):
+        """kill -9. A controller: all of them."""
+        if self.outside:
+            name = role if node == NODE else node + "-" + role
+            self.roles[name].kill()
+            self.roles[name].wait()
+            return
+        pids = self.role_pids(role, node if role == "handler" else None)
+        if not pids:
+            raise Failure("no process `vireo %s` runs in a pod" % role)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def role_logs(self, lines=25):
+        """The last words of our roles."""
+        if self.outside:
+            text = []
+            for name in self.roles:
+                with open("%s/%s.log" % (self.dir, name), encoding="utf-8", errors="replace") as f:
+                    text.append("%s:\n%s" % (name, "".join(f.readlines()[-lines:])))
+            return "\n".join(text)
+        text = []
+        for argv in (["get", "kubevirt,pods,deployments,daemonsets", "-n", "kubevirt", "-o", "wide"], ["get", "events", "-n", "kubevirt"],
+                     ["get", "kubevirt", "kubevirt", "-n", "kubevirt", "-o", "jsonpath={.status}"],
+                     ["logs", "-n", "kubevirt", "-l", "kubevirt.io", "--tail=%d" % lines, "--prefix", "--ignore-errors"]):
+            with contextlib.suppress(Failure):
+                text.append(self.kubectl(*argv))
+        return "\n".join(text)
 
     def volume(self, name):
         """A PersistentVolume on this machine with the guest's disk, and a claim on it."""
@@ -134,7 +224,6 @@ class Cluster:
     def qemus(self):
         """{VM: process} of what runs in this cluster's own cgroup."""
         found = {}
-        name = os.path.basename(self.tool("name", self.dir).strip())
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 with open("/proc/%s/cmdline" % pid, encoding="utf-8", errors="replace") as f:
@@ -142,11 +231,14 @@ class Cluster:
                 if not argv[0].endswith("qemu-system-x86_64"):
                     continue
                 with open("/proc/%s/cgroup" % pid, encoding="utf-8") as f:
-                    if re.search("/%s(-\\d+)?/" % name, f.read()):
+                    if re.search(r"/%s(-\d+)?/" % self.name, f.read()):
                         found[re.search(r"guest=default_([^,]+)", " ".join(argv)).group(1)] = int(pid)
         return found
 
     def down(self):
+        if not self.outside:
+            with open(self.logs + "/roles.log", "w", encoding="utf-8") as f:
+                f.write(self.role_logs(2000))
         for p in self.roles.values():
             with contextlib.suppress(OSError):
                 p.terminate()
