@@ -1,0 +1,261 @@
+"""The operator, installed by its manifests, in pods: from an empty cluster to machines to an empty cluster."""
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import time
+
+from cases import collector
+from cluster import ROOT
+from harness import Failure, Skip, check, until
+
+ORDER = 95 # behind everybody else: it begins by taking away what the others work with
+collect, CASES = collector()
+
+
+def case(fn):
+    """They take the whole cluster away from the others and have not been run in one go yet: not by themselves."""
+    @functools.wraps(fn)
+    def asked_for(c):
+        if not os.environ.get("VIREO_OPERATOR_CASES"):
+            raise Skip("set VIREO_OPERATOR_CASES=1: it installs and uninstalls everything")
+        fn(c)
+    return collect(asked_for)
+
+
+OPERATOR, CR = ROOT + "/deploy/vireo-operator.yaml", ROOT + "/deploy/vireo-cr.yaml"
+NS = "kubevirt"
+KINDS = "crd,clusterrole,clusterrolebinding,apiservice,validatingwebhookconfiguration,mutatingwebhookconfiguration,priorityclass"
+INSIDE = "deployment,daemonset,pod,service,secret,configmap,serviceaccount,role,rolebinding,pdb"
+
+
+def kubevirt(c):
+    return c.maybe("kubevirt", "kubevirt", "-n", NS) or {}
+
+
+def conditions(c):
+    return {x["type"]: (x["status"], x["reason"], x["message"]) for x in kubevirt(c).get("status", {}).get("conditions", [])}
+
+
+def say(c):
+    text = [json.dumps(kubevirt(c).get("status"))]
+    for args in (("get", "pods", "-n", NS, "-o", "wide"), ("logs", "-n", NS, "-l", "kubevirt.io=virt-operator", "--tail", "20")):
+        with contextlib.suppress(Failure):
+            text.append(c.kubectl(*args))
+    return "\n".join(text)
+
+
+def deployed(c, seconds=240):
+    until(seconds, "the KubeVirt object is Deployed",
+          lambda: kubevirt(c).get("status", {}).get("phase") == "Deployed" and conditions(c).get("Available", "")[0] == "True", 1,
+          lambda: say(c))
+
+
+def marked(c):
+    """{kind/name: resourceVersion} of everything that carries the operator's mark."""
+    found = {}
+    for args in ((KINDS,), (INSIDE, "-n", NS)):
+        for o in c.get(*args, "-l", "vireo.io/operator=" + NS)["items"]:
+            found[o["kind"] + "/" + o["metadata"]["name"]] = o["metadata"]["resourceVersion"]
+    return found
+
+
+def patch(c, what):
+    c.kubectl("patch", "kubevirt", "kubevirt", "-n", NS, "--type=merge", "-p", json.dumps(what))
+
+
+def refused(c, *args, stdin=None):
+    try:
+        c.kubectl(*args, stdin=stdin)
+    except Failure as e:
+        return str(e)
+    raise Failure("kubectl %s was let through" % " ".join(args))
+
+
+def everything_by_hand(c, *args):
+    """What other cases may have applied without an operator."""
+    env = dict(os.environ, VIREO_IMAGE="x", VIREO_LAUNCHER_IMAGE="x")
+    printed = subprocess.run([c.build + "/vireo", "operator", "--print"], check=True, capture_output=True, text=True, env=env).stdout
+    items = [o for o in json.loads(printed)["items"] if "AdmissionPolicy" not in o["kind"] and o["kind"] != "PodDisruptionBudget"]
+    c.kubectl(*args, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), timeout=120)
+
+
+def let_in(c, vm):
+    def applied():
+        with contextlib.suppress(Failure):
+            c.apply(vm)
+            return True
+    until(60, "the webhooks let a machine in", applied, 2, lambda: say(c))
+
+
+@case
+def the_operator_refuses_a_cluster_in_which_somebody_elses_kubevirt_lives(c):
+    for role in list(c.roles):
+        c.roles.pop(role).kill()
+    c.kubectl("delete", "kubevirt", "--all", "-n", NS)
+    c.kubectl("delete", "lease", "--all", "-n", NS)
+    image = os.path.join(c.logs, "vireo.tar")
+    subprocess.run([ROOT + "/deploy/image", "vireo", image, c.build], check=True, stdout=subprocess.DEVNULL)
+    c.tool("load", c.dir, "vireo", image, timeout=120)
+    os.unlink(image)
+    before = {o["metadata"]["name"]: o["metadata"]["generation"] for o in c.get("crd")["items"]}
+    c.kubectl("apply", "-f", OPERATOR, "-f", CR)
+    until(120, "the KubeVirt object says what is in the way",
+          lambda: "virtualmachines.kubevirt.io" in conditions(c).get("Degraded", ("", "", ""))[2], 1, lambda: say(c))
+    words = conditions(c)["Degraded"]
+    check(words[0] == "True" and "virtualmachineinstances.kubevirt.io" in words[2] and "nothing was changed" in words[2], "all are named", words)
+    check(not marked(c), "nothing was made", marked(c))
+    check(not c.get("deployment", "-n", NS, "-l", "kubevirt.io=virt-api")["items"], "nothing runs")
+    after = {o["metadata"]["name"]: o["metadata"]["generation"] for o in c.get("crd")["items"]}
+    after.pop("kubevirts.kubevirt.io"), before.pop("kubevirts.kubevirt.io") # that one came with kubectl
+    check(before == after, "their definitions are as they were", before, after)
+    until(30, "an Event says so", lambda: any("virtualmachines.kubevirt.io" in e["message"] for e in c.get("events", "-n", NS)["items"]), 1)
+
+
+@case
+def one_command_installs_everything_on_an_empty_cluster(c):
+    everything_by_hand(c, "delete", "--ignore-not-found")
+    c.kubectl("delete", "kubevirt", "--all", "-n", NS, timeout=120)
+    c.kubectl("delete", "-f", OPERATOR, "--ignore-not-found", timeout=180)
+    c.kubectl("delete", "crd", "--all", timeout=120)
+    c.kubectl("apply", "-f", OPERATOR, "-f", CR)
+    until(60, "it is Deploying", lambda: kubevirt(c).get("status", {}).get("phase") == "Deploying", 0.3, lambda: say(c))
+    deployed(c)
+    got = conditions(c)
+    want = {"Available": ("True", "AllComponentsReady"), "Progressing": ("False", "AllComponentsReady"),
+            "Degraded": ("False", "AllComponentsReady"), "Created": ("True", "AllResourcesCreated")}
+    check({t: s[:2] for t, s in got.items()} == want, "upstream's conditions", got)
+    status, meta = kubevirt(c)["status"], kubevirt(c)["metadata"]
+    check(status["observedKubeVirtVersion"] == status["targetKubeVirtVersion"] and status["observedGeneration"] == meta["generation"]
+          and status["observedDeploymentID"] == status["targetDeploymentID"], "what was asked for is what is there", status)
+    check(meta["finalizers"] == ["foregroundDeleteKubeVirt"], "upstream's finalizer", meta)
+    patch(c, {"spec": {"configuration": {"developerConfiguration": {"useEmulation": True}}}})
+
+
+@case
+def at_rest_the_operator_writes_nothing(c):
+    deployed(c)
+    time.sleep(5)
+    before = marked(c), kubevirt(c)["metadata"]["resourceVersion"]
+    time.sleep(20)
+    after = marked(c), kubevirt(c)["metadata"]["resourceVersion"]
+    # Pods, Deployments and the node agent's heartbeat have statuses of others.
+    still = {k for k, v in before[0].items() if after[0].get(k) != v}
+    check(not still and before[1] == after[1], "every revision is as it was", still)
+
+
+@case
+def what_somebody_changes_or_deletes_comes_back(c):
+    c.kubectl("delete", "service", "virt-api", "-n", NS)
+    c.kubectl("patch", "clusterrole", "kubevirt.io:view", "--type=json", "-p", '[{"op":"remove","path":"/rules/0"}]')
+    c.kubectl("patch", "deployment", "virt-controller", "-n", NS, "--type=merge", "-p", '{"spec":{"template":{"spec":{"priorityClassName":""}}}}')
+    until(60, "the Service is there again", lambda: c.maybe("service", "virt-api", "-n", NS))
+    until(60, "the role has its rules", lambda: len(c.get("clusterrole", "kubevirt.io:view")["rules"]) > 5)
+    until(60, "the pods' class is back",
+          lambda: c.get("deployment", "virt-controller", "-n", NS)["spec"]["template"]["spec"].get("priorityClassName") == "kubevirt-cluster-critical")
+    deployed(c)
+
+
+@case
+def a_bad_spec_is_refused_at_the_door_and_a_second_object_too(c):
+    for spec, words in (({"imageTag": "two words"}, "spec.imageTag"), ({"imageTag": "x" * 5000}, "spec.imageTag"),
+                        ({"uninstallStrategy": "Burn"}, "spec.uninstallStrategy"),
+                        ({"certificateRotateStrategy": {"selfSigned": {"ca": {"duration": "1s"}}}}, "ca.duration"),
+                        ({"customizeComponents": {"patches": [{"resourceName": "a\"b", "resourceType": "Deployment", "type": "merge",
+                                                               "patch": "{"}]}}, "customizeComponents.patches[0]")):
+        out = refused(c, "patch", "kubevirt", "kubevirt", "-n", NS, "--type=merge", "-p", json.dumps({"spec": spec}))
+        check(words in out, words + " is named", out[-500:])
+    c.kubectl("create", "namespace", "elsewhere")
+    second = json.dumps({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "second", "namespace": "elsewhere"}, "spec": {}})
+    out = refused(c, "apply", "-f", "-", stdin=second)
+    check("kubevirt/kubevirt" in out, "the first is named", out[-500:])
+    deployed(c)
+
+
+@case
+def an_image_that_is_not_there_is_named_and_going_back_heals(c):
+    patch(c, {"spec": {"imageTag": "v9.9.9"}})
+    until(120, "the condition names pod and reason",
+          lambda: any(w in conditions(c).get("Degraded", ("", "", ""))[2] for w in ("ErrImagePull", "ImagePullBackOff")), 1, lambda: say(c))
+    got = conditions(c)
+    check(got["Degraded"][0] == "True" and "virt-handler" in got["Degraded"][2], "the agents go first in an upgrade", got)
+    check(got["Available"][:2] == ("True", "UpdateInProgress"), "what was there works on", got)
+    images = [c.get("deployment", d, "-n", NS)["spec"]["template"]["spec"]["containers"][0]["image"] for d in ("virt-api", "virt-controller")]
+    check(all(i.endswith(":latest") for i in images), "virt-api and controllers wait for the agents", images)
+    patch(c, {"spec": {"imageTag": None}})
+    deployed(c)
+
+
+@case
+def certificates_are_renewed_and_everybody_follows(c):
+    def bundles():
+        hooks = c.get("validatingwebhookconfiguration", "virt-api-validator")["webhooks"]
+        return {h["clientConfig"]["caBundle"] for h in hooks} | {c.get("apiservice", "v1.subresources.kubevirt.io")["spec"]["caBundle"]}
+    old, leaf = bundles(), c.get("secret", "kubevirt-virt-api-certs", "-n", NS)["data"]["tls.crt"]
+    check(len(old) == 1, "one bundle for all", len(old))
+    c.kubectl("delete", "secret", "kubevirt-ca", "-n", NS)
+    until(60, "a new CA is in every bundle", lambda: len(bundles()) == 1 and bundles() != old, 1, lambda: say(c))
+    check(c.get("secret", "kubevirt-virt-api-certs", "-n", NS)["data"]["tls.crt"] == leaf, "what the old one signed serves on, as both are trusted")
+    c.kubectl("get", "--raw", "/apis/subresources.kubevirt.io/v1")
+    c.kubectl("delete", "secret", "kubevirt-virt-api-certs", "-n", NS)
+    until(60, "the deleted one is made anew", lambda: (c.maybe("secret", "kubevirt-virt-api-certs", "-n", NS) or {}).get("data", {}).get("tls.crt") not in (None, leaf))
+    deployed(c)
+
+
+@case
+def the_leader_killed_another_operator_goes_on(c):
+    def leader():
+        return c.get("lease", "virt-operator", "-n", NS)["spec"].get("holderIdentity", "")
+    first = leader()
+    check(first, "one leads")
+    c.kubectl("delete", "pod", first.split("_")[0], "-n", NS, "--force", "--grace-period=0")
+    until(60, "another leads", lambda: leader() not in ("", first), 0.5)
+    c.kubectl("delete", "service", "kubevirt-prometheus-metrics", "-n", NS)
+    until(60, "and works", lambda: c.maybe("service", "kubevirt-prometheus-metrics", "-n", NS), 0.5, lambda: say(c))
+
+
+@case
+def while_machines_exist_it_is_not_deleted(c):
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "stays", "namespace": "default"},
+          "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {"devices": {}, "memory": {"guest": "64Mi"}}}}}}
+    let_in(c, vm)
+    out = refused(c, "delete", "kubevirt", "kubevirt", "-n", NS)
+    check("default/stays" in out and "uninstallStrategy" in out, "the machine and the way out are named", out[-500:])
+    check(not kubevirt(c)["metadata"].get("deletionTimestamp"), "nothing has begun")
+    # Somebody who goes around the webhook finds the finalizer.
+    c.kubectl("scale", "deployment", "virt-operator", "-n", NS, "--replicas=0")
+    until(60, "no operator", lambda: not c.get("pods", "-n", NS, "-l", "kubevirt.io=virt-operator")["items"], 0.5)
+    c.kubectl("delete", "validatingwebhookconfiguration", "virt-operator-validator")
+    c.kubectl("delete", "kubevirt", "kubevirt", "-n", NS, "--wait=false")
+    c.kubectl("scale", "deployment", "virt-operator", "-n", NS, "--replicas=2")
+    until(90, "it says why it stays", lambda: "default/stays" in conditions(c).get("Synchronized", ("", "", ""))[2], 1, lambda: say(c))
+    check(c.get("vm", "stays") and c.get("deployment", "virt-api", "-n", NS)["status"].get("readyReplicas"), "everything works on")
+
+
+@case
+def without_machines_everything_goes_and_nothing_is_left(c):
+    c.kubectl("delete", "vm", "stays")
+    until(180, "the KubeVirt object is gone", lambda: not kubevirt(c), 1, lambda: say(c))
+    left = marked(c)
+    check(not left, "nothing with the operator's mark", left)
+    names = [o["metadata"]["name"] for o in c.get("crd")["items"] if "kubevirt" in o["metadata"]["name"]]
+    check(names == ["kubevirts.kubevirt.io"], "of the definitions, the one that came with the operator", names)
+    check(c.get("namespace", NS) and not c.maybe("configmap", "vireo-cr", "-n", NS), "the namespace stays, the ConfigMap of the object goes")
+    pods = [p["metadata"]["name"] for p in c.get("pods", "-n", NS)["items"] if not p["metadata"]["name"].startswith("virt-operator")]
+    check(not pods, "no pod but the operator's", pods)
+
+
+@case
+def it_comes_again_and_goes_with_its_machines_when_told(c):
+    c.apply({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "kubevirt", "namespace": NS},
+             "spec": {"uninstallStrategy": "RemoveWorkloads", "configuration": {"developerConfiguration": {"useEmulation": True}}}})
+    deployed(c)
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "goes", "namespace": "default"},
+          "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {"devices": {}, "memory": {"guest": "64Mi"}}}}}}
+    let_in(c, vm)
+    c.kubectl("delete", "kubevirt", "kubevirt", "-n", NS, timeout=180)
+    check(not marked(c), "nothing is left", marked(c))
+    c.kubectl("delete", "-f", OPERATOR, timeout=180)
+    check(not [o for o in c.get(KINDS)["items"] if "kubevirt" in o["metadata"]["name"] and not o["metadata"]["name"].endswith(".kubevirt.io")],
+          "nor of the operator")
