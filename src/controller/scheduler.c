@@ -1,5 +1,9 @@
 /* The scheduler of a single machine (and of simulated nodes): accounts for what pods on nodes use, and binds those that wait.
  *
+ * A pod is offered to ENOUGH nodes at a time, as kube-scheduler samples them, and goes to the best of the first lot in which it fits; the
+ * next pod begins with the next lot. So a decision costs the same with a hundred nodes and with thousands, and with ENOUGH or fewer all
+ * of them are compared. Only a pod that fits nowhere is held against every node, which is also what its message is made of.
+ *
  * A decision counts at once, before the binding is answered, so that two pods never get the same room; it is undone when the pod
  * is planned again without a node. Pods that fit nowhere wait for a node, a pod's end or a volume. */
 #include "controller/engine.h"
@@ -9,6 +13,8 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/ident.h"
+
+#define ENOUGH 100 /* nodes among which the best one is chosen */
 
 struct use { /* of one pod on one node */
     char *node;
@@ -29,6 +35,8 @@ struct scheduler {
     struct map uses;    /* pod key → struct use */
     struct map nodes;   /* name → struct sched_node */
     struct map waiting; /* pod keys that fit nowhere; values are copies */
+    VEC(struct sched_node *) order; /* all nodes */
+    size_t next;                    /* with which the next decision begins */
 };
 
 static void use_free(void *p)
@@ -128,6 +136,27 @@ void scheduler_pod_changed(struct scheduler *s, struct str key, const struct jso
     occupy(s, key, pod, node);
 }
 
+static void out_of_order(struct scheduler *s, const struct sched_node *n)
+{
+    for (size_t i = 0; i < s->order.n; i++)
+        if (s->order.p[i] == n) {
+            vec_remove(&s->order, i);
+            return;
+        }
+}
+
+/* Whether a decision or its message would be the same. */
+static bool same_to_pods(const struct json *old, const struct json *new)
+{
+    static const char *const paths[] = {"metadata/labels", "metadata/annotations/vireo.io~1hypervisor-report", "spec", "status/allocatable"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+        if (!json_eq(json_at(old, paths[i]), json_at(new, paths[i])))
+            return false;
+    return str_eq(json_str_at(condition_find(old, "Ready"), "status"), json_str_at(condition_find(new, "Ready"), "status"))
+           && (meta_annotation(old, "kubevirt.io/heartbeat").n > 0) == (meta_annotation(new, "kubevirt.io/heartbeat").n > 0);
+}
+
 void scheduler_node_changed(struct scheduler *s, struct str name, const struct json *node,
                             bool deleted)
 {
@@ -137,12 +166,17 @@ void scheduler_node_changed(struct scheduler *s, struct str name, const struct j
     void *value;
 
     if (deleted) {
-        if (n)
+        if (n) {
+            out_of_order(s, n);
             node_free(map_del(&s->nodes, name));
+        }
         return;
     }
+    if (n && same_to_pods(n->candidate.node, node))
+        return; /* a heartbeat: thousands of pods that wait need not look again */
     if (!n) {
         n = NEW(struct sched_node);
+        vec_push(&s->order, n);
         map_set(&s->nodes, name, n);
         while (map_next(&s->uses, &at, &key, &value))
             if (str_is(name, ((struct use *)value)->node))
@@ -237,23 +271,35 @@ static bool too_early(const struct json *pod, const struct candidate *nodes, siz
            && scheduler_hypervisor_unknown(pod, nodes, n);
 }
 
-static int choose(struct scheduler *s, const struct json *pod, int64_t now, struct arena *a,
-                  const char **ret_node, const char **ret_message, bool *ret_early)
+/* The best of one lot of nodes, from s->next on; false: it fits on none of them. */
+static bool choose_among(struct scheduler *s, const struct json *pod, size_t from, size_t n, struct candidate *lot, struct arena *a,
+                         const char **ret_node, const char **ret_message)
 {
-    struct candidate *list = ARENA_ARRAY(a, struct candidate, s->nodes.n + 1);
-    size_t n = 0, at = 0;
-    struct str key;
-    void *value;
     int i;
 
-    while (map_next(&s->nodes, &at, &key, &value))
-        list[n++] = ((struct sched_node *)value)->candidate;
-    i = schedule(pod, list, n, a, ret_message);
+    for (size_t k = 0; k < n; k++)
+        lot[k] = s->order.p[(from + k) % s->order.n]->candidate;
+    i = schedule(pod, lot, n, a, ret_message);
     if (i >= 0)
-        *ret_node = arena_strdup(a, meta_name(list[i].node));
-    else
-        *ret_early = too_early(pod, list, n, now);
-    return i;
+        *ret_node = arena_strdup(a, meta_name(lot[i].node));
+    return i >= 0;
+}
+
+static bool choose(struct scheduler *s, const struct json *pod, int64_t now, struct arena *a, const char **ret_node,
+                   const char **ret_message, bool *ret_early)
+{
+    size_t all = s->order.n, from = all ? s->next % all : 0;
+    struct candidate *lot = ARENA_ARRAY(a, struct candidate, all + 1);
+
+    for (size_t at = 0; all > ENOUGH && at < all; at += ENOUGH)
+        if (choose_among(s, pod, from + at, all - at < ENOUGH ? all - at : ENOUGH, lot, a, ret_node, ret_message)) {
+            s->next = from + at + ENOUGH;
+            return true;
+        }
+    if (choose_among(s, pod, 0, all, lot, a, ret_node, ret_message))
+        return true;
+    *ret_early = too_early(pod, lot, all, now);
+    return false;
 }
 
 static void make_plan(struct controllers *c, struct key_state *k, struct plan *p)
@@ -271,7 +317,7 @@ static void make_plan(struct controllers *c, struct key_state *k, struct plan *p
     p->about = pod;
     release(s, key); /* a binding that failed */
     message = claims_missing(c, pod, a, &silent);
-    if (message || choose(s, pod, loop_unix_ns(c->loop), a, &node, &message, &early) < 0) {
+    if (message || !choose(s, pod, loop_unix_ns(c->loop), a, &node, &message, &early)) {
         if (!map_get(&s->waiting, key))
             map_set(&s->waiting, key, xstrdup(k->key));
         if (early)
@@ -322,6 +368,7 @@ void scheduler_free(struct scheduler *s)
     engine_done(&s->engine);
     recorder_free(s->recorder);
     map_done_with(&s->uses, use_free);
+    vec_done(&s->order);
     map_done_with(&s->nodes, node_free);
     map_done_with(&s->waiting, free);
     free(s);
