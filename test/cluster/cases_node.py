@@ -3,11 +3,11 @@ import contextlib
 import json
 import os
 import re
-
+import time
 
 from cases import collector
 from cluster import NODE, NODES, ROOT, machine, output
-from harness import check, until
+from harness import Failure, check, until
 
 ORDER = 60
 case, CASES = collector()
@@ -138,6 +138,13 @@ def the_agent_keeps_only_the_capabilities_that_it_needs(c):
 
 
 @case
+def an_agent_without_machines_is_small(c):
+    def rss():
+        return int(re.search(r"VmRSS:\s+(\d+)", text_of("/proc/%d/status" % pid_of(c))).group(1))
+    until(60, "at most 8 MB", lambda: rss() <= 8 * 1000 * 1000 / 1024, 1, lambda: text_of("/proc/%d/status" % pid_of(c)))
+
+
+@case
 def a_machine_runs_by_an_agent_in_a_pod(c):
     c.volume("podded")
     c.apply(machine("podded"))
@@ -165,6 +172,86 @@ def only_virt_apis_certificate_is_served(c):
     check(ask(c, path + "unpause", "client", "PUT")[0] == 200, "and goes on")
     until(30, "the machine runs", lambda: not paused(), 0.5, lambda: c.say("podded"))
     check(ask(c, path.replace("podded", "nobody") + "pause", "client", "PUT")[0] == 404, "a machine that is not here")
+
+
+@case
+def a_kubelet_that_starts_again_is_told_of_the_devices_again(c):
+    before = c.qemus()["podded"]
+    c.stop_part("kubelet", kill=True)
+    time.sleep(1)
+    c.start_part("kubelet")
+
+    def taken():
+        with contextlib.suppress(Failure): # the kubelet is who reads logs
+            return c.kubectl("logs", "-n", "kubevirt", agent(c)["metadata"]["name"], "--since=60s").rfind("has taken them") >= 0
+        return False
+    until(90, "the kubelet has the devices", taken, 1, lambda: words(c))
+    until(90, "the node offers them", lambda: c.get("node", NODE)["status"]["allocatable"].get("devices.kubevirt.io/tun") in SLOTS, 1)
+    until(60, "machines may be scheduled", lambda: c.get("node", NODE)["metadata"]["labels"].get("kubevirt.io/schedulable") == "true", 1)
+    check(c.qemus().get("podded") == before and c.phase("podded") == "Running", "the machine has not noticed")
+
+
+@case
+def a_containerd_that_starts_again_ends_no_machine(c):
+    before = c.qemus()["podded"]
+    c.stop_part("containerd", kill=True)
+    time.sleep(1)
+    c.start_part("containerd")
+    until(120, "the agent is ready", lambda: is_ready(c), 1, lambda: words(c))
+    check(c.qemus().get("podded") == before and c.phase("podded") == "Running", "the machine has not noticed")
+
+
+def send_agents_away(c, away):
+    selector = {"vireo.test/away": "yes"} if away else {"vireo.test/away": None}
+    c.kubectl("patch", "ds", "-n", "kubevirt", "virt-handler", "--type=merge", "-p",
+              json.dumps({"spec": {"template": {"spec": {"nodeSelector": selector}}}}))
+    if away:
+        until(90, "no agent is left", lambda: not c.get("pods", "-n", "kubevirt", "-l", "kubevirt.io=virt-handler")["items"], 0.5)
+    else:
+        until(120, "the agent is ready", lambda: is_ready(c), 0.5, lambda: words(c))
+
+
+@case
+def a_new_agent_finds_the_machine_that_runs(c):
+    before, old = c.qemus()["podded"], agent(c)["metadata"]["name"]
+    c.kubectl("delete", "pod", "-n", "kubevirt", old, "--wait=false")
+    until(120, "another agent is ready", lambda: is_ready(c) and agent(c)["metadata"]["name"] != old, 0.5, lambda: words(c))
+    check(c.qemus().get("podded") == before and c.phase("podded") == "Running", "the machine has not noticed")
+    until(30, "it answers for it", lambda: ask(c, "/v1/namespaces/default/virtualmachineinstances/podded/stats", "client")[0] == 200, 0.5,
+          lambda: words(c))
+
+
+@case
+def what_happened_while_the_agent_was_away_is_caught_up(c):
+    send_agents_away(c, True)
+    before = c.qemus()["podded"]
+    check(c.phase("podded") == "Running", "the machine runs on", c.say("podded"))
+    os.kill(before, 9)
+    time.sleep(3)
+    check(not c.qemus().get("podded"), "its process was killed, and nobody starts it twice")
+    send_agents_away(c, False)
+    until(240, "it was started again", lambda: c.phase("podded") == "Running" and c.qemus().get("podded") not in (None, before), 1,
+          lambda: c.say("podded"))
+    until(60, "one pod", lambda: len([p for p in c.get("pods", "-l", "vmi.kubevirt.io/id=podded")["items"]
+                                      if p["status"]["phase"] == "Running"]) == 1, 1)
+
+
+@case
+def a_launcher_that_is_evicted_asks_its_guest_to_shut_down(c):
+    until(300, "the guest's login prompt", lambda: "Vireo tiny guest podded" in c.log_of("podded"), 1, lambda: c.say("podded"))
+    pod = c.pod_of("podded")["metadata"]["name"]
+    c.kubectl("patch", "vm", "podded", "--type=merge", "-p", '{"spec":{"runStrategy":"Once"}}')
+    c.kubectl("delete", "pod", pod, "--wait=false")
+    log = ""
+
+    def gone():
+        nonlocal log
+        with contextlib.suppress(Failure):
+            log = c.kubectl("logs", pod) or log
+        return "podded" not in c.qemus()
+    until(90, "the guest is gone", gone, 0.3, lambda: c.say("podded"))
+    check("reboot: Power down" in log or "shutdown" in log or "System halted" in log, "it went by itself", log[-1500:])
+    until(60, "the machine has ended well", lambda: c.phase("podded") in ("Succeeded", None), 0.5, lambda: c.say("podded"))
 
 
 @case
