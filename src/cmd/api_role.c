@@ -24,7 +24,7 @@
 #define LINGER      SECONDS(5)  /* until the API server has heard that this one goes */
 #define N_PATHS     16
 
-static const char usage[] = "usage: vireo api --listen ADDR:PORT --tls-dir DIR --ca FILE --handler-client-dir DIR [FLAG…]\n"
+const char api_usage[] = "usage: vireo api --listen ADDR:PORT --tls-dir DIR --ca FILE --handler-client-dir DIR [FLAG…]\n"
                             "Webhooks and subresources.kubevirt.io for a Kubernetes cluster.\n"
                             "  --handler-client-dir DIR  tls.crt and tls.key that node agents know us by; read again when they change\n"
     ROLE_FLAGS_USAGE;
@@ -393,7 +393,7 @@ int api_main(int argc, char **argv)
     bool ok;
 
     if (!role_parse(argc, argv, &p.flags, own) || !p.flags.listen || !p.flags.tls_dir || !p.flags.ca || !p.handler_client_dir) {
-        fputs(usage, stderr);
+        fputs(api_usage, stderr);
         return 2;
     }
     log_setup("api", p.flags.debug ? LOG_DEBUG : LOG_INFO, p.flags.json);

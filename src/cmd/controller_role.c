@@ -14,10 +14,10 @@
 
 #define RELEASE_PATIENCE SECONDS(2)
 
-static const char usage[] =
+const char controller_usage[] =
     "usage: vireo controller --launcher-image IMAGE [options]\n"
     "The controllers of a Kubernetes cluster. Of several one works at a time, by the Lease virt-controller in NS.\n"
-    "Being built: not for use yet.\n\n" ROLE_FLAGS_USAGE;
+    "\n  --launcher-image IMAGE  what machines' pods are made from\n" ROLE_FLAGS_USAGE;
 
 struct options {
     struct role_flags common;
@@ -128,7 +128,7 @@ int controller_main(int argc, char **argv)
     struct leader l = {.options = &o};
 
     if (!parse(argc, argv, &o)) {
-        fputs(usage, stderr);
+        fputs(controller_usage, stderr);
         return 2;
     }
     log_setup("controller", o.common.debug ? LOG_DEBUG : LOG_INFO, o.common.json);

@@ -5,6 +5,10 @@
 #include "cmd/role.h"
 #include "operator/component.h"
 
+const char crds_usage[] = "usage: vireo crds\n"
+                          "Prints the CustomResourceDefinitions of our kinds, for `kubectl apply --server-side -f -`. On a cluster the\n"
+                          "operator installs them.\n";
+
 int crds_main(int argc, char **argv)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -13,8 +17,7 @@ int crds_main(int argc, char **argv)
 
     (void)argv;
     if (argc > 1) {
-        fputs("usage: vireo crds\nPrints the CustomResourceDefinitions of our kinds, for `kubectl apply --server-side -f -`.\n",
-              stderr);
+        fputs(crds_usage, stderr);
         return 2;
     }
     for (size_t i = 0; schema_kinds[i]; i++)

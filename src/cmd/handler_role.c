@@ -21,7 +21,7 @@
 #define PLUGINS "/var/lib/kubelet/device-plugins"
 #define NOBODY 65534
 
-static const char usage[] =
+const char handler_usage[] =
     "usage: vireo handler --node-name NAME [options]\n"
     "The node agent of one node of a Kubernetes cluster.\n\n"
     "  --node-name NAME    the Node that this machine is\n"
@@ -161,7 +161,7 @@ int handler_main(int argc, char **argv)
     bool ok;
 
     if (!parse(argc, argv, &o)) {
-        fputs(usage, stderr);
+        fputs(handler_usage, stderr);
         return 2;
     }
     log_setup("handler", o.common.debug ? LOG_DEBUG : LOG_INFO, o.common.json);

@@ -25,7 +25,7 @@
 #define OWN_CERT_S (365 * 86400)
 #define BODY_MAX (8u << 20) /* a review holds an object twice */
 
-static const char usage[] = "usage: vireo operator [options]\n"
+const char operator_usage[] = "usage: vireo operator [options]\n"
                             "Installs, on a Kubernetes cluster, what the KubeVirt object in its namespace asks for. Of several "
                             "one works at a time, by the Lease\n"
                             "virt-operator. VIREO_IMAGE and VIREO_LAUNCHER_IMAGE name the images; VIREO_PULL_POLICY "
@@ -360,7 +360,7 @@ int operator_main(int argc, char **argv)
     const struct role_option own[] = {{.name = "print", .flag = &print}, {0}};
 
     if (!role_parse(argc, argv, &o.flags, own)) {
-        fputs(usage, stderr);
+        fputs(operator_usage, stderr);
         return 2;
     }
     log_setup("operator", o.flags.debug ? LOG_DEBUG : LOG_INFO, o.flags.json);

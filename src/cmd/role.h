@@ -85,3 +85,5 @@ int handler_main(int argc, char **argv);
 int operator_main(int argc, char **argv);
 int sim_main(int argc, char **argv);
 int crds_main(int argc, char **argv);
+/* What `vireo ROLE --help` prints, and on stderr who calls one wrongly. */
+extern const char api_usage[], controller_usage[], handler_usage[], operator_usage[], sim_usage[], crds_usage[];

@@ -11,7 +11,7 @@
 #include "cmd/role.h"
 #include "sim/sim.h"
 
-static const char usage[] =
+const char sim_usage[] =
     "usage: vireo sim --nodes N [options]\n"
     "Simulated nodes: kubelets, node agents and launchers that are played, for tests of scale. Nothing runs in their machines.\n"
     "Nodes get the label " SIM_MARK "=true; one of the same name without it is left alone. At the end (SIGTERM) the nodes\n"
@@ -173,7 +173,7 @@ int sim_main(int argc, char **argv)
     struct run r = {0};
 
     if (!parse(argc, argv, &o)) {
-        fputs(usage, stderr);
+        fputs(sim_usage, stderr);
         return 2;
     }
     log_setup("sim", o.role.debug ? LOG_DEBUG : LOG_INFO, o.role.json);

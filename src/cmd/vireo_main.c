@@ -32,19 +32,20 @@ static int version_verb(int argc, char **argv)
 static const struct {
     const char *name;
     int (*fn)(int argc, char **argv);
-    const char *help; /* NULL: started by serve, not by people */
+    const char *help;  /* NULL: started by serve, not by people */
+    const char *usage; /* of `vireo VERB --help`; NULL: the usage below */
 } verbs[] = {
     {"serve", serve_main, "run the Kubernetes API and virtual machines on this machine"},
     {"stop", stop_main, "stop a running `vireo serve`; with --all its virtual machines and all traces, too"},
     {"backup", backup_main, "write database and keys to one file, also while `vireo serve` runs"},
     {"restore", restore_main, "put a backup back, also while `vireo serve` runs; virtual machines go on"},
     {"doctor", doctor_main, "check whether this machine can run virtual machines, and what to do if not"},
-    {"api", api_main, "on a Kubernetes cluster: webhooks, consoles and the other subresources (being built, not for use yet)"},
-    {"controller", controller_main, "on a Kubernetes cluster: the controllers (being built, not for use yet)"},
-    {"handler", handler_main, "on a Kubernetes cluster: the node agent (being built, not for use yet)"},
-    {"operator", operator_main, "on a Kubernetes cluster: install what the KubeVirt object asks for, and keep it"},
-    {"crds", crds_main, "print the CustomResourceDefinitions that a cluster needs (being built, not for use yet)"},
-    {"sim", sim_main, "simulated nodes, for tests of scale: kubelets, node agents and launchers that are played"},
+    {"api", api_main, "on a Kubernetes cluster: webhooks, consoles and the other subresources", api_usage},
+    {"controller", controller_main, "on a Kubernetes cluster: the controllers", controller_usage},
+    {"handler", handler_main, "on a Kubernetes cluster: the node agent", handler_usage},
+    {"operator", operator_main, "on a Kubernetes cluster: install what the KubeVirt object asks for, and keep it", operator_usage},
+    {"crds", crds_main, "print the CustomResourceDefinitions that a cluster needs", crds_usage},
+    {"sim", sim_main, "simulated nodes, for tests of scale: kubelets, node agents and launchers that are played", sim_usage},
     {"version", version_verb, "print the version"},
     {"control", control_verb, NULL},
     {"node", node_verb, NULL},
@@ -57,6 +58,7 @@ static int usage(FILE *to)
         if (verbs[i].help)
             fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].help);
     fprintf(to,
+            "\nvireo ROLE --help has the options of api, controller, handler, operator, sim; pods of the operator have them set\n"
             "\noptions of serve, stop and doctor\n"
             "  --data-dir DIR        everything it keeps (" INSTANCE_DEFAULT_DIR ")\n"
             "  --listen ADDR:PORT    the API (" INSTANCE_DEFAULT_LISTEN ")\n"
@@ -80,6 +82,11 @@ static int usage(FILE *to)
     return to == stdout ? 0 : 2;
 }
 
+static int help(const char *of_role)
+{
+    return !of_role ? usage(stdout) : fputs(of_role, stdout) == EOF ? 2 : 0;
+}
+
 int main(int argc, char **argv)
 {
     /* A reader that went away - of a console, or of our own log - is an error like others. Programs that we start get it back. */
@@ -92,7 +99,7 @@ int main(int argc, char **argv)
         return version_verb(argc, argv);
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
-            return argc > 2 && strcmp(argv[2], "--help") == 0 ? usage(stdout) : verbs[i].fn(argc - 1, argv + 1);
+            return argc > 2 && strcmp(argv[2], "--help") == 0 ? help(verbs[i].usage) : verbs[i].fn(argc - 1, argv + 1);
     fprintf(stderr, "vireo: unknown verb '%s' (see vireo --help)\n", argv[1]);
     return 2;
 }
