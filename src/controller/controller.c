@@ -101,6 +101,9 @@ static void vmi_changed(void *user, struct str key, const struct json *object, b
 {
     struct controllers *c = user;
 
+    if (deleted)
+        map_del(&c->pods_seen_dead, meta_uid(object));
+
     vm_metrics_vmi(&c->metrics, key, object, deleted);
     engine_add(&c->vmi, key);
     engine_add(&c->vm, key); /* of the same name, also when it is not the owner: it is in its way */
@@ -112,11 +115,28 @@ static void vmi_changed(void *user, struct str key, const struct json *object, b
     }
 }
 
+/* The last that is heard of a pod: had its process ended? */
+static void note_end(struct controllers *c, const struct json *pod)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *owner = meta_controller(pod), *vmi;
+    struct str uid = json_str_at(owner, "uid");
+
+    if (!str_is(json_str_at(owner, "kind"), "VirtualMachineInstance") || !vmi_pod_dead(pod))
+        return;
+    vmi = object_of(c, RESOURCE_VMI,
+                    str_of(arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)), STR_ARG(json_str_at(owner, "name")))), &a);
+    if (vmi && str_eq(meta_uid(vmi), uid))
+        map_set(&c->pods_seen_dead, uid, c);
+}
+
 static void pod_changed(void *user, struct str key, const struct json *pod, bool deleted)
 {
     struct controllers *c = user;
     AUTO(arena_done) struct arena a = {0};
 
+    if (deleted && !c->config.embedded)
+        note_end(c, pod);
     add_owner(&c->vmi, pod, "VirtualMachineInstance");
     if (c->scheduler)
         scheduler_pod_changed(c->scheduler, key, pod, deleted);
@@ -366,6 +386,7 @@ void controllers_free(struct controllers *c)
     kv_config_free(c->kv);
     map_done_with(&c->waiting_for_claim, free);
     map_done_with(&c->claims_wanted, free);
+    map_done(&c->pods_seen_dead);
     vsock_done(&c->vsock);
     vm_metrics_done(&c->metrics);
     free(c->kubevirt_key);

@@ -72,6 +72,7 @@ struct controllers {
     char *kubevirt_key;
     struct map
         waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
+    struct map pods_seen_dead; /* UIDs of VMIs whose pod is gone, and was seen to have ended before; on a cluster */
     struct map claims_wanted; /* keys of claims that some pod has named */
     struct vsock_ids vsock;
     struct image_volumes image_question;

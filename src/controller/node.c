@@ -9,6 +9,18 @@ static bool pod_lives(const struct json *pod)
     return !meta_deleting(pod) && !str_is(phase, "Failed") && !str_is(phase, "Succeeded");
 }
 
+/* Is it alive, for all that can be known? On a cluster those without a pod, or with one that ended, are the instances' own controller's. */
+static bool vmi_lives(struct controllers *c, const struct json *vmi, struct arena *a)
+{
+    json_each_item(pod, objects_of(c, RESOURCE_POD, meta_uid(vmi), a)) {
+        if (c->config.embedded && pod_lives(pod))
+            return true;
+        if (!c->config.embedded && meta_deleting(pod))
+            return false;
+    }
+    return !c->config.embedded;
+}
+
 void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
 {
     struct arena *a = p->a;
@@ -24,8 +36,7 @@ void node_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
     }
     v.vmis = objects_of(c, RESOURCE_VMI, str_of(k->key), a);
     json_each_item(vmi, v.vmis)
-        json_each_item(pod, objects_of(c, RESOURCE_POD, meta_uid(vmi), a))
-            if (pod_lives(pod))
-                v.live = json_with_str(a, v.live, meta_uid(vmi), json_new_bool(true));
+        if (vmi_lives(c, vmi, a))
+            v.live = json_with_str(a, v.live, meta_uid(vmi), json_new_bool(true));
     node_plan(&v, p);
 }

@@ -27,17 +27,29 @@ static int64_t heard_of(const struct json *node)
     return t;
 }
 
+/* On a cluster nobody knows whether machines run on there: they are told to be out of sight, and stay what they were until their
+ * node is back, or is declared dead. (Pods that are gone, or have ended, are seen to by the instances' own controller.) */
+static const struct json *given_up(const struct node_view *v, const struct json *vmi, struct arena *a, const char *now)
+{
+    struct condition ready = {.type = "Ready", .status = "False", .reason = "GuestNotRunning",
+                              .message = "the node of the virtual machine does not respond"};
+
+    if (v->embedded)
+        return condition_set(a, vmi_with_phase(a, vmi, "Failed", "NodeUnresponsive", now), &ready, now);
+    if (str_is(json_str_at(condition_find(vmi, "Ready"), "reason"), "NodeUnresponsive"))
+        return vmi;
+    ready.reason = "NodeUnresponsive";
+    ready.message = "the node of the virtual machine does not respond, and its pod has been told to end: the virtual machine is not started "
+                    "elsewhere before the node is back, is tainted node.kubernetes.io/out-of-service, or is deleted";
+    return condition_set(a, vmi, &ready, now);
+}
+
 static void give_up(const struct node_view *v, struct plan *p)
 {
     const char *now = time_text(p->a, v->now_unix_ns);
 
     json_each_item(vmi, v->vmis) {
         enum vmi_phase phase = vmi_phase(vmi);
-        const struct json *failed;
-        struct condition ready = {.type = "Ready",
-                                  .status = "False",
-                                  .reason = "GuestNotRunning",
-                                  .message = "the node of the virtual machine does not respond"};
 
         if (vmi_final(phase) || json_get_str(v->live, meta_uid(vmi)))
             continue;
@@ -45,14 +57,10 @@ static void give_up(const struct node_view *v, struct plan *p)
             plan_again(p, MILLIS(10));
             return;
         }
-        failed = vmi_with_phase(p->a, vmi, "Failed", "NodeUnresponsive", now);
-        plan_patch(p, RESOURCE_VMI, vmi, condition_set(p->a, failed, &ready, now), false);
-        if (p->n_notices < PLAN_NOTICES)
-            plan_notice(
-                p, "Warning", "NodeUnresponsive",
-                "the node agent has not been heard of for 5 minutes: virtual machine " STR_FMT
-                "/" STR_FMT " is given up",
-                STR_ARG(meta_namespace(vmi)), STR_ARG(meta_name(vmi)));
+        if (plan_patch(p, RESOURCE_VMI, vmi, given_up(v, vmi, p->a, now), false) && p->n_notices < PLAN_NOTICES)
+            plan_notice(p, "Warning", "NodeUnresponsive",
+                        "the node agent has not been heard of for 5 minutes: virtual machine " STR_FMT "/" STR_FMT " is %s",
+                        STR_ARG(meta_namespace(vmi)), STR_ARG(meta_name(vmi)), v->embedded ? "given up" : "out of sight");
     }
 }
 

@@ -100,6 +100,28 @@ static void note_waiting(struct controllers *c, const struct key_state *k, const
         map_set(&c->waiting_for_claim, str_of(k->key), xstrdup(k->key));
 }
 
+/* Nothing runs on a node that was deleted, or that somebody has declared to be switched off (what Kubernetes itself goes by, when it
+ * lets a volume go to another node). */
+static bool node_may_run(struct controllers *c, struct str name, struct arena *a)
+{
+    const struct json *node = object_of(c, RESOURCE_NODE, name, a);
+
+    json_each_item(t, json_at(node, "spec/taints"))
+        if (str_is(json_str_at(t, "key"), "node.kubernetes.io/out-of-service"))
+            return false;
+    return node != NULL;
+}
+
+/* Beside the embedded server the pod runtime starts nothing while an old process may live; on a cluster nobody does so for us. */
+static bool unseen(struct controllers *c, const struct vmi_view *v, struct arena *a)
+{
+    enum vmi_phase phase = vmi_phase(v->vmi);
+
+    return !c->config.embedded && (phase == VMI_SCHEDULED || phase == VMI_RUNNING) && json_len(v->pods) == 0
+           && !map_get(&c->pods_seen_dead, meta_uid(v->vmi))
+           && node_may_run(c, json_str_at(v->vmi, "status/nodeName"), a);
+}
+
 void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
 {
     struct arena *a = p->a;
@@ -132,7 +154,8 @@ void vmi_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
         v.pod.image_volumes = has_image(v.vmi) && image_volumes(c);
     }
 
-    if (!vmi_pod_lost(&v))
+    v.unseen = unseen(c, &v, a);
+    if (!vmi_pod_lost(&v) || v.unseen)
         k->noticed_ns = 0;
     else if (k->noticed_ns == 0)
         k->noticed_ns = now > 0 ? now : 1;

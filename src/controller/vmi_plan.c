@@ -12,6 +12,8 @@
 #define LAST_WORDS_NS SECONDS(2)
 /* Above the guest's own grace period: the launcher's kill and the agent's report. */
 #define SHUTDOWN_SLACK_SECONDS 30
+/* Nodes that come back, are deleted or declared out of service are looked for this often. */
+#define UNSEEN_AGAIN_NS SECONDS(5)
 
 struct str vmi_volume_claim(const struct json *volume)
 {
@@ -41,6 +43,14 @@ static bool pod_ended(const struct json *pod)
     struct str phase = json_str_at(pod, "status/phase");
 
     return str_is(phase, "Failed") || str_is(phase, "Succeeded") || json_at(container(pod, "compute"), "state/terminated");
+}
+
+/* Not by its phase, which a kubelet writes at the beginning of an eviction, where there is more to go by. */
+bool vmi_pod_dead(const struct json *pod)
+{
+    const struct json *compute = container(pod, "compute");
+
+    return compute ? json_at(compute, "state/terminated") != NULL : pod_ended(pod);
 }
 
 const struct json *vmi_pod(const struct vmi_view *v)
@@ -367,9 +377,32 @@ static void plan_scheduling(const struct vmi_view *v, struct plan *p, const char
     put(v, p, vmi);
 }
 
+/* A pod that was deleted by force says nothing of its process: the kubelet that would end it may be away, and the machine run on.
+ * A second one beside it would write to the same disks. So it counts as running until its node's agent or kubelet has said how it
+ * ended, or somebody has said of the node that nothing runs there. */
+static void plan_unseen(const struct vmi_view *v, struct plan *p, const char *now)
+{
+    struct str node = json_str_at(v->vmi, "status/nodeName");
+    struct condition c = {.type = "Ready", .status = "False", .reason = "LauncherMayRun"};
+
+    c.message = arena_printf(p->a,
+                             "the pod is gone, but node " STR_FMT " has not said that the virtual machine's process has ended, and until "
+                             "then it is not started again: bring the node back (kubelet and virt-handler); if the node is switched off for "
+                             "certain, taint it node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Node",
+                             STR_ARG(node));
+    if (!str_is(json_str_at(condition_find(v->vmi, "Ready"), "reason"), c.reason)
+        && put(v, p, condition_set(p->a, v->vmi, &c, now)))
+        plan_notice(p, "Warning", "LauncherMayRun", "%s", c.message);
+    plan_again(p, UNSEEN_AGAIN_NS);
+}
+
 /* With an agent: only look whether it still can say something. */
 static void plan_handed_over(const struct vmi_view *v, struct plan *p, const char *now)
 {
+    if (v->unseen) {
+        plan_unseen(v, p, now);
+        return;
+    }
     if (vmi_pod_lost(v)) {
         if (v->pod_gone_ns < LAST_WORDS_NS) {
             plan_again(p, LAST_WORDS_NS - v->pod_gone_ns);
@@ -428,6 +461,10 @@ static void plan_deleting(const struct vmi_view *v, struct plan *p, const char *
     const struct json *vmi = v->vmi;
     int64_t left;
 
+    if (v->unseen) {
+        plan_unseen(v, p, now);
+        return;
+    }
     if (phase == VMI_SCHEDULED || phase == VMI_RUNNING) {
         left = vmi_pod_lost(v) ? LAST_WORDS_NS - v->pod_gone_ns : shutdown_left_ns(v);
         if (left > 0) {

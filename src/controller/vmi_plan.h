@@ -12,6 +12,7 @@ struct vmi_view {
     bool vm_alive; /* the VirtualMachine that controls it exists */
     int64_t now_unix_ns;
     int64_t pod_gone_ns; /* how long its pod is known to have vanished or ended; 0: it has not */
+    bool unseen; /* on a cluster: its pod is gone from the API, and nobody has seen its process end (vmi.c) */
     uint32_t vsock_cid;  /* what its vsock is called, where it is to have one; 0: none is free */
     struct failure failure;
     const struct kv_config *config;
@@ -23,6 +24,8 @@ void vmi_plan(const struct vmi_view *v, struct plan *p);
 const struct json *vmi_pod(const struct vmi_view *v);
 /* Whether the agent can no longer tell how it ended: pod vanished or ended by itself. */
 bool vmi_pod_lost(const struct vmi_view *v);
+/* Whether the kubelet has said of the pod that the machine's process is no more. */
+bool vmi_pod_dead(const struct json *pod);
 /* Whether it asks for a vsock device. */
 bool vmi_wants_vsock(const struct json *vmi);
 /* Name of the claim that a volume uses, or absent. */
