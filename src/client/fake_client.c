@@ -370,7 +370,7 @@ static const struct json *do_delete(struct fake_client *f, const char *plural, c
 {
     const struct json *o = load(f, full, a);
     struct str uid = json_str_at(options, "preconditions/uid");
-    bool graceful;
+    int64_t grace;
 
     if (!o) {
         error_set(err, ERROR_NOT_FOUND, "%s not found", full);
@@ -382,11 +382,10 @@ static const struct json *do_delete(struct fake_client *f, const char *plural, c
     }
     if (meta_deleting(o))
         return o;
-    graceful = strcmp(plural, "pods") == 0 && json_at(o, "spec/nodeName")
-               && json_i64_at(options, "gracePeriodSeconds", 30) > 0;
+    grace = strcmp(plural, "pods") == 0 && json_at(o, "spec/nodeName") ? json_i64_at(options, "gracePeriodSeconds", 30) : 0;
     o = set(a, o, "metadata/deletionTimestamp", json_new_z(a, now_text(f, a)));
-    if (graceful)
-        o = set(a, o, "metadata/deletionGracePeriodSeconds", json_new_i64(a, 30));
+    if (grace > 0)
+        o = set(a, o, "metadata/deletionGracePeriodSeconds", json_new_i64(a, grace));
     return save(f, plural, full, o, CLIENT_MODIFIED, a);
 }
 

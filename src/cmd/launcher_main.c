@@ -1,5 +1,6 @@
 /* vireo-launcher: one per VM, in its pod. See launcher/launcher.h. */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -44,6 +45,18 @@ static bool plain_name(const char *s) /* they become parts of paths */
     return s && s[0] && s[0] != '.' && !strchr(s, '/') && strlen(s) <= 253;
 }
 
+/* It is the first process of its container, where a signal that nobody handles yet is lost, unless it is blocked: the loop takes it
+ * up when it is there. */
+static void ends_are_kept(void)
+{
+    sigset_t ends;
+
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct launcher_options o = {.grace_ns = SECONDS(30), .root = ""};
@@ -52,6 +65,7 @@ int main(int argc, char **argv)
     uint64_t grace;
     int opt, status = 1;
 
+    ends_are_kept();
     /* The node agent's haste is not the guest's. */
     if (getpriority(PRIO_PROCESS, 0) < 0)
         setpriority(PRIO_PROCESS, 0, 0);

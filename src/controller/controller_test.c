@@ -238,7 +238,7 @@ static void stopping_deletes_instance_and_pod(void **state)
     assert_null(json_at(get(w, "pods"),
                         "metadata/deletionTimestamp")); /* the agent shuts the guest down first */
     guest(w, "Succeeded");
-    assert_non_null(json_at(get(w, "pods"), "metadata/deletionTimestamp"));
+    assert_int_equal(json_i64_at(get(w, "pods"), "metadata/deletionGracePeriodSeconds", 0), 30);
     pod_goes(w);
     assert_null(get(w, "virtualmachineinstances"));
     assert_string_equal(VM("status/printableStatus"), "Stopped");
@@ -280,6 +280,24 @@ static void deleting_a_vm_takes_everything_along(void **state)
     assert_int_equal(fake_count(w->client, "virtualmachines"), 0);
     assert_int_equal(fake_count(w->client, "virtualmachineinstances"), 0);
     assert_int_equal(fake_count(w->client, "controllerrevisions"), 0);
+}
+
+/* The kubelet's patience is for guests. */
+static void a_pod_in_which_no_guest_is_yet_goes_soon(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", "");
+    turns(w);
+    assert_string_equal(VMI("status/phase"), "Scheduling");
+    fake_delete(w->client, "virtualmachines", "x/vm");
+    turns(w);
+    assert_int_equal(json_i64_at(get(w, "pods"), "metadata/deletionGracePeriodSeconds", 0), 5);
+    pod_goes(w);
+    settle(w);
+    assert_int_equal(fake_count(w->client, "virtualmachines"), 0);
+    assert_int_equal(fake_count(w->client, "virtualmachineinstances"), 0);
 }
 
 static void manual_waits_for_a_start(void **state)
@@ -971,6 +989,7 @@ int main(void)
         T(stopping_deletes_instance_and_pod),
         T(a_restart_makes_another_instance),
         T(deleting_a_vm_takes_everything_along),
+        T(a_pod_in_which_no_guest_is_yet_goes_soon),
         T(manual_waits_for_a_start),
         T(halted_starts_by_changing_its_strategy),
         T(rerun_on_failure_starts_again_only_then),

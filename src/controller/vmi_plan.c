@@ -10,6 +10,7 @@
 
 /* What the agent gets to report the end of a guest whose pod has ended or is gone. */
 #define LAST_WORDS_NS SECONDS(2)
+#define NO_GUEST_SECONDS 5
 /* Above the guest's own grace period: the launcher's kill and the agent's report. */
 #define SHUTDOWN_SLACK_SECONDS 30
 /* Nodes that come back, are deleted or declared out of service are looked for this often. */
@@ -425,15 +426,19 @@ static void plan_handed_over(const struct vmi_view *v, struct plan *p, const cha
 
 /* The end */
 
+/* A pod whose instance no agent has been told of has no guest, and its time is that of processes. A SIGTERM that comes before a
+ * container's first process has anybody to handle it is lost, and the kubelet would wait for the guest's whole time. */
 static bool delete_pods(const struct vmi_view *v, struct plan *p)
 {
+    enum vmi_phase phase = vmi_phase(v->vmi);
+    int64_t seconds = phase == VMI_PENDING || phase == VMI_SCHEDULING ? NO_GUEST_SECONDS : -1;
     bool any = false;
 
     json_each_item(pod, v->pods) {
         any = true;
         if (meta_deleting(pod) || p->n_actions >= PLAN_ACTIONS - 2)
             continue;
-        plan_delete(p, RESOURCE_POD, pod, -1)->done = (struct notice){
+        plan_delete(p, RESOURCE_POD, pod, seconds)->done = (struct notice){
             "Normal", "SuccessfulDelete",
             arena_printf(p->a, "Deleted virtual machine pod " STR_FMT, STR_ARG(meta_name(pod)))};
     }
