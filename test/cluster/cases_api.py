@@ -1,119 +1,17 @@
-"""`vireo api` behind a real API server: webhooks, the aggregated API, consoles through both.
-
-Where the operator has installed everything there is nothing to set up. Elsewhere this file does what it would: certificates, service
-accounts with their roles, Services (with addresses by hand), webhook configurations without matchConditions, which 1.20 does not know,
-and an APIService. The processes run as their service accounts, since the webhooks know our writes by those."""
-import base64
+"""virt-api behind a real API server: webhooks, the aggregated API, consoles through both."""
 import json
 import os
 import subprocess
 import time
 
 from cases import collector
-from cluster import HERE, IMAGE, NODE, NODES, ROOT, machine, output
+from cluster import HERE, NODE, machine, output
 from harness import Console, Failure, Terminal, check, until
 
-ORDER = 85 # from here on roles that others start anew would have to be our accounts, too
-collect, CASES = collector()
-NS, HOST, API_PORT, HANDLER_PORT = "kubevirt", "10.244.0.1", 8444, 8443
-
-
-# --- set-up -----------------------------------------------------------------------------------------------------------------------
-
-def certificate(directory, name, subject, names=""):
-    os.makedirs("%s/%s" % (directory, name), exist_ok=True)
-    key, crt, ca = ("%s/%s" % (directory, f) for f in (name + "/tls.key", name + "/tls.crt", "ca"))
-    output(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key])
-    if name == "authority":
-        output(["openssl", "req", "-x509", "-new", "-key", key, "-out", crt, "-days", "30", "-subj", subject])
-        with open(crt, "rb") as f, open(ca, "wb") as t:
-            t.write(f.read())
-        return
-    output(["openssl", "req", "-new", "-key", key, "-subj", subject, "-out", directory + "/request"])
-    with open(directory + "/names", "w", encoding="utf-8") as f:
-        f.write("extendedKeyUsage=%s\n" % ("serverAuth" if names else "clientAuth") + ("subjectAltName=" + names if names else ""))
-    output(["openssl", "x509", "-req", "-in", directory + "/request", "-CA", directory + "/authority/tls.crt", "-CAkey",
-            directory + "/authority/tls.key", "-CAcreateserial", "-days", "30", "-out", crt, "-extfile", directory + "/names"])
-
-
-def component(name):
-    with open("%s/src/operator/%s" % (ROOT, name), encoding="utf-8") as f:
-        return f.read().replace("${NAMESPACE}", NS)
-
-
-def account_kubeconfig(c, account):
-    """A kubeconfig with the token that the controller manager made for a service account. Every node reaches the server there."""
-    def secret():
-        names = [s["name"] for s in c.get("sa", "-n", NS, account).get("secrets", [])]
-        return c.get("secret", "-n", NS, names[0])["data"]["token"] if names else None
-    token = base64.b64decode(until(30, account + " has a token", secret)).decode()
-    path = "%s/%s.kubeconfig" % (c.dir, account)
-    with open(path, "w", encoding="utf-8") as f:
-        json.dump({"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {"token": token}}],
-                   "clusters": [{"name": "c", "cluster": {"server": "https://%s:6443" % HOST, "certificate-authority": c.dir + "/pki/ca.crt"}}],
-                   "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}, f)
-    return path
-
-
-def role(c, what, account, *args, node=NODE):
-    """Like Cluster.start, under an account of its own, and in the place of the one that runs."""
-    name = what if node == NODE else node + "-" + what
-    if name in c.roles and c.roles[name].poll() is None:
-        c.roles[name].terminate()
-        c.roles[name].wait(20)
-    with open("%s/%s.log" % (c.dir, name), "a", encoding="utf-8") as log:
-        c.roles[name] = subprocess.Popen([HERE + "/on", c.dir, node, c.build + "/vireo", what, "--kubeconfig", account_kubeconfig(c, account),
-                                          *args], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    with open("%s/run/%s.pid" % (c.dir, name), "w", encoding="utf-8") as f:
-        f.write(str(c.roles[name].pid))
-
-
-def service(name, port):
-    common = {"metadata": {"name": name, "namespace": NS}, "apiVersion": "v1"}
-    return [{**common, "kind": "Service", "spec": {"ports": [{"name": "main", "port": 443, "targetPort": port}]}},
-            {**common, "kind": "Endpoints", "subsets": [{"addresses": [{"ip": HOST}], "ports": [{"name": "main", "port": port}]}]}]
-
-
-def start_api(c):
-    pki = c.dir + "/vireo-pki"
-    role(c, "api", "kubevirt-apiserver", "--listen", "%s:%d" % (HOST, API_PORT), "--tls-dir", pki + "/api", "--ca", pki + "/ca",
-         "--handler-client-dir", pki + "/handler-client")
-    until(30, "virt-api is ready", lambda: direct(c, "/readyz", "-o", "/dev/null", "-w", "%{http_code}") == "200", 0.3)
-
-
-def install(c):
-    pki = c.dir + "/vireo-pki"
-    os.makedirs(pki, exist_ok=True)
-    certificate(pki, "authority", "/CN=kubevirt.io")
-    certificate(pki, "api", "/CN=virt-api", "DNS:virt-api.%s.svc" % NS)
-    certificate(pki, "handler", "/CN=virt-handler", "DNS:virt-handler.%s.svc" % NS)
-    certificate(pki, "handler-client", "/CN=kubevirt.io:system:client:virt-handler")
-    for f in ("components/rbac.yaml", "components/rbac-users.yaml"):
-        c.kubectl("apply", "-f", "-", stdin=component(f))
-    c.kubectl("apply", "-f", "-", stdin=component("operator-rbac.yaml").rsplit("\n---\n", 1)[1])
-    # Agents in pods of their own (cases_node.py) have another authority's certificates, and a node has one agent.
-    c.kubectl("delete", "daemonset", "-n", NS, "virt-handler", "--ignore-not-found", timeout=120)
-    until(60, "no other agent is left", lambda: not c.get("pods", "-n", NS, "-l", "kubevirt.io=virt-handler")["items"], 0.5)
-    addresses = {n["metadata"]["name"]: [x["address"] for x in n["status"]["addresses"] if x["type"] == "InternalIP"][0]
-                 for n in c.get("nodes")["items"]}
-    c.apply(*service("virt-api", API_PORT))
-    role(c, "controller", "kubevirt-controller", "--launcher-image", IMAGE)
-    for node in NODES:
-        # What the agent of a node is found by: its pod, here one that sleeps, in the host's network.
-        c.apply({"apiVersion": "v1", "kind": "Pod",
-                 "metadata": {"name": "virt-handler-" + node, "namespace": NS, "labels": {"kubevirt.io": "virt-handler"}},
-                 "spec": {"hostNetwork": True, "nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [
-                     {"name": "virt-handler", "image": "docker.io/vireo/pause:latest", "imagePullPolicy": "IfNotPresent"}]}})
-        role(c, "handler", "kubevirt-handler", "--node-name", node, "--listen", "%s:%d" % (addresses[node], HANDLER_PORT), "--tls-dir",
-             pki + "/handler", "--ca", pki + "/ca", node=node)
-    start_api(c)
-    with open(pki + "/ca", "rb") as f:
-        bundle = base64.b64encode(f.read()).decode()
-    mine = component("components/webhooks.yaml").replace("${CA_BUNDLE}", bundle).split("\n---\n")[:2]
-    c.kubectl("apply", "--validate=false", "-f", "-", stdin="\n---\n".join(mine))
-    c.apply(*({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": v + ".subresources.kubevirt.io"},
-               "spec": {"group": "subresources.kubevirt.io", "version": v, "caBundle": bundle, "groupPriorityMinimum": 1000,
-                        "versionPriority": 15, "service": {"name": "virt-api", "namespace": NS, "port": 443}}} for v in ("v1", "v1alpha3")))
+ORDER = 50
+PODS = True # of what the operator has installed
+case, CASES = collector()
+NS = "kubevirt"
 
 
 def available(c, version="v1"):
@@ -152,15 +50,14 @@ def user(c, name):
     return path
 
 
-def address(c):
-    """Where virt-api itself listens, past the API server."""
-    e = c.get("endpoints", "-n", NS, "virt-api")["subsets"][0]
-    return e["addresses"][0]["ip"], e["ports"][0]["port"]
+def addresses(c):
+    """Where the pods of virt-api themselves listen, past the API server."""
+    return ["%s:%d" % (a["ip"], part["ports"][0]["port"]) for part in c.get("endpoints", "-n", NS, "virt-api").get("subsets") or []
+            for a in part.get("addresses") or []]
 
 
-def direct(c, path, *args):
-    ip, port = address(c)
-    return c.inside("curl", "-sk", "-m", "10", "https://%s:%d%s" % (ip, port, path), *args)
+def direct(c, path, *args, at=None):
+    return c.inside("curl", "-sk", "-m", "10", "https://%s%s" % (at or addresses(c)[0], path), *args)
 
 
 def identity(c, name):
@@ -175,18 +72,6 @@ def refused(c, body, *words):
     p = subprocess.run([HERE + "/in", c.dir, "kubectl", "apply", "-f", "-"], input=json.dumps(body), capture_output=True, text=True, timeout=60,
                        check=False)
     check(p.returncode != 0 and all(w in p.stderr for w in words), "refused with " + " and ".join(words), p.stdout, p.stderr)
-
-
-def case(fn):
-    """A case of this file alone (--only) sets up what it needs."""
-    def prepared(c):
-        if not c.maybe("apiservice", "v1.subresources.kubevirt.io"):
-            install(c)
-        until(60, "the aggregated API is available", lambda: available(c), 0.5,
-              lambda: c.kubectl("get", "apiservice", "v1.subresources.kubevirt.io", "-o", "yaml"))
-        fn(c)
-    prepared.__name__ = fn.__name__
-    return collect(prepared)
 
 
 # --- cases --------------------------------------------------------------------------------------------------------------------------
@@ -330,30 +215,26 @@ def what_is_no_review_gets_an_answer_in_words(c):
 
 
 @case
-def virt_api_started_anew_goes_on(c):
-    if "api" not in c.roles:
-        return # the operator's pods: cases of their own
-    c.roles["api"].terminate()
-    begun = time.monotonic()
-    check(c.roles["api"].wait(20) == 0, "asked to end, it ends")
-    check(time.monotonic() - begun < 12, "and soon")
-    start_api(c)
+def virt_api_killed_comes_back_and_goes_on(c):
+    before = c.role_pids("api")
+    c.kill("api")
+    until(120, "as many are back", lambda: len(addresses(c)) == len(before), 0.5, c.role_logs)
+    check(not set(before) & set(c.role_pids("api")), "they are others")
+    until(60, "the aggregated API is available", lambda: available(c), 0.5, c.role_logs)
 
     def stopped():
         code, text = virtctl(c, "stop", "api")
-        if code:
-            raise Failure(text)
+        if code and "already" not in text:
+            return None
         return True
-    until(30, "virtctl stop", stopped, 1)
+    until(60, "virtctl stop", stopped, 1, c.role_logs)
     until(120, "the machine is stopped", lambda: c.phase("api") is None, 0.5, lambda: c.say("api"))
-    text = direct(c, "/metrics")
-    check('vireo_subresource_requests_total{verb="update",resource="virtualmachines",subresource="stop"} 1' in text, "metrics", text[-2000:])
-    with open("/proc/%s/status" % process_of(c), encoding="utf-8") as f:
-        rss = int([line for line in f if line.startswith("VmRSS")][0].split()[1])
-    print("     virt-api: %.1f MiB resident" % (rss / 1024), flush=True)
-    check(rss < 16 * 1024, "resident memory of virt-api, KiB", rss)
-
-
-def process_of(c):
-    """`in` has become the program by exec."""
-    return c.roles["api"].pid
+    metric = 'vireo_subresource_requests_total{verb="update",resource="virtualmachines",subresource="stop"} 1'
+    texts = [direct(c, "/metrics", at=at) for at in addresses(c)]
+    check(any(metric in t for t in texts), "one of them counted it", *[t[-2000:] for t in texts])
+    for pid in c.role_pids("api"):
+        with open("/proc/%d/status" % pid, encoding="utf-8") as f:
+            rss = int([line for line in f if line.startswith("VmRSS")][0].split()[1])
+        print("     virt-api: %.1f MiB resident" % (rss / 1024), flush=True)
+        check(rss < 16 * 1024, "resident memory of virt-api, KiB", rss)
+    c.kubectl("delete", "vm", "api", timeout=60)

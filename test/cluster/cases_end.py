@@ -2,7 +2,7 @@
 from cases import collector
 from harness import check, until
 
-ORDER = 90
+ORDER = 91
 case, CASES = collector()
 
 

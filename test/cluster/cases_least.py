@@ -10,7 +10,7 @@ from cases import collector
 from cluster import NODE, ROOT
 from harness import Failure, Skip, check, until
 
-ORDER = 80
+ORDER = 90 # when everybody has done what they do
 case, CASES = collector()
 NS = "kubevirt"
 ACCOUNTS = {"controller": "kubevirt-controller", "handler": "kubevirt-handler", "api": "kubevirt-apiserver", "operator": "kubevirt-operator"}
@@ -116,11 +116,11 @@ def mini(name, memory="64Mi"):
                 "volumes": [{"name": "scratch", "emptyDisk": {"capacity": "32Mi"}}]}}}}
 
 
-@case
-def our_roles_work_under_their_own_accounts(c):
+def work_under_accounts(c):
+    """Beside the cluster our roles run as its administrator."""
     c.apply(*[o for o in manifests() if o["kind"] == "ServiceAccount"])
     c.apply(*[o for o in manifests() if o["kind"] != "ServiceAccount"])
-    for name, process in list(c.roles.items()): # beside the cluster they ran as its administrator
+    for name, process in list(c.roles.items()):
         role = name.rpartition("-")[2]
         argv = list(process.args)
         if process.poll() is not None or role not in ACCOUNTS or "--kubeconfig" not in argv:
@@ -133,6 +133,16 @@ def our_roles_work_under_their_own_accounts(c):
             c.roles[name] = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         with open("%s/run/%s.pid" % (c.dir, name), "w", encoding="utf-8") as f:
             f.write(str(c.roles[name].pid))
+
+
+@case
+def our_roles_work_under_their_own_accounts(c):
+    if c.outside:
+        work_under_accounts(c)
+    else:
+        pods = c.get("pods", "-n", NS)["items"]
+        found = {p["metadata"]["labels"].get("kubevirt.io"): p["spec"]["serviceAccountName"] for p in pods}
+        check(found == {"virt-" + role: account for role, account in ACCOUNTS.items()}, "a pod for each role, under its account", found)
     c.apply(mini("least"))
     c.running("least")
     c.kubectl("patch", "vm", "least", "--type=merge", "-p", '{"spec":{"runStrategy":"Halted"}}')

@@ -1,43 +1,41 @@
-"""The node agent as a DaemonSet: what it needs of a node, whom it serves, what it tells the kubelet, and who may be away for a while."""
+"""The node agents in their pods: what they need of a node, whom they serve, what they tell the kubelet, and who may be away for a while."""
+import base64
 import contextlib
 import json
 import os
 import re
+import signal
 import time
 
 from cases import collector
-from cluster import NODE, NODES, ROOT, machine, output
+from cluster import NODE, NODES, machine, output
 from harness import Failure, check, until
 
 ORDER = 60
 case, CASES = collector()
 
-COMPONENTS = ROOT + "/src/operator/components/"
+PODS = True # of what the operator has installed
 SLOTS = ("1000", "1k") # as a quantity is written
 CLIENT = "kubevirt.io:system:client:virt-handler"
-VALUES = {"NAMESPACE": "kubevirt", "LAUNCHER_IMAGE": "docker.io/vireo/launcher:latest", "PULL_POLICY": "IfNotPresent",
-          "KUBELET_DIR": "/var/lib/kubelet"}
-
-
-def component(name, only=""):
-    """A manifest of the operator's with its parameters filled in."""
-    with open(COMPONENTS + name, encoding="utf-8") as f:
-        text = re.sub(r"\$\{(\w+)\}", lambda m: VALUES.get(m.group(1), m.group(0)), f.read())
-    return "\n---\n".join(d for d in re.split(r"(?m)^---$", text) if only in d)
 
 
 def certificates(c):
-    """What the operator makes: an authority, the agent's own certificate, that of its client, and one of somebody else."""
+    """The operator's authority, virt-api's certificate as a client of agents, and one of the same authority for somebody else."""
     d = c.dir + "/handler-pki"
+    if os.path.exists(d + "/other.crt"):
+        return d
     os.makedirs(d, exist_ok=True)
-    for name, cn in (("ca", "kubevirt.io"), ("server", "virt-handler"), ("client", CLIENT), ("other", "kubevirt.io:system:client:virt-api")):
-        output(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "%s/%s.key" % (d, name),
-                "-subj", "/CN=" + cn, *(["-x509", "-days", "2", "-out", d + "/ca.crt"] if name == "ca" else ["-out", d + "/request"])])
-        if name != "ca":
-            with open(d + "/ext", "w", encoding="utf-8") as f:
-                f.write("subjectAltName=DNS:virt-handler.kubevirt.svc\n")
-            output(["openssl", "x509", "-req", "-in", d + "/request", "-CA", d + "/ca.crt", "-CAkey", d + "/ca.key", "-CAcreateserial",
-                    "-days", "2", "-out", "%s/%s.crt" % (d, name), "-extfile", d + "/ext"])
+    for name, secret in (("ca", "kubevirt-ca"), ("client", "kubevirt-virt-handler-certs")):
+        data = c.get("secret", "-n", "kubevirt", secret)["data"]
+        for end in ("crt", "key"):
+            with open("%s/%s.%s" % (d, name, end), "wb") as f:
+                f.write(base64.b64decode(data["tls." + end]))
+    with open(d + "/ext", "w", encoding="utf-8") as f:
+        f.write("extendedKeyUsage=clientAuth\n")
+    output(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", d + "/other.key",
+            "-subj", "/CN=kubevirt.io:system:client:virt-api", "-out", d + "/request"])
+    output(["openssl", "x509", "-req", "-in", d + "/request", "-CA", d + "/ca.crt", "-CAkey", d + "/ca.key", "-CAcreateserial",
+            "-days", "2", "-out", d + "/other.crt", "-extfile", d + "/ext"])
     return d
 
 
@@ -75,7 +73,7 @@ def words(c):
 
 def ask(c, path, who=None, method="GET", node=NODE):
     """(status, body) of the agent's own server."""
-    d = c.dir + "/handler-pki/"
+    d = certificates(c) + "/"
     ip = agent(c, node)["status"]["podIP"]
     host = "virt-handler.kubevirt.svc:8443"
     out = c.inside("sh", "-c", "exec curl -s -m 20 -o - -w '\\n%{http_code}' \"$@\" || true", "sh", "--cacert", d + "ca.crt", "--connect-to",
@@ -86,21 +84,11 @@ def ask(c, path, who=None, method="GET", node=NODE):
 
 
 @case
-def the_node_agents_become_ready_in_pods_of_their_own(c):
-    for role in [r for r in c.roles if r.endswith("handler")]:
-        c.kill(role)
-        del c.roles[role]
-    d = certificates(c)
-    c.kubectl("apply", "-f", "-", stdin=component("rbac.yaml", "kubevirt-handler"))
-    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-              "metadata": {"name": "kubevirt-virt-handler-server-certs", "namespace": "kubevirt"},
-              "stringData": {"tls.crt": text_of(d + "/server.crt"), "tls.key": text_of(d + "/server.key")}}
-    c.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "kubevirt-cluster-critical"}, "value": 1000000000},
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubevirt-ca", "namespace": "kubevirt"},
-             "data": {"ca-bundle": text_of(d + "/ca.crt")}}, secret)
-    c.kubectl("apply", "-f", "-", stdin=component("virt-handler.yaml"))
+def the_node_agents_are_ready_on_both_nodes(c):
     for node in NODES:
         until(120, "the agent of %s is ready" % node, lambda: is_ready(c, node), 0.5, lambda: words(c))
+    subject = output(["openssl", "x509", "-noout", "-subject", "-in", certificates(c) + "/client.crt"])
+    check(CLIENT in subject, "virt-api has a certificate for them", subject)
 
 
 @case
@@ -201,16 +189,6 @@ def a_containerd_that_starts_again_ends_no_machine(c):
     check(c.qemus().get("podded") == before and c.phase("podded") == "Running", "the machine has not noticed")
 
 
-def send_agents_away(c, away):
-    selector = {"vireo.test/away": "yes"} if away else {"vireo.test/away": None}
-    c.kubectl("patch", "ds", "-n", "kubevirt", "virt-handler", "--type=merge", "-p",
-              json.dumps({"spec": {"template": {"spec": {"nodeSelector": selector}}}}))
-    if away:
-        until(90, "no agent is left", lambda: not c.get("pods", "-n", "kubevirt", "-l", "kubevirt.io=virt-handler")["items"], 0.5)
-    else:
-        until(120, "the agent is ready", lambda: is_ready(c), 0.5, lambda: words(c))
-
-
 @case
 def a_new_agent_finds_the_machine_that_runs(c):
     before, old = c.qemus()["podded"], agent(c)["metadata"]["name"]
@@ -223,13 +201,15 @@ def a_new_agent_finds_the_machine_that_runs(c):
 
 @case
 def what_happened_while_the_agent_was_away_is_caught_up(c):
-    send_agents_away(c, True)
-    before = c.qemus()["podded"]
-    check(c.phase("podded") == "Running", "the machine runs on", c.say("podded"))
-    os.kill(before, 9)
-    time.sleep(3)
-    check(not c.qemus().get("podded"), "its process was killed, and nobody starts it twice")
-    send_agents_away(c, False)
+    agents, before = pid_of(c), c.qemus()["podded"]
+    os.kill(agents, signal.SIGSTOP)
+    try:
+        os.kill(before, signal.SIGKILL)
+        time.sleep(3)
+        check(not c.qemus().get("podded"), "its process was killed, and nobody starts it twice")
+    finally:
+        os.kill(agents, signal.SIGKILL) # what it had not read goes with it: the next one has to look
+    until(120, "another agent", lambda: pid_of(c) not in (None, agents) and is_ready(c), 0.5, lambda: words(c))
     until(240, "it was started again", lambda: c.phase("podded") == "Running" and c.qemus().get("podded") not in (None, before), 1,
           lambda: c.say("podded"))
     until(60, "one pod", lambda: len([p for p in c.get("pods", "-l", "vmi.kubevirt.io/id=podded")["items"]

@@ -127,7 +127,7 @@ class Cluster:
     def start(self, role, name=None, node=NODE):
         """One of our roles beside the cluster, on a node as if it were in a privileged pod there. What runs in pods the kubelet starts."""
         if not self.outside:
-            until(90, role + " is back", lambda: self.role_pids(role, node), 0.5, self.role_logs)
+            until(120, role + " is back", lambda: self.role_pids(role, node if role == "handler" else None), 0.5, self.role_logs)
             return
         name = name or (role if node == NODE else node + "-" + role)
         args = {"controller": ["--launcher-image", IMAGE], "handler": ["--node-name", node]}[role]
@@ -231,8 +231,9 @@ class Cluster:
                 if not argv[0].endswith("qemu-system-x86_64"):
                     continue
                 with open("/proc/%s/cgroup" % pid, encoding="utf-8") as f:
-                    if re.search(r"/%s(-\d+)?/" % self.name, f.read()):
-                        found[re.search(r"guest=default_([^,]+)", " ".join(argv)).group(1)] = int(pid)
+                    guest = re.search(r"guest=default_([^,]+)", " ".join(argv)) # an agent that looks what its QEMU can has no guest
+                    if guest and re.search(r"/%s(-\d+)?/" % self.name, f.read()):
+                        found[guest.group(1)] = int(pid)
         return found
 
     def down(self):
