@@ -152,7 +152,6 @@ static void every_pod_is_one_that_kubernetes_knows(void **state)
 /* The validator is none if nothing fails it. */
 static void a_field_that_is_none_is_found(void **state)
 {
-    AUTO(arena_done) struct arena a = {0};
     const struct json *spec = json_get(json_get(schemas, "io.k8s.api.core.v1.PodSpec"), "properties");
 
     (void)state;
