@@ -46,8 +46,17 @@ static void as_free(struct client *c)
     free(named(c));
 }
 
+/* What is kept does not depend on who asked for it. */
+static bool as_keep(struct client *c, const char *group, const char *version, const char *plural, const struct json *object,
+                    struct client_kept *ret)
+{
+    struct client *through = named(c)->through;
+
+    return through->ops->keep && through->ops->keep(through, group, version, plural, object, ret);
+}
+
 static const struct client_ops as_ops = {
-    .call = as_call, .cancel = as_cancel, .watch = as_watch, .stop = as_stop, .free = as_free};
+    .call = as_call, .cancel = as_cancel, .watch = as_watch, .stop = as_stop, .free = as_free, .keep = as_keep};
 
 struct client *client_as(struct client *base, const char *user)
 {
