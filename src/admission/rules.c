@@ -97,12 +97,23 @@ static void warn_unread(struct review *r)
     }
 }
 
+/* Where pods are the cluster's to place, what our own scheduler lacks is no reason to refuse a machine. */
+static const struct json *ours_to_judge(const struct admission_rules *rules, const struct json *spec, struct arena *a)
+{
+    static const char *const theirs[] = {"affinity", "schedulerName", "tolerations", "topologySpreadConstraints"};
+
+    for (size_t i = 0; rules->placed_by_cluster && i < ARRAY_SIZE(theirs); i++)
+        if (json_get(spec, theirs[i]))
+            spec = json_with(a, spec, theirs[i], NULL);
+    return spec;
+}
+
 static void validate_vm(const struct admission_rules *rules, struct review *r)
 {
     kv_vm_validate(r->object, r->old, rules->config, r->arena, &r->causes);
     if (r->causes.n == 0)
-        kv_unsupported(json_at(r->object, "spec/template/spec"), kv_vmm(r->object), "spec.template.spec", rules->config, r->arena,
-                       &r->causes);
+        kv_unsupported(ours_to_judge(rules, json_at(r->object, "spec/template/spec"), r->arena), kv_vmm(r->object), "spec.template.spec",
+                       rules->config, r->arena, &r->causes);
     kv_vm_choice_hint(r->object, r->old, rules->config, &rules->offers, r->arena, &r->causes);
 }
 
@@ -110,7 +121,8 @@ static void validate_vmi(const struct admission_rules *rules, struct review *r)
 {
     kv_vmi_validate(r->object, r->old, rules->config, r->by_platform, r->arena, &r->causes);
     if (r->causes.n == 0 && r->op == REVIEW_CREATE)
-        kv_unsupported(json_get(r->object, "spec"), kv_vmm(r->object), "spec", rules->config, r->arena, &r->causes);
+        kv_unsupported(ours_to_judge(rules, json_get(r->object, "spec"), r->arena), kv_vmm(r->object), "spec", rules->config, r->arena,
+                       &r->causes);
 }
 
 bool rules_validate(const struct admission_rules *rules, struct review *r, struct error *err)

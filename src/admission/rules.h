@@ -13,6 +13,7 @@ struct admission_rules {
     /* The node on which a node agent's pod is, or absent; NULL: agents' writes are none of this server's business (it has policies, or
      * it knows agents by their sockets). */
     struct str (*node_of_agent)(void *data, const struct node_agent *who);
+    bool placed_by_cluster; /* kube-scheduler places pods, and nodes' taints evict them */
     void *data;
 };
 

@@ -11,7 +11,7 @@ static bool other_kubevirt(void *data, struct str ns, struct str name)
     return other && ns.n && name.n;
 }
 
-static bool ask_about_agents;
+static bool ask_about_agents, placed_by_cluster;
 static struct str node_of_agent(void *data, const struct node_agent *who)
 {
     (void)data;
@@ -37,6 +37,7 @@ static const struct json *ask(struct arena *a, const char *path, const char *bod
     const struct json *answer = NULL;
     bool allowed;
 
+    rules.placed_by_cluster = placed_by_cluster;
     rules.node_of_agent = ask_about_agents ? node_of_agent : NULL;
     rules.offers = (struct kv_offers){.p = {{"qemu", 700}}, .n = 1};
     if (webhook_read(webhook_path(str_of(path)), quoted(a, body), STR("kubevirt"), a, &w, &err))
@@ -105,6 +106,33 @@ static void what_breaks_a_rule_is_refused_in_the_servers_words(void **state)
     assert_true(str_starts(json_str_at(status, "message"), STR("VirtualMachine.kubevirt.io \"vm\" is invalid: ")));
     assert_true(str_is(json_str_at(json_item(json_at(status, "details/causes"), 0), "field"),
                        "spec.template.spec.domain.devices.disks[0].name"));
+}
+
+static void where_a_cluster_places_pods_its_scheduler_has_the_say(void **state)
+{
+#define TERM "{'labelSelector':{'matchLabels':{'a':'b'}},'topologyKey':'kubernetes.io/hostname'}"
+    static const char *const specs[] = {
+        SPEC ",'affinity':{'podAntiAffinity':{'requiredDuringSchedulingIgnoredDuringExecution':[" TERM "]}}",
+        SPEC ",'affinity':{'podAffinity':{'requiredDuringSchedulingIgnoredDuringExecution':[" TERM "]}}",
+        SPEC ",'schedulerName':'mine'",
+        SPEC ",'tolerations':[{'key':'k','operator':'Exists','effect':'NoExecute','tolerationSeconds':5}]",
+        SPEC ",'livenessProbe':{'tcpSocket':{'port':22}}", /* that is not about placing */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
+        for (int cluster = 0; cluster < 2; cluster++) {
+            AUTO(arena_done) struct arena a = {0};
+            const struct json *answer;
+
+            placed_by_cluster = cluster;
+            answer = ask(&a, "/virtualmachines-validate",
+                         arena_printf(&a, REVIEW("CREATE", "alice", "virtualmachines", ",'object':" VM("%s")), specs[i]));
+            placed_by_cluster = false;
+            if (json_bool(json_at(answer, "response/allowed")) != (cluster && i < 4))
+                fail_msg("row %zu, %s", i, cluster ? "on a cluster" : "on one machine");
+        }
+#undef TERM
 }
 
 /* Only our own accounts write a status, and their names are told whole. */
@@ -286,6 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_machine_is_completed),
         cmocka_unit_test(what_breaks_a_rule_is_refused_in_the_servers_words),
+        cmocka_unit_test(where_a_cluster_places_pods_its_scheduler_has_the_say),
         cmocka_unit_test(a_status_is_put_back_unless_it_is_ours),
         cmocka_unit_test(one_kubevirt_object_and_warnings),
         cmocka_unit_test(what_no_rule_is_about_is_allowed),

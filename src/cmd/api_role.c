@@ -346,7 +346,8 @@ static bool open_api(struct api *p, struct error *err)
 {
     if (!role_open(&p->role, &p->flags, "vireo-api/" VIREO_VERSION, err))
         return false;
-    p->rules = (struct admission_rules){.config = kv_config_new(NULL), .other_kubevirt = other_kubevirt, .node_of_agent = node_of_agent, .data = p};
+    p->rules = (struct admission_rules){.config = kv_config_new(NULL), .other_kubevirt = other_kubevirt, .node_of_agent = node_of_agent,
+                                        .placed_by_cluster = true, .data = p};
     role_health(&p->role, "front-proxy", "ConfigMap " FRONT_PROXY_NAMESPACE "/" FRONT_PROXY_CONFIG " is being read");
     on_synced(p);
     p->agents = agents_new(&(struct agents_config){.client = p->role.client, .ns = p->flags.ns});
