@@ -51,6 +51,7 @@ def world(c):
     until(60, "the proxy answers", lambda: faults(c) is not None, 0.5)
     for name in ("controller", "spare"):
         end(c, name)
+    c.send_away("controller")
     faulty_controller(c, "faulty")
     until(60, "the simulated nodes are ready", lambda: sum(
         any(x["type"] == "Ready" and x["status"] == "True" for x in n["status"]["conditions"])

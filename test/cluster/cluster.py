@@ -34,7 +34,7 @@ class Cluster:
         if not self.dir:
             self.dir = tempfile.mkdtemp(prefix="vireo-cluster-", dir="/var/tmp")
             os.rmdir(self.dir)
-        self.roles = {}
+        self.roles, self.away = {}, set()
         self.name = self.tool("name", self.dir).strip()
 
     def tool(self, name, *args, timeout=60):
@@ -127,6 +127,10 @@ class Cluster:
     def start(self, role, name=None, node=NODE):
         """One of our roles beside the cluster, on a node as if it were in a privileged pod there. What runs in pods the kubelet starts."""
         if not self.outside:
+            if role in self.away:
+                self.away.remove(role)
+                self.scale("virt-" + role, 2)
+                self.scale("virt-operator", 2)
             until(120, role + " is back", lambda: self.role_pids(role, node if role == "handler" else None), 0.5, self.role_logs)
             return
         name = name or (role if node == NODE else node + "-" + role)
@@ -169,6 +173,19 @@ class Cluster:
             raise Failure("no process `vireo %s` runs in a pod" % role)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+
+    def scale(self, deployment, replicas):
+        self.kubectl("scale", "deployment", deployment, "-n", "kubevirt", "--replicas=%d" % replicas)
+        if not replicas:
+            until(60, "no pod of %s is left" % deployment,
+                  lambda: not self.get("pods", "-n", "kubevirt", "-l", "kubevirt.io=" + deployment)["items"], 0.5, self.role_logs)
+
+    def send_away(self, role):
+        """Nobody of a Deployment works until start(role). The operator, who would bring them back, goes first."""
+        if not self.outside and role not in self.away:
+            self.scale("virt-operator", 0)
+            self.scale("virt-" + role, 0)
+            self.away.add(role)
 
     def role_logs(self, lines=25):
         """The last words of our roles."""
