@@ -178,6 +178,8 @@ def fast():
     step("rooms include only what their arrows allow", ["tools/check-rooms"], 60)
     step("roles of a cluster grant what is needed and no more", ["tools/check-rbac"], 60)
     step("one machine and a cluster differ in nothing but what has its reason", ["tools/check-modes"], 60)
+    if os.access(os.path.join(ROOT, "build-asan/src/cmd/vireo"), os.X_OK):
+        step("flags, metrics and links of the documents are there", ["tools/check-docs", "build-asan"], 60)
     schema = step_schema()
     return schema
 
