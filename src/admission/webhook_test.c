@@ -66,7 +66,7 @@ static const struct json *patched(struct arena *a, const struct json *answer, co
 {
     AUTO(error_clear) struct error err = {0};
     AUTO(buf_done) struct buf text = {0};
-    const struct json *from, *ops, *ret;
+    const struct json *from, *ops, *ret = NULL;
 
     if (!json_parse(quoted(a, object), a, &from, &err)
         || !buf_add_base64_decoded(&text, json_str_at(answer, "response/patch"), &err)

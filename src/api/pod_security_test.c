@@ -179,12 +179,12 @@ static void launchers_are_restricted(void **state)
 {
     static const char *const specs[] = {
         "{}",
-        "{'volumes':[{'name':'e','emptyDisk':{'capacity':'1Gi'}},{'name':'r','containerDisk':{'image':'a/b:1'}},"
+        ("{'volumes':[{'name':'e','emptyDisk':{'capacity':'1Gi'}},{'name':'r','containerDisk':{'image':'a/b:1'}},"
         "{'name':'p','persistentVolumeClaim':{'claimName':'c'}},{'name':'s','secret':{'secretName':'x'}},"
         "{'name':'m','configMap':{'name':'y'}},{'name':'y','sysprep':{'secret':{'name':'x'}}},"
-        "{'name':'i','cloudInitNoCloud':{'userData':'x','secretRef':{'name':'z'}}}]}",
-        "{'domain':{'firmware':{'kernelBoot':{'container':{'image':'k'}}},'cpu':{'dedicatedCpuPlacement':true,'cores':2},"
-        "'devices':{'interfaces':[{'name':'default','masquerade':{}}],'autoattachVSOCK':true}},'hostname':'h','subdomain':'s'}",
+        "{'name':'i','cloudInitNoCloud':{'userData':'x','secretRef':{'name':'z'}}}]}"),
+        ("{'domain':{'firmware':{'kernelBoot':{'container':{'image':'k'}}},'cpu':{'dedicatedCpuPlacement':true,'cores':2},"
+        "'devices':{'interfaces':[{'name':'default','masquerade':{}}],'autoattachVSOCK':true}},'hostname':'h','subdomain':'s'}"),
     };
 
     (void)state;
