@@ -277,6 +277,15 @@ def cluster(kubernetes):
         relay("test/cluster", ["test/cluster/run", "--build", "build"], 1800)
 
 
+def manifests():
+    """With the chart, for which the unit tests of a bare machine have no helm: test/e2e has brought it."""
+    helm, name = os.path.join(ROOT, "build", "tools", "helm"), "manifests and the chart are what Kubernetes takes"
+    if os.path.exists(helm):
+        step(name, ["tools/check-manifests", "build/vireo", os.environ.get("VIREO_DATA") or "../shared/data"], 300, {"HELM": helm})
+    else:
+        report("skip", name, "no helm: npm could not bring it")
+
+
 def deep(seconds_of_fuzz):
     kubernetes = Kubernetes()
     try:
@@ -302,12 +311,13 @@ def stages(seconds_of_fuzz, kubernetes):
         waits.join()
     if step("make build", ["make", "--no-print-directory", "build", "BUILD=build"], 1500):
         relay("test/e2e", ["test/e2e/run", "--build", "build"], 2700)
+        manifests()
         relay("test/docs", ["test/docs/run", "--build", "build"], 900)
         relay("test/image", ["test/image/run", "--build", "build"], 600)
-        cluster(kubernetes)
         if step("build of the API server alone", ["ninja", "-C", "build", "--quiet", "test/api/test-apiserver"], 900):
             relay("hostile clients", [sys.executable, "test/api/hostile.py", "build/test/api/test-apiserver"]
                   + (["--soak"] if os.environ.get("VIREO_SOAK") else []), 1200)
+        cluster(kubernetes) # last: its Kubernetes is built beside all others
 
 
 def main():
