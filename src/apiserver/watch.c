@@ -2,8 +2,11 @@
  *
  * A watcher gets its initial objects (when it asked for them) and then every change below its prefix in revision
  * order. The event type is the watcher's own: an object that leaves its selector is DELETED for it. What is sent is a
- * block of bytes that all watchers of the same form share: the events serialized last are kept in a small ring. A
- * watcher that does not read is cut off.
+ * block of bytes that all watchers of the same form share: the events serialized last are kept in a small ring.
+ *
+ * A watcher is given what its reader takes. While the reader is behind, the watch pauses and its events stay where they are anyhow, in
+ * history; what history has let go of meanwhile ends the watch with 410. So much may lie behind the revision that a watch starts from that
+ * all of it at once would be more than any queue takes, again at every attempt. A reader that takes nothing at all is cut off by `http`.
  *
  * The first objects of a watch may be many: over HTTP they are sent as the reader takes them, and the changes since are
  * read from history behind them. */
@@ -24,7 +27,7 @@ struct watcher {
     const struct selection *sel;
     struct store_watch *watch;
     struct loop_timer timeout;
-    struct loop_defer closing, starting;
+    struct loop_defer closing, starting; /* starting: or going on */
     struct watch_sink sink; /* of a local watcher */
     int64_t revision;       /* the last that was seen */
     bool bookmarks, initial_end, table_started, ended;
@@ -131,18 +134,13 @@ static void watch_closed(struct exchange *x)
     end_later(w);
 }
 
-/* Sends a block; false when the watcher has fallen too far behind. */
 static bool send_block(struct watcher *w, struct block *b)
 {
     if (!w->x)
         return false;
-    if (exchange_write_block(w->x, b) <= LIMIT_WATCH_BACKLOG)
-        return true;
-    w->x->closed = NULL;
-    w->x->user = NULL;
-    exchange_abort(w->x);
-    w->x = NULL;
-    return false;
+    if (exchange_write_block(w->x, b) >= EXCHANGE_HIGH_WATER && w->watch)
+        store_watch_pause(w->watch); /* `writable` follows */
+    return true;
 }
 
 static bool send_text(struct watcher *w, struct str text)
@@ -359,7 +357,7 @@ static void bookmarks_due(struct loop_timer *t)
     list_each_safe(n, &s->watchers) {
         struct watcher *w = list_entry(n, struct watcher, node);
 
-        if (w->bookmarks && w->x && w->watch)
+        if (w->bookmarks && w->x && w->watch && exchange_queued(w->x) < EXCHANGE_HIGH_WATER)
             watch_bookmark(w, false);
     }
     if (!list_empty(&s->watchers))
@@ -459,10 +457,29 @@ static void initial_writable(struct exchange *x)
         loop_defer(w->s->loop, &w->starting, initial_turn);
 }
 
+static void go_on(struct loop_defer *d)
+{
+    struct watcher *w = container_of(d, struct watcher, starting);
+    AUTO(error_clear) struct error err = {0};
+
+    if (w->x && w->watch && !store_watch_resume(w->watch, &err))
+        send_gone(w, error_text(&err));
+}
+
+static void on_writable(struct exchange *x)
+{
+    struct watcher *w = x->user;
+
+    if (w && w->x && w->watch)
+        loop_defer(w->s->loop, &w->starting, go_on);
+}
+
 static void start(struct watcher *w, struct str prefix, int64_t from)
 {
     AUTO(error_clear) struct error err = {0};
 
+    if (w->x)
+        w->x->writable = on_writable;
     w->watch = store_watch_start(w->s->store, prefix, from, changed, w, &err);
     if (!w->watch)
         send_gone(w, arena_printf(&w->r->arena, "too old resource version: %lld (%lld)",

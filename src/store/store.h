@@ -99,6 +99,10 @@ struct store_watch;
 struct store_watch *store_watch_start(struct store *s, struct str prefix, int64_t from_revision,
                                       bool (*fn)(void *user, const struct store_event *e), void *user, struct error *err); /* ERROR_GONE */
 void store_watch_stop(struct store_watch *w);
+/* Also from within fn: no more events until it is resumed. History does not wait for it: resuming fails with ERROR_GONE when it has
+ * moved on, and the watch is then of no more use than to be stopped. */
+void store_watch_pause(struct store_watch *w);
+MUST_CHECK bool store_watch_resume(struct store_watch *w, struct error *err);
 /* Everything up to here has been delivered to it, or does not concern it. */
 int64_t store_watch_revision(const struct store_watch *w);
 

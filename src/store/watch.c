@@ -5,9 +5,9 @@ struct store_watch {
     struct store *s;
     bool (*fn)(void *user, const struct store_event *e);
     void *user;
-    int64_t from;
-    uint64_t seq; /* the next event to look at */
-    bool stopped;
+    int64_t from, seen; /* revisions: begun behind, looked at */
+    uint64_t seq;       /* the next event to look at */
+    bool stopped, paused;
     size_t prefix_n;
     char prefix[];
 };
@@ -94,7 +94,7 @@ static void prune_due(struct loop_timer *t)
     history_prune(container_of(t, struct store, prune));
 }
 
-/* Events that a watcher has yet to see stay: it gets its turn soon. */
+/* Events that a watcher has yet to see stay: it gets its turn soon. One that has paused takes its time, and has none to keep. */
 static uint64_t slowest(const struct store *s)
 {
     uint64_t seq = UINT64_MAX;
@@ -102,7 +102,7 @@ static uint64_t slowest(const struct store *s)
     list_each(n, &s->watches) {
         const struct store_watch *w = list_entry(n, struct store_watch, node);
 
-        if (!w->stopped && w->seq < seq)
+        if (!w->stopped && !w->paused && w->seq < seq)
             seq = w->seq;
     }
     return seq;
@@ -155,12 +155,13 @@ static bool catch_up(struct store *s, struct store_watch *w)
 {
     uint64_t end = s->history.first_seq + s->history.n;
 
-    for (int n = 0; w->seq < end && !w->stopped; n++) {
+    for (int n = 0; w->seq < end && !w->stopped && !w->paused; n++) {
         const struct event *e = history_at(&s->history, w->seq);
 
         if (n >= EVENTS_AT_ONCE)
             return false;
         w->seq++;
+        w->seen = e->object->revision;
         if (!deliver(w, e))
             w->stopped = true;
     }
@@ -249,11 +250,29 @@ void store_watch_stop(struct store_watch *w)
     free(w);
 }
 
+void store_watch_pause(struct store_watch *w)
+{
+    w->paused = true;
+}
+
+bool store_watch_resume(struct store_watch *w, struct error *err)
+{
+    struct store *s = w->s;
+
+    if (w->seq < s->history.first_seq)
+        return error_set(err, ERROR_GONE, "too old resource version: %lld (%lld)", (long long)w->seen, (long long)s->oldest);
+    w->paused = false;
+    loop_defer(s->loop, &s->dispatch, dispatch_deferred);
+    return true;
+}
+
 int64_t store_watch_revision(const struct store_watch *w)
 {
     const struct history *h = &w->s->history;
     int64_t before;
 
+    if (w->seq < h->first_seq) /* paused, and left behind */
+        return w->seen > w->from ? w->seen : w->from;
     if (w->seq >= h->first_seq + h->n)
         return w->s->revision > w->from ? w->s->revision : w->from;
     before = history_at(h, w->seq)->object->revision - 1;
