@@ -274,7 +274,7 @@ def cluster(kubernetes):
     if why:
         report("skip", "test/cluster", why)
     else:
-        relay("test/cluster", ["test/cluster/run", "--build", "build"], 1800)
+        relay("test/cluster", ["test/cluster/run", "--build", "build"], 2700)
 
 
 def manifests():
