@@ -45,8 +45,8 @@ def world(c):
     if "faults" in c.roles:
         return
     with open(c.dir + "/faulty.kubeconfig", "w", encoding="utf-8") as f:
-        f.write(c.tool("kubeconfig", c.dir, "admin", "https://127.0.0.1:%d" % PORT))
-    start(c, "sim", c.build + "/vireo", "sim", "--kubeconfig", c.dir + "/admin.kubeconfig", "--nodes", "2", "--agents-as", "")
+        f.write(c.controllers_kubeconfig("https://127.0.0.1:%d" % PORT))
+    start(c, "sim", c.build + "/vireo", "sim", "--kubeconfig", c.dir + "/admin.kubeconfig", "--nodes", "2", *([] if c.webhooks else ["--agents-as", ""]))
     start(c, "faults", sys.executable, HERE + "/faults.py", c.dir + "/pki", str(PORT), str(getattr(c, "api_port", 6443)))
     until(60, "the proxy answers", lambda: faults(c) is not None, 0.5)
     for name in ("controller", "spare"):

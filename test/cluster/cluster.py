@@ -1,4 +1,5 @@
 """A Kubernetes for tests (test/cluster/up), what its cases share: kubectl, our roles, volumes, processes of guests."""
+import base64
 import contextlib
 import json
 import os
@@ -30,6 +31,7 @@ class Cluster:
     def __init__(self, options):
         self.build, self.guest, self.logs = (os.path.abspath(d) for d in (options.build, options.guest, options.logs))
         self.outside = options.roles == "outside"
+        self.webhooks = not self.outside # which know our accounts
         self.dir = options.use
         if not self.dir:
             self.dir = tempfile.mkdtemp(prefix="vireo-cluster-", dir="/var/tmp")
@@ -173,6 +175,16 @@ class Cluster:
             raise Failure("no process `vireo %s` runs in a pod" % role)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+
+    def controllers_kubeconfig(self, server):
+        """Of what a controller beside the cluster is for the webhooks: their account, or nobody in particular where there are none."""
+        if self.outside:
+            return self.tool("kubeconfig", self.dir, "admin", server)
+        secret = self.get("sa", "kubevirt-controller", "-n", "kubevirt")["secrets"][0]["name"]
+        token = base64.b64decode(self.get("secret", secret, "-n", "kubevirt")["data"]["token"]).decode()
+        return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                           "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority": self.dir + "/pki/ca.crt"}}],
+                           "users": [{"name": "u", "user": {"token": token}}]})
 
     def scale(self, deployment, replicas):
         self.kubectl("scale", "deployment", deployment, "-n", "kubevirt", "--replicas=%d" % replicas)
