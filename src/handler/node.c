@@ -209,7 +209,8 @@ static void on_done(void *user, const struct client_response *r)
     enum error_kind kind = r->err->kind;
 
     n->call = NULL;
-    if (kind == ERROR_NOT_FOUND) {
+    /* On a cluster the kubelet makes it. */
+    if (kind == ERROR_NOT_FOUND && n->h->config.embedded) {
         n->step = STEP_CREATE;
     } else if (kind != ERROR_NONE && kind != ERROR_EXISTS) {
         log_warning("node", "%s, retrying", error_text(r->err));
