@@ -1,6 +1,6 @@
 /* flood_bench - VirtualMachines created as fast as the API server takes them, and when they run.
  *
- *   flood_bench -k KUBECONFIG [-n COUNT] [-f FIRST] [-w WINDOW] [-b BACKLOG] [-p PREFIX] [-t SECONDS]
+ *   flood_bench -k KUBECONFIG [-n COUNT] [-f FIRST] [-w WINDOW] [-b BACKLOG] [-p PREFIX] [-t SECONDS] [-q]
  *
  * WINDOW requests are under way at a time; with -b so many at most are created that do not run yet. Each is a whole VirtualMachine with
  * a disk and an interface, for simulated nodes (`vireo sim`). Ends when all run, with one line of JSON: seconds from the first request to
@@ -29,9 +29,11 @@ struct flood {
     struct buf line;
     unsigned count, first, window, backlog, created, answered, running;
     const char *prefix;
-    bool watching;
+    bool watching, quiet, gone;
+    int watch_status;
     char revision[32]; /* of the watch's newest event: where the next one begins when the server ends it */
     unsigned watches;
+    struct loop_timer again;
     int64_t deadline_ns, report_ns;
 };
 
@@ -46,30 +48,38 @@ static struct machine *machine_of(struct flood *f, struct str name)
     return &f->machines[n - f->first];
 }
 
+static void seen(struct flood *f, const struct json *vmi, int64_t now)
+{
+    struct machine *m = machine_of(f, json_str_at(vmi, "metadata/name"));
+    struct str phase = json_str_at(vmi, "status/phase");
+
+    if (!m || m->running)
+        return;
+    if (str_is(phase, "Failed") || str_is(phase, "Succeeded"))
+        bench_die(STR_FMT " ended before it ran", STR_ARG(json_str_at(vmi, "metadata/name")));
+    if (str_is(phase, "Running")) {
+        m->running = now;
+        f->running++;
+    }
+}
+
 static void on_line(struct flood *f, struct str line, int64_t now)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
     const struct json *v;
-    struct machine *m;
-    struct str phase;
+    struct str revision;
 
     if (!json_parse(line, &a, &v, &err))
         bench_die("watch: %s", error_text(&err));
-    if (str_is(json_str_at(v, "type"), "ERROR"))
-        bench_die("watch: " STR_FMT, STR_ARG(line));
-    if (json_str_at(v, "object/metadata/resourceVersion").n)
-        snprintf(f->revision, sizeof f->revision, STR_FMT, STR_ARG(json_str_at(v, "object/metadata/resourceVersion")));
-    m = machine_of(f, json_str_at(v, "object/metadata/name"));
-    phase = json_str_at(v, "object/status/phase");
-    if (!m || m->running)
+    if (str_is(json_str_at(v, "type"), "ERROR")) {
+        f->gone = true; /* of old age: what is there is read anew when the stream has ended */
         return;
-    if (str_is(phase, "Failed") || str_is(phase, "Succeeded"))
-        bench_die(STR_FMT " ended before it ran", STR_ARG(json_str_at(v, "object/metadata/name")));
-    if (str_is(phase, "Running")) {
-        m->running = now;
-        f->running++;
     }
+    revision = json_str_at(v, "object/metadata/resourceVersion");
+    if (revision.n)
+        snprintf(f->revision, sizeof f->revision, STR_FMT, STR_ARG(revision));
+    seen(f, json_get(v, "object"), now);
 }
 
 static void on_data(void *user, struct str data)
@@ -79,6 +89,8 @@ static void on_data(void *user, struct str data)
     struct str line, rest;
     size_t used = 0;
 
+    if (f->watch_status != 200)
+        return; /* why it was refused: on_watch_end() says it */
     buf_addstr(&f->line, data);
     for (rest = buf_str(&f->line); str_cut(rest, '\n', &line, &rest); used += line.n + 1)
         if (line.n)
@@ -88,32 +100,68 @@ static void on_data(void *user, struct str data)
 
 static void on_head(void *user, int status, const struct http_header *headers, size_t n)
 {
+    struct flood *f = user;
+
     (void)headers;
     (void)n;
-    if (status != 200)
-        bench_die("watch: %d", status);
-    ((struct flood *)user)->watching = true;
+    f->watch_status = status;
+    f->watching = status == 200;
 }
 
 static void watch_on(struct flood *f);
 
-/* Under load a server ends watches before their time. */
+static void on_watch_timer(struct loop_timer *t)
+{
+    watch_on(container_of(t, struct flood, again));
+}
+
+/* Under load a server ends watches before their time, or refuses them for a while. */
 static void on_watch_end(void *user, int status, struct str body, const struct error *err)
 {
     struct flood *f = user;
 
     (void)body;
-    if (err->kind != ERROR_NONE || status != 200 || ++f->watches > 1000)
+    if (++f->watches > 1000)
         bench_die("the watch ended: %d %s", status, err->kind != ERROR_NONE ? error_text(err) : "");
-    fprintf(stderr, "the watch ended at revision %s, and goes on\n", f->revision);
-    watch_on(f);
+    if (!f->quiet)
+        fprintf(stderr, "the watch ended at revision %s (%d %s), and goes on\n", f->revision, status,
+                err->kind != ERROR_NONE ? error_text(err) : "");
+    f->gone = f->gone || status == 410;
+    f->watching = false;
+    buf_clear(&f->line);
+    loop_timer_start(f->loop, &f->again, MILLIS(200), on_watch_timer);
+}
+
+/* All of them, or one: for where the watch begins. */
+static void list(struct flood *f, bool all)
+{
+    AUTO_FREE char *token = xstrdup("");
+
+    do {
+        AUTO(arena_done) struct arena a = {0};
+        AUTO(buf_done) struct buf page = {0};
+        AUTO(error_clear) struct error err = {0};
+        AUTO_FREE char *target = xasprintf(INSTANCES "?limit=%d&continue=%s", all ? 500 : 1, token);
+        const struct json *v;
+
+        buf_init(&page, 64u << 20);
+        if (api_call(&f->api, f->watch_http, HTTP_GET, target, NULL, &page) != 200 || !json_parse(buf_str(&page), &a, &v, &err))
+            bench_die("list: " STR_FMT, STR_ARG(buf_str(&page)));
+        snprintf(f->revision, sizeof f->revision, STR_FMT, STR_ARG(json_str_at(v, "metadata/resourceVersion")));
+        json_each_item(vmi, json_get(v, "items"))
+            seen(f, vmi, bench_now_ns());
+        free(token);
+        token = str_dup(json_str_at(v, "metadata/continue"));
+    } while (all && token && *token);
 }
 
 static void watch_on(struct flood *f)
 {
     char target[200];
 
-    f->watching = false;
+    if (f->gone)
+        list(f, true);
+    f->gone = false;
     snprintf(target, sizeof target, INSTANCES "?watch=1&allowWatchBookmarks=true&timeoutSeconds=7200&resourceVersion=%s", f->revision);
     http_client_call(f->watch_http, &(struct http_request){.method = HTTP_GET, .path = str_of(target), .timeout_ns = -1, .stream = true,
                                                            .head = on_head, .data = on_data, .done = on_watch_end, .user = f});
@@ -121,18 +169,9 @@ static void watch_on(struct flood *f)
 
 static void watch(struct flood *f)
 {
-    AUTO(arena_done) struct arena a = {0};
-    AUTO(buf_done) struct buf list = {0};
-    AUTO(error_clear) struct error err = {0};
-    const struct json *v;
-
     f->watch_http = api_connect(&f->api);
-    buf_init(&list, 64u << 20);
     buf_init(&f->line, 64u << 20);
-    if (api_call(&f->api, f->watch_http, HTTP_GET, INSTANCES "?limit=1", NULL, &list) != 200
-        || !json_parse(buf_str(&list), &a, &v, &err))
-        bench_die("list: " STR_FMT, STR_ARG(buf_str(&list)));
-    snprintf(f->revision, sizeof f->revision, STR_FMT, STR_ARG(json_str_at(v, "metadata/resourceVersion")));
+    list(f, false);
     watch_on(f);
     while (!f->watching)
         loop_turn(f->loop, MILLIS(100));
@@ -181,7 +220,7 @@ static void run(struct flood *f)
         loop_turn(f->loop, MILLIS(100));
         if (now > f->deadline_ns)
             bench_die("timeout: %u created, %u of %u run", f->answered, f->running, f->count);
-        if (now > f->report_ns) {
+        if (now > f->report_ns && !f->quiet) {
             fprintf(stderr, "%u created, %u run\n", f->answered, f->running);
             f->report_ns = now + SECONDS(10);
         }
@@ -214,7 +253,7 @@ int main(int argc, char **argv)
     unsigned seconds = 1800;
     int c;
 
-    while ((c = getopt(argc, argv, "k:n:f:w:b:p:t:")) != -1) {
+    while ((c = getopt(argc, argv, "k:n:f:w:b:p:t:q")) != -1) {
         switch (c) {
         case 'k': kubeconfig = optarg; break;
         case 'n': f.count = bench_number(optarg, 1, 100000); break;
@@ -223,11 +262,12 @@ int main(int argc, char **argv)
         case 'b': f.backlog = bench_number(optarg, 1, 100000); break;
         case 'p': f.prefix = optarg; break;
         case 't': seconds = bench_number(optarg, 1, 100000); break;
+        case 'q': f.quiet = true; break;
         default: kubeconfig = NULL; optind = argc; break;
         }
     }
     if (!kubeconfig) {
-        fputs("usage: flood_bench -k KUBECONFIG [-n COUNT] [-f FIRST] [-w WINDOW] [-b BACKLOG] [-p PREFIX] [-t SECONDS]\n", stderr);
+        fputs("usage: flood_bench -k KUBECONFIG [-n COUNT] [-f FIRST] [-w WINDOW] [-b BACKLOG] [-p PREFIX] [-t SECONDS] [-q]\n", stderr);
         return 2;
     }
     f.loop = loop_new(NULL);
