@@ -101,7 +101,7 @@ class Context:
             raise Skip(self.why)
         if self._server is None:
             self.cluster.tool("load", self.cluster.dir, "tiny", self.cluster.guest + "/tiny.tar", timeout=120)
-            Images.tiny = "docker.io/vireo/tiny:latest"
+            Images.tiny = "docker.io/vireo/tiny:1"
             self._server = ClusterServer(self.cluster)
         return self._server
 

@@ -164,7 +164,7 @@ def an_instance_without_a_VM_lives_and_is_deleted_by_itself(t):
     s.apply({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "lonely"},
              "spec": vm["spec"]["template"]["spec"]})
     s.wait_phase("lonely")
-    s.kubectl("delete", "vmi", "lonely", "--wait", "--timeout=60s")
+    s.kubectl("delete", "vmi", "lonely", "--wait", "--timeout=150s", timeout=180)
     check(s.get("vmi", "lonely") is None, "still there")
 
 
@@ -188,7 +188,7 @@ def a_second_VM_of_the_same_name_in_another_namespace_is_another_VM(t):
     check(a != b, "one instance for two VMs")
     ips = {p["status"]["podIP"] for ns in ("default", "blue") for p in s.get("pod", ns=ns)["items"] if "-twin-" in p["metadata"]["name"]}
     check(len(ips) == 2, "they share an address", ips)
-    s.kubectl("delete", "namespace", "blue", "--wait", "--timeout=60s")
+    s.kubectl("delete", "namespace", "blue", "--wait", "--timeout=150s", timeout=180)
     check(s.phase("twin") == "Running", "deleting the one's namespace ended the other")
     check(s.get("vm", "twin", ns="blue") is None, "VM outlives its namespace")
     s.delete("vm", "twin")
@@ -246,6 +246,6 @@ def ten_null_guests_at_once_all_run_and_all_go(t):
     took = time.monotonic() - begun
     pods = [s.pod_of(n)["metadata"]["uid"] for n in names]
     check(len({s.get("vmi", n)["status"]["interfaces"][0]["ipAddress"] for n in names}) == 10, "addresses are shared")
-    s.kubectl("delete", "vm", *names, "--wait", "--timeout=60s")
+    s.kubectl("delete", "vm", *names, "--wait", "--timeout=150s", timeout=180)
     until(60, "all QEMUs are gone", lambda: not any(s.qemu(pod) for pod in pods))
     check(took < 90, "it took %.1f s" % took)
