@@ -23,6 +23,7 @@
 #include "base/file.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "handler/alive.h"
 #include "handler/choose.h"
 #include "handler/internal.h"
 #include "json/patch.h"
@@ -605,28 +606,10 @@ static void on_subscribed(void *user, const struct json *ok, int *fds, size_t n_
     advance(v);
 }
 
-/* Is the peer inside this pod? Its cgroup's path carries the pod's UID in both modes. */
-static bool in_pod(pid_t pid, const char *pod_uid, struct error *err)
-{
-    AUTO(buf_done) struct buf text = {0}, path = {0}, slim = {0};
-    size_t at;
-
-    buf_addf(&path, "/proc/%d/cgroup", (int)pid);
-    buf_init(&text, 64 << 10);
-    if (!file_read(AT_FDCWD, path.p, &text, err))
-        return false;
-    if (str_find(buf_str(&text), str_of(pod_uid), &at))
-        return true;
-    for (const char *p = pod_uid; *p; p++) /* systemd's slices spell it with underscores */
-        buf_addc(&slim, *p == '-' ? '_' : *p);
-    if (str_find(buf_str(&text), buf_str(&slim), &at))
-        return true;
-    return error_set(err, ERROR_FORBIDDEN, "the process on the launcher's socket (pid %d) is not in the pod's cgroup", (int)pid);
-}
-
 static bool connect_launcher(struct vm *v, struct error *err)
 {
     AUTO_CLOSE int sockets = -1;
+    AUTO_CLOSE int proc = -1;
     struct stat st;
     uid_t expect = KV_UID;
 
@@ -649,7 +632,8 @@ static bool connect_launcher(struct vm *v, struct error *err)
     }
     if (!proto_client_connect(v->h->loop, sockets, expect, &v->launcher, err))
         return false;
-    if (!in_pod(proto_client_pid(v->launcher), v->pod_uid, err)) {
+    proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (!alive_in_pod(proc, proto_client_pid(v->launcher), v->pod_uid, err)) {
         proto_client_free(v->launcher);
         v->launcher = NULL;
         return false;
@@ -661,6 +645,14 @@ static bool connect_launcher(struct vm *v, struct error *err)
     }
     proto_client_on_event(v->launcher, on_event, on_closed, v);
     return true;
+}
+
+/* Out of reach is not dead: who says that a machine has ended has it started again. */
+static bool launcher_lives(const struct vm *v)
+{
+    AUTO_CLOSE int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    return !v->h->config.launchers && alive_launcher(proc, v->pod_uid);
 }
 
 static void try_connect(struct vm *v)
@@ -678,7 +670,7 @@ static void try_connect(struct vm *v)
         ended(v);
         return;
     }
-    if (loop_now_ns(v->h->loop) - v->connecting_since_ns > CONNECT_TIMEOUT) {
+    if (loop_now_ns(v->h->loop) - v->connecting_since_ns > CONNECT_TIMEOUT && !launcher_lives(v)) {
         log_warning(v->key, "launcher cannot be reached: %s", error_text(&err));
         ended(v);
         return;
