@@ -317,6 +317,8 @@ def stages(seconds_of_fuzz, kubernetes):
         if step("build of the API server alone", ["ninja", "-C", "build", "--quiet", "test/api/test-apiserver"], 900):
             relay("hostile clients", [sys.executable, "test/api/hostile.py", "build/test/api/test-apiserver"]
                   + (["--soak"] if os.environ.get("VIREO_SOAK") else []), 1200)
+            relay("test/cluster/faults-alone", ["test/cluster/faults-alone", "--build", "build"], 1200,
+                  {"KUBECTL": os.path.join(ROOT, "build", "tools", "kubectl-1.20")})
         cluster(kubernetes) # last: its Kubernetes is built beside all others
 
 
