@@ -19,7 +19,7 @@ enum { CONNECTIONS = 8, DESCRIPTORS = 256 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char folder[64];
-static int folder_fd, file_fd;
+static int folder_fd, file_fd, here_fd;
 
 static void remove_all(void)
 {
@@ -35,7 +35,8 @@ static void set_up(void)
         abort();
     folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     file_fd = openat(folder_fd, "file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (folder_fd < 0 || file_fd < 0)
+    here_fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder_fd < 0 || file_fd < 0 || here_fd < 0)
         abort();
     atexit(remove_all);
 }
@@ -131,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     before = count_open();
     loop = loop_new_fake();
     im = images_new(loop, folder_fd, &err);
-    if (!im)
+    if (!im || fchdir(here_fd) != 0) /* the corpus may have been named from here */
         abort();
     for (size_t at = 0, used; at < size; at += 1 + used) {
         step(data[at], fds, str_skip(text, at + 1), &used);

@@ -42,8 +42,10 @@ static bool patches(const struct json *list, enum managed_id kind, const struct 
         if (!str_is(type, "json") && !str_is(type, "merge") && !str_is(type, "strategic"))
             return error_set(err, ERROR_INVALID, "%s.type: '" STR_FMT "' is none of json, merge, strategic", field,
                              STR_ARG(str_take(type, 32)));
-        if (!json_parse(json_str_at(p, "patch"), a, &patch, err))
+        if (!json_parse(json_str_at(p, "patch"), a, &patch, err)) {
+            err->kind = ERROR_INVALID;
             return error_wrap(err, "%s.patch", field);
+        }
         if (!json_is(patch, str_is(type, "json") ? JSON_ARRAY : JSON_OBJECT))
             return error_set(err, ERROR_INVALID, "%s.patch: a %s patch is %s", field, str_is(type, "json") ? "json" : "merge",
                              str_is(type, "json") ? "a list of operations" : "an object");
