@@ -173,8 +173,8 @@ static void a_broken_config_map_changes_nothing(void **state)
         "{\"data\":{\"requestheader-client-ca-file\":\"PEM\",\"requestheader-username-headers\":\"X-Remote-User\"}}",
         "{\"data\":{\"requestheader-client-ca-file\":\"PEM\",\"requestheader-username-headers\":\"[7]\"}}",
         "{\"data\":{\"requestheader-client-ca-file\":\"PEM\",\"requestheader-username-headers\":\"[\\\"\\\"]\"}}",
-        "{\"data\":{\"requestheader-client-ca-file\":\"PEM\",\"requestheader-username-headers\":\"[\\\"U\\\"]\",\"requestheader-allowed-names\":"
-        "\"{}\"}}",
+        ("{\"data\":{\"requestheader-client-ca-file\":\"PEM\",\"requestheader-username-headers\":\"[\\\"U\\\"]\",\"requestheader-allowed-names\":"
+         "\"{}\"}}"),
     };
     struct front_proxy p = {0};
 
