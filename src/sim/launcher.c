@@ -14,8 +14,6 @@
 #include "vmm/proto.h"
 #include "vmm/vmm.h"
 
-extern const struct vmm_driver vmm_fake;
-
 struct sim_launcher {
     struct sim_launcher_config config;
     struct proto_conn *conn; /* to the node agent; NULL: none is there */
@@ -133,7 +131,7 @@ static bool start(struct sim_launcher *l, struct error *err)
 
     if (name.n && !sim_plays(name))
         return error_set(err, ERROR_UNSUPPORTED, KV_ANNOTATION_VMM ": a simulated node plays no '" STR_FMT "'", STR_ARG(name));
-    l->vmm = vmm_new(&vmm_fake, l->config.loop, &listener);
+    l->vmm = vmm_new(vmm_driver_find(STR("fake")), l->config.loop, &listener);
     ok = vmm_start(l->vmm, &m, err);
     l->vmi = NULL;
     arena_done(&l->vmi_arena);
