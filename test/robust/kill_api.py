@@ -273,7 +273,11 @@ def main():
                 time.sleep(1)
                 for t in threads:
                     t.start()
-            time.sleep(0.3 + rnd.random() * 0.5)
+            # It dies in the midst of work, also where starting takes long.
+            acked, patience = len(h.acked), time.monotonic() + 60
+            while len(h.acked) == acked and time.monotonic() < patience:
+                time.sleep(0.02)
+            time.sleep(0.1 + rnd.random() * 0.5)
             if life == kills:
                 time.sleep(1)
                 stop.set()
