@@ -38,6 +38,7 @@ struct vm {
     struct loop_timer retry;
     int64_t retry_ns, connecting_since_ns;
     int64_t waiting_since_ns;    /* for a verdict on its VMM or accelerator; 0: it does not */
+    bool heard;                  /* this connection's launcher has said what runs */
     bool network_running;        /* a network_vm_setup() is under way */
     bool shutdown_sent, gone;    /* gone: the VMI left the API; free when nothing is under way */
     char *sync_error;            /* why the last attempt failed, or NULL */

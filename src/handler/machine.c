@@ -585,20 +585,27 @@ static void set_up_network(struct vm *v, const struct json *vmi)
 
 static void on_subscribed(void *user, const struct json *ok, int *fds, size_t n_fds, const struct error *err)
 {
+    AUTO(error_clear) struct error apart = {0};
     struct vm *v = user;
 
     (void)fds;
     (void)n_fds;
     if (v->stage != VM_ASKING)
         return;
-    if (err->kind != ERROR_NONE) {
+    if (err->kind == ERROR_NONE && !proto_client_agree(v->launcher, ok, &apart)) {
+        set_error(v, &apart);
+        report(v);
+    }
+    if (err->kind != ERROR_NONE || apart.kind != ERROR_NONE) {
         retry_later(v);
         return;
     }
     take_domain(v, json_get(ok, "domain"));
+    v->heard = true;
     if (!str_is(json_str_at(v->domain, "state"), "none")) {
         v->stage = VM_LIVE;
         v->retry_ns = 0;
+        set_error(v, NULL);
         report(v);
         if (v->h->config.guest_runs)
             v->h->config.guest_runs(v->h->config.guest_runs_data, str_of(v->pod_uid));
@@ -661,6 +668,7 @@ static void try_connect(struct vm *v)
 
     if (connect_launcher(v, &err)) {
         v->stage = VM_ASKING;
+        v->heard = false;
         v->retry_ns = 0;
         proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
         return;
@@ -712,7 +720,7 @@ static void advance(struct vm *v)
             try_connect(v);
         } else if (meta_deleting(vmi)) {
             shut_down(v, vmi);
-        } else if (!v->domain) {
+        } else if (!v->heard) { /* what was known before the connection broke is not asked for its word: a machine may run */
             proto_client_call(v->launcher, "subscribe", NULL, NULL, 0, CALL_TIMEOUT, on_subscribed, v);
         } else if (accelerator_of(v, vmi)
                    && vsock_possible(v, vmi)) { /* before anything is made for it */

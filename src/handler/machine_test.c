@@ -31,6 +31,7 @@ struct world {
     struct loop_io io;
     struct proto_conn *agent; /* the launcher's end */
     const char *domain;       /* what subscribe answers */
+    int64_t version;          /* of the launcher's messages; 0: it does not say */
     char calls[256];
     bool silent;              /* answers nothing but subscribe */
     char vsock[128];          /* of the last sync, as JSON; and how many descriptors came with it */
@@ -56,7 +57,7 @@ static void on_call(struct proto_conn *c, const struct json *msg, int *fds, size
     }
     snprintf(w.calls + n, sizeof w.calls - n, STR_FMT " ", STR_ARG(call));
     if (str_is(call, "subscribe") || str_is(call, "sync"))
-        ok = json_object(&a, "domain", parse(&a, w.domain), NULL);
+        ok = json_object(&a, "domain", parse(&a, w.domain), "v", w.version ? json_new_i64(&a, w.version) : NULL, NULL);
     else if (w.silent)
         return;
     proto_send(c, json_object(&a, "id", json_get(msg, "id"), "ok", ok, NULL), NULL, 0);
@@ -349,6 +350,21 @@ static void a_broken_connection_is_made_anew(void **state)
     assert_int_equal(fake_count(w.client, "events"), 2); /* said once */
 }
 
+/* After a jump over several versions: the machine runs on, and says why nobody attends to it. */
+static void a_launcher_of_a_version_too_far_away_is_told(void **state)
+{
+    (void)state;
+    w.version = PROTO_VERSION + 2;
+    proto_free(w.agent);
+    w.agent = NULL;
+    turns(SECONDS(2));
+    AUTO_FREE char *conditions = json_text(json_at(vmi(), "status/conditions"));
+
+    assert_null(strstr(w.calls, "sync"));
+    assert_non_null(strstr(conditions, "install a version of Vireo between the two"));
+    assert_string_equal(VMI("status/phase"), "Running");
+}
+
 static void deletion_asks_the_guest_once(void **state)
 {
     (void)state;
@@ -518,6 +534,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(somebody_elses_last_word_does_not, setup, teardown),
         cmocka_unit_test_setup_teardown(a_launcher_that_is_lost_is_a_failed_vm, setup, teardown),
         cmocka_unit_test_setup_teardown(a_broken_connection_is_made_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_launcher_of_a_version_too_far_away_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(deletion_asks_the_guest_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_vmi_that_vanishes_ends_what_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(an_agent_that_stops_ends_what_waits, setup, teardown),

@@ -158,6 +158,9 @@ static void life_of_a_machine(void **state)
     assert_true(call(&f, "hello", "{}"));
     assert_true(str_is(json_str_at(f.ok, "uid"), "u1"));
     assert_false(call(&f, "pause", "{}"));
+    assert_false(call(&f, "stats", "{\"v\":99}")); /* another version's words may mean something else … */
+    assert_true(call(&f, "hello", "{\"v\":99}"));   /* … but for those by which versions are found */
+    assert_true(json_i64_at(f.ok, "v", 0) == PROTO_VERSION && json_i64_at(f.ok, "oldest", 0) == PROTO_OLDEST);
     assert_true(sync_vmi(&f, NULL_VMI));
     assert_true(str_is(json_str_at(f.ok, "domain/state"), "running"));
     assert_true(str_starts(json_str_at(f.ok, "domain/machine"), STR("pc-q35-")));

@@ -53,7 +53,7 @@ static bool call_hello(struct launcher *l, struct request *r, struct error *err)
 {
     (void)err;
     r->ok =
-        json_object(r->a, "v", json_new_i64(r->a, PROTO_VERSION), "launcher",
+        json_object(r->a, "v", json_new_i64(r->a, PROTO_VERSION), "oldest", json_new_i64(r->a, PROTO_OLDEST), "launcher",
                     json_new_z(r->a, VIREO_VERSION), "uid", json_new_z(r->a, l->options->uid),
                     "namespace", json_new_z(r->a, l->options->namespace_), "name",
                     json_new_z(r->a, l->options->name), "pid", json_new_i64(r->a, getpid()), NULL);
@@ -70,7 +70,9 @@ static bool call_subscribe(struct launcher *l, struct request *r, struct error *
 {
     (void)err;
     r->peer->subscribed = true;
-    return domain_reply(l, r);
+    r->ok = json_object(r->a, "v", json_new_i64(r->a, PROTO_VERSION), "oldest", json_new_i64(r->a, PROTO_OLDEST), "domain",
+                        launcher_domain(l, r->a), NULL);
+    return true;
 }
 
 static bool call_sync(struct launcher *l, struct request *r, struct error *err)
@@ -230,6 +232,9 @@ static bool dispatch(struct launcher *l, struct request *r, struct error *err)
 
     if (v < 1)
         return error_set(err, ERROR_BAD_REQUEST, "a request without version");
+    if ((v < PROTO_OLDEST || v > PROTO_VERSION) && !str_is(name, "hello") && !str_is(name, "subscribe"))
+        return error_set(err, ERROR_UNSUPPORTED, "a request of version %lld: this launcher speaks %d to %d", (long long)v, PROTO_OLDEST,
+                         PROTO_VERSION);
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
         if (str_is(name, calls[i].name))
             return calls[i].fn(l, r, err);

@@ -10,9 +10,13 @@
  * Reply:    {"id":7,"ok":{…}}  or  {"id":7,"error":{"kind":"Unavailable","message":"…"}}   (kind: error_kind_name())
  * Event:    {"event":"domain","seq":3,"domain":{…}}     to every connection that said "subscribe"
  *
+ * Versions: a launcher lives as long as its machine, the agent is replaced under it by a newer or an older one. Each side speaks the last two
+ * versions. "hello" and "subscribe" are understood under every version and answer {"v":…,"oldest":…} of the launcher; from then on the agent
+ * speaks the newest that both know (proto_client_agree). What is further apart is refused, by name: the machine runs on, unattended.
+ *
  * calls:
- *   hello      → {"v":1,"launcher":"<version>","uid":"<VMI uid>","namespace":…,"name":…,"pid":…}
- *   subscribe  → {"domain":{…}}; then events
+ *   hello      → {"v":1,"oldest":1,"launcher":"<version>","uid":"<VMI uid>","namespace":…,"name":…,"pid":…}
+ *   subscribe  → {"v":1,"oldest":1,"domain":{…}}; then events
  *   sync       {"vmi":{object},"accelerator":"kvm"|"tcg"|"mshv","nics":[nic…],"disks":[disk…],"vsock":vsock} → {"domain":{…}}. Starts the machine
  *              if there is none, else brings what can change in line (start strategy, pause does not belong here). Idempotent.
  *   pause, unpause, reset, soft-reboot → {}
@@ -41,6 +45,7 @@
 #include "loop/loop.h"
 
 #define PROTO_VERSION    1
+#define PROTO_OLDEST     (PROTO_VERSION > 1 ? PROTO_VERSION - 1 : 1)
 #define PROTO_MAX_FDS    32
 #define SOCKET_NAME      "launcher-sock"
 #define SOCKET_INIT_NAME "launcher-init-sock"
@@ -70,6 +75,10 @@ struct proto_client *proto_client_new(struct loop *l, int take_fd);
 pid_t proto_client_pid(const struct proto_client *c); /* SO_PEERCRED: callers check its cgroup */
 void proto_client_call(struct proto_client *c, const char *call, const struct json *params, const int *fds, size_t n_fds,
                        int64_t timeout_ns, proto_done_fn done, void *user);
+/* From the answer to "subscribe": which version is spoken from now on; false: there is none. Launchers that do not say theirs speak the first. */
+MUST_CHECK bool proto_client_agree(struct proto_client *c, const struct json *subscribed, struct error *err);
+/* The same decision between two ranges: the newest version that both know, 0: none. */
+int64_t proto_common(int64_t oldest, int64_t newest, int64_t their_oldest, int64_t their_newest);
 void proto_client_on_event(struct proto_client *c, void (*fn)(void *user, const struct json *event),
                            void (*closed)(void *user, const struct error *why), void *user);
 void proto_client_free(struct proto_client *c); /* calls that wait fail in here; they must not use c any more */

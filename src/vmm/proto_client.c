@@ -24,7 +24,7 @@ struct proto_client {
     struct loop *loop;
     struct proto_conn *conn;
     struct list calls;
-    int64_t next_id;
+    int64_t next_id, version;
     pid_t pid;
     bool dead;
     bool busy; /* inside a callback of ours: freeing waits */
@@ -145,6 +145,7 @@ struct proto_client *proto_client_new(struct loop *l, int take_fd)
     struct proto_client *c = NEW(struct proto_client);
 
     c->loop = l;
+    c->version = PROTO_VERSION;
     list_init(&c->calls);
     c->conn = proto_new(l, take_fd, &client_handlers, c);
     return c;
@@ -195,6 +196,27 @@ pid_t proto_client_pid(const struct proto_client *c)
     return c->pid;
 }
 
+int64_t proto_common(int64_t oldest, int64_t newest, int64_t their_oldest, int64_t their_newest)
+{
+    int64_t v = newest < their_newest ? newest : their_newest;
+
+    return v >= oldest && v >= their_oldest ? v : 0;
+}
+
+bool proto_client_agree(struct proto_client *c, const struct json *subscribed, struct error *err)
+{
+    int64_t newest = json_i64_at(subscribed, "v", 1), oldest = json_i64_at(subscribed, "oldest", newest);
+    int64_t v = proto_common(PROTO_OLDEST, PROTO_VERSION, oldest, newest);
+
+    if (v == 0)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "the launcher speaks versions %lld to %lld of their messages, this node agent %d to %d: install a version of Vireo "
+                         "between the two, or start the machine anew",
+                         (long long)oldest, (long long)newest, PROTO_OLDEST, PROTO_VERSION);
+    c->version = v;
+    return true;
+}
+
 void proto_client_call(struct proto_client *c, const char *call, const struct json *params,
                        const int *fds, size_t n_fds, int64_t timeout_ns, proto_done_fn done,
                        void *user)
@@ -214,7 +236,7 @@ void proto_client_call(struct proto_client *c, const char *call, const struct js
     }
     if (timeout_ns > 0)
         loop_timer_start(c->loop, &k->timer, timeout_ns, call_timeout);
-    msg = json_object(&a, "v", json_new_i64(&a, PROTO_VERSION), "id", json_new_i64(&a, k->id),
+    msg = json_object(&a, "v", json_new_i64(&a, c->version), "id", json_new_i64(&a, k->id),
                       "call", json_new_z(&a, call), NULL);
     json_each_member(m, params)
         msg = json_with_str(&a, msg, json_str(&m->key), &m->value);

@@ -256,6 +256,36 @@ static void another_users_socket_is_refused(void **state)
     loop_free(l);
 }
 
+/* A launcher lives through upgrades and downgrades of its agent. */
+static void both_sides_speak_the_newest_that_both_know(void **state)
+{
+    static const struct {
+        int64_t oldest, newest, their_oldest, their_newest, common;
+    } table[] = {
+        {1, 1, 1, 1, 1}, {1, 2, 1, 1, 1}, {1, 1, 1, 2, 1}, {2, 3, 1, 2, 2}, {1, 2, 2, 3, 2}, {2, 3, 2, 3, 3}, {3, 4, 1, 2, 0}, {1, 2, 3, 4, 0},
+    };
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(error_clear) struct error err = {0};
+    struct loop *l = loop_new(NULL);
+    struct proto_conn *server;
+    struct seen s = {0};
+    struct proto_client *c = connect_client(l, &s, &server, geteuid(), &err);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        assert_int_equal(proto_common(table[i].oldest, table[i].newest, table[i].their_oldest, table[i].their_newest), table[i].common);
+    assert_non_null(c);
+    assert_true(proto_client_agree(c, json_object(&a, NULL), &err)); /* the first launchers did not say theirs */
+    assert_true(proto_client_agree(c, json_object(&a, "v", json_new_i64(&a, PROTO_VERSION + 1), "oldest", json_new_i64(&a, PROTO_VERSION), NULL),
+                                   &err));
+    assert_false(proto_client_agree(
+        c, json_object(&a, "v", json_new_i64(&a, PROTO_VERSION + 2), "oldest", json_new_i64(&a, PROTO_VERSION + 1), NULL), &err));
+    assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+    proto_client_free(c);
+    proto_free(server);
+    loop_free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +295,7 @@ int main(void)
         cmocka_unit_test(calls_end_with_time_and_connection),
         cmocka_unit_test(calls_that_wait_are_told_of_a_free),
         cmocka_unit_test(another_users_socket_is_refused),
+        cmocka_unit_test(both_sides_speak_the_newest_that_both_know),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
