@@ -210,7 +210,11 @@ static void health(void **state)
         "[{'metadata':{'name':'other','labels':{'kubevirt.io':'virt-api'}},'status':{}},"
         "{'metadata':{'name':'p','labels':{'kubevirt.io':'virt-controller'}},'status':{'containerStatuses':[{'state':"
         "{'waiting':{'reason':'CrashLoopBackOff','message':'back-off'}},'lastState':{'terminated':{'message':"
-        "'vireo: no\\n'}}}]}}]";
+        "'vireo: no\\n'}}}]}},"
+        "{'metadata':{'name':'a1','labels':{'kubevirt.io':'virt-handler'}},'spec':{'nodeName':'near'},'status':{'phase':'Running',"
+        "'conditions':[{'type':'Ready','status':'False'},{'type':'ContainersReady','status':'False'}]}},"
+        "{'metadata':{'name':'a2','labels':{'kubevirt.io':'virt-handler'}},'spec':{'nodeName':'far'},'status':{'phase':'Running',"
+        "'conditions':[{'type':'Ready','status':'False'},{'type':'ContainersReady','status':'True'}]}}]";
     static const char spec[] =
         "'metadata':{'generation':2},'spec':{'replicas':2,'selector':{'matchLabels':{'kubevirt.io':'virt-controller'}}}";
     static const struct {
@@ -225,9 +229,16 @@ static void health(void **state)
         {MANAGED_DEPLOYMENT, "{'observedGeneration':2,'replicas':3,'updatedReplicas':2,'availableReplicas':3}", false,
          "pod p: CrashLoopBackOff: vireo: no"},
         {MANAGED_DAEMON_SET,
-         "{'observedGeneration':2,'desiredNumberScheduled':2,'updatedNumberScheduled':2,'numberAvailable':1}", false,
+         "{'observedGeneration':2,'desiredNumberScheduled':3,'updatedNumberScheduled':3,'numberAvailable':1}", false,
          "pod p: CrashLoopBackOff: vireo: no"},
-        {MANAGED_DAEMON_SET, "{'observedGeneration':2,'desiredNumberScheduled':0}", true, NULL},
+        {MANAGED_DAEMON_SET, "{'observedGeneration':2,'desiredNumberScheduled':0}", true,
+         "without the nodes that do not answer, whose agents follow when they are back: far"},
+        {MANAGED_DAEMON_SET,
+         "{'observedGeneration':2,'desiredNumberScheduled':3,'updatedNumberScheduled':2,'numberAvailable':2}", true,
+         "without the nodes that do not answer, whose agents follow when they are back: far"},
+        {MANAGED_DAEMON_SET,
+         "{'observedGeneration':2,'desiredNumberScheduled':3,'updatedNumberScheduled':1,'numberAvailable':2}", false,
+         "pod p: CrashLoopBackOff: vireo: no"},
         {MANAGED_CRD, "{'conditions':[{'type':'Established','status':'True'}]}", true, NULL},
         {MANAGED_CRD, "{}", false, NULL},
         {MANAGED_API_SERVICE,

@@ -1,7 +1,10 @@
 #include "operator/health.h"
 
 #include "api/meta.h"
+#include "base/buf.h"
 #include "base/cleanup.h"
+
+#define LOST_NAMED 5
 
 /* Words of the kubelet and of containerd for a container that will not start by waiting alone. */
 static bool is_trouble(struct str reason)
@@ -79,12 +82,40 @@ static bool deployment_ready(const struct json *o)
            && json_i64_at(o, "status/replicas", 0) == json_i64_at(o, "status/updatedReplicas", 0);
 }
 
-static bool daemon_set_ready(const struct json *o)
+/* A kubelet that is not heard of any more cannot say that its containers are well or not: Kubernetes itself then takes the pod's Ready away
+ * and leaves all else as it was last told, also for a pod that is to go and never will. Whoever runs says both together. */
+static bool lost(const struct json *pod)
 {
-    int64_t want = json_i64_at(o, "status/desiredNumberScheduled", -1);
+    return str_is(meta_label(pod, "kubevirt.io"), "virt-handler") && str_is(json_str_at(pod, "status/phase"), "Running")
+           && condition_is(pod, "Ready", "False") && condition_is(pod, "ContainersReady", "True");
+}
 
-    return seen(o) && want >= 0 && json_i64_at(o, "status/updatedNumberScheduled", 0) >= want
-           && json_i64_at(o, "status/numberAvailable", 0) >= want;
+int64_t health_lost(const struct json *pods)
+{
+    int64_t n = 0;
+
+    json_each_item(p, pods)
+        n += lost(p);
+    return n;
+}
+
+static bool daemon_set_ready(const struct json *o, const struct json *pods, struct arena *a, const char **ret_why)
+{
+    int64_t want = json_i64_at(o, "status/desiredNumberScheduled", -1), without = health_lost(pods);
+    AUTO(buf_done) struct buf names = {0};
+    int64_t named = 0;
+
+    if (!seen(o) || want < 0 || json_i64_at(o, "status/updatedNumberScheduled", 0) < want - without
+        || json_i64_at(o, "status/numberAvailable", 0) < want - without)
+        return false;
+    json_each_item(p, pods)
+        if (lost(p) && named++ < LOST_NAMED)
+            buf_addf(&names, "%s" STR_FMT, names.n ? ", " : "", STR_ARG(json_str_at(p, "spec/nodeName")));
+    if (without > LOST_NAMED)
+        buf_addf(&names, " and %lld more", (long long)(without - LOST_NAMED));
+    if (without > 0)
+        *ret_why = arena_printf(a, "without the nodes that do not answer, whose agents follow when they are back: %s", names.p);
+    return true;
 }
 
 bool health_of(enum managed_id kind, const struct json *object, const struct json *pods, struct arena *a, const char **ret_why)
@@ -100,7 +131,7 @@ bool health_of(enum managed_id kind, const struct json *object, const struct jso
         return condition_is(object, "Established", "True") && !meta_deleting(object);
     case MANAGED_DEPLOYMENT:
     case MANAGED_DAEMON_SET:
-        ready = kind == MANAGED_DEPLOYMENT ? deployment_ready(object) : daemon_set_ready(object);
+        ready = kind == MANAGED_DEPLOYMENT ? deployment_ready(object) : daemon_set_ready(object, pods, a, ret_why);
         if (!ready)
             *ret_why = pods_trouble(object, pods, a);
         return ready;

@@ -294,6 +294,9 @@ static void fill_params(struct install *in, const struct install_env *e, struct 
     p = param(a, p, "PULL_POLICY", pull_policy(in->kubevirt, e, a));
     p = param(a, p, "KUBELET_DIR", e->kubelet_dir && e->kubelet_dir[0] ? e->kubelet_dir : "/var/lib/kubelet");
     p = param(a, p, "PDB_VERSION", in->cluster.old_budgets ? "v1beta1" : "v1");
+    /* A tenth of the nodes at a time, as upstream. Agents on nodes that do not answer count as missing: without them added, one such node
+     * would hold up the rollout on all others for as long as it is away. */
+    p = json_with(a, p, "HANDLER_MAX_UNAVAILABLE", json_new_i64(a, (nodes / 10 > 1 ? nodes / 10 : 1) + in->cluster.lost));
     p = json_with(a, p, "API_REPLICAS", json_new_i64(a, api));
     p = json_with(a, p, "API_MIN_AVAILABLE", json_new_i64(a, api > 0 ? api - 1 : 0));
     p = json_with(a, p, "CONTROLLER_REPLICAS", json_new_i64(a, controllers));

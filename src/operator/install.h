@@ -13,7 +13,7 @@ struct install_env {
 };
 /* Of the cluster, as far as it matters for what is installed. */
 struct install_cluster {
-    int64_t nodes;
+    int64_t nodes, lost;      /* lost: those whose node agents' pods say nothing any more */
     bool old_budgets;         /* no policy/v1: PodDisruptionBudgets of v1beta1 */
     bool admission_policies;  /* ValidatingAdmissionPolicy is served */
     bool match_conditions;    /* of webhooks: ≥ 1.28 */

@@ -201,7 +201,7 @@ static bool target_make(struct operator* o, const struct json *kubevirt, struct 
 {
     struct target *t = &o->target, fresh = {0};
     const struct json *made_of = json_array(a, json_get(kubevirt, "spec"), json_new_str(a, meta_uid(kubevirt)),
-                                            json_new_str(a, ca_bundle), json_new_i64(a, o->cluster.nodes), NULL);
+                                            json_new_str(a, ca_bundle), json_new_i64(a, o->cluster.nodes), json_new_i64(a, o->cluster.lost), NULL);
     struct str key = component_hash(a, made_of);
 
     if (t->key && str_is(key, t->key)) {
@@ -319,6 +319,7 @@ static void installed_status(struct operator* o, const struct json *kubevirt, co
     f.install = &o->target.install;
     f.created = p->created;
     f.trouble = p->trouble;
+    f.note = p->note;
     if (o->failure && o->failures > 2) {
         f.now = STATUS_FAILED;
         f.error = o->failure;
@@ -346,6 +347,7 @@ static bool install(struct operator* o, const struct json *kubevirt, struct aren
     struct cert_components certs;
     const struct json *pods = all_of(o->pods, a);
 
+    o->cluster.lost = health_lost(pods);
     if (!certs_view(o, kubevirt, a, &certs, &err) || !target_make(o, kubevirt, certs.ca_bundle, a, &err)) {
         refuse(o, kubevirt, error_text(&err), a);
         return false;

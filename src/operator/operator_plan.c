@@ -77,6 +77,8 @@ void install_make_plan(const struct install_view *v, struct arena *a, struct ins
             if (!(*turn & (1u << v->components->p[i].stage)))
                 continue;
             p.steady = p.steady && l->ready;
+            if (l->ready && l->why && !p.note)
+                p.note = arena_printf(a, "%s: %s", v->components->p[i].title, l->why);
             if (!settled(l)) {
                 p.created = through = false;
                 if (open)

@@ -31,6 +31,7 @@ struct install_plan {
     const char *foreign;      /* others' objects in our way, for people; then nothing is applied */
     const char *waiting_for;  /* the first component that is not there or not ready; NULL: none */
     const char *trouble;      /* the first reason that one is not ready; NULL: none is known */
+    const char *note;         /* what of a ready one is left out; NULL: nothing */
     bool created, ready;
     bool steady;              /* everything is there and ready, though perhaps not as it should be */
 };

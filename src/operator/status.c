@@ -138,7 +138,8 @@ static void ready(struct write *w, const struct status_facts *f)
     observed(w, f);
     created(w);
     set(w, "phase", "Deployed");
-    three(w, "True", "False", "False", "AllComponentsReady", "All components are ready.");
+    three(w, "True", "False", "False", "AllComponentsReady",
+          f->note ? arena_printf(w->a, "All components are ready. %s", f->note) : "All components are ready.");
     w->o = json_with_at(w->a, w->o, "status/observedGeneration", json_at(w->o, "metadata/generation"));
     if (f->generations)
         w->o = json_with_at(w->a, w->o, "status/generations", f->generations);

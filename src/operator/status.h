@@ -18,6 +18,7 @@ struct status_facts {
     const char *operator_version;
     const char *error;
     const char *trouble;           /* of DEPLOYING, UPDATING: why a component is not ready; NULL: nothing is known */
+    const char *note;              /* of READY: what is left out; NULL: nothing */
     bool created;                  /* all objects are there */
     const struct json *generations;
 };
