@@ -293,7 +293,7 @@ def the_old_operator_takes_over_and_machines_end_as_they_are_told(c):
         console.login(120)
         check(console.run("cat /proc/sys/kernel/random/boot_id").strip() == STATE["boot"], "the guest is in the same boot")
     STATE["echo"].s.close()
-    c.kubectl("patch", "kubevirt", "kubevirt", "-n", NS, "--type=json", "-p", '[{"op":"remove","path":"/spec/imageTag"}]')
+    c.kubectl("patch", "kubevirt", "kubevirt", "-n", NS, "--type=merge", "-p", '{"spec":{"imageTag":null}}')
     c.kubectl("apply", "-f", OPERATOR)
     deployed(c, "v" + version())
     images_are(c, "latest")
