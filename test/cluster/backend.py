@@ -87,6 +87,7 @@ class Context:
     """What cases of test/e2e are given: the one cluster, which is there already."""
 
     def __init__(self, cluster):
+        Images.tiny = "docker.io/vireo/tiny:1" # a case may make its manifest before it asks for the server
         self.cluster, self.marks, self._server, self.why = cluster, {}, None, None
 
     @property
@@ -101,7 +102,6 @@ class Context:
             raise Skip(self.why)
         if self._server is None:
             self.cluster.tool("load", self.cluster.dir, "tiny", self.cluster.guest + "/tiny.tar", timeout=120)
-            Images.tiny = "docker.io/vireo/tiny:1"
             self._server = ClusterServer(self.cluster)
         return self._server
 
