@@ -44,6 +44,10 @@ struct kv_pod_options {
 };
 const struct json *kv_launcher_pod(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a);
+/* Whether a pod may be the one that kv_launcher_pod() made (attempt 0) for the instance that owns it. Whoever may create pods in a
+ * namespace may write any owner into one; what has another name, or is in the host's namespaces, is none of ours, and no agent is
+ * to be led to it. */
+bool kv_is_launcher(const struct json *pod);
 /* Whether it has a vsock that is the kernel's: its node then needs /dev/vhost-vsock. */
 bool kv_kernel_vsock(const struct json *vmi);
 /* What the platform adds to a VM's memory, bytes: ours, measured, not upstream's (docs/compatibility.md says the numbers). */

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "api/meta.h"
 #include "api/names.h"
 #include "api/quantity.h"
 #include "api/vmm_caps.h"
@@ -25,6 +26,7 @@
 #define MAX_BYTES  (1LL << 52)
 #define MAX_MILLIS (1LL << 40)
 #define MAX_GRACE  (1LL << 31)
+#define NAME_PART  230 /* of a machine's name in its pod's, which may have 253 characters */
 
 static int64_t clamp(int64_t v, int64_t min, int64_t max)
 {
@@ -339,13 +341,33 @@ static const struct json *id_label(struct str name, struct arena *a)
     return json_new_f(a, "%.54s-%.8s", name.p, uuid);
 }
 
+/* By owner and attempt, so that a repeated create is AlreadyExists and never a second VM. Long names leave room for the rest. */
+static const char *launcher_name(struct str vmi, struct str uid, unsigned attempt, struct arena *a)
+{
+    char uuid[UUID_LEN + 1], suffix[6];
+
+    ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8", str_of(arena_printf(a, STR_FMT "#%u", STR_ARG(uid), attempt)), uuid);
+    ident_suffix_from(strtoull(arena_printf(a, "%.8s", uuid), NULL, 16), suffix, 5);
+    return arena_printf(a, "virt-launcher-" STR_FMT "-%s", STR_ARG(str_take(vmi, NAME_PART)), suffix);
+}
+
+bool kv_is_launcher(const struct json *pod)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *owner = meta_controller(pod), *spec = json_get(pod, "spec");
+
+    return str_is(json_str_at(owner, "kind"), "VirtualMachineInstance")
+           && str_is(meta_name(pod), launcher_name(json_str_at(owner, "name"), json_str_at(owner, "uid"), 0, &a))
+           && !json_bool_at(spec, "hostNetwork", false) && !json_bool_at(spec, "hostPID", false)
+           && !json_bool_at(spec, "hostIPC", false);
+}
+
 static const struct json *metadata(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a)
 {
     struct str name = json_str_at(vmi, "metadata/name"), uid = json_str_at(vmi, "metadata/uid");
     struct str host = json_str_at(vmi, "spec/hostname");
     const struct json *labels = json_object(a, NULL), *annotations = labels;
-    char uuid[UUID_LEN + 1];
 
     json_each_member(m, json_at(vmi, "metadata/labels"))
         labels = json_with_str(a, labels, json_str(&m->key), &m->value);
@@ -366,14 +388,9 @@ static const struct json *metadata(const struct json *vmi, const struct kv_confi
     annotations = json_with(a, annotations, "kubevirt.io/memory-overhead-bytes",
                             json_new_f(a, "%lld", (long long)overhead(vmi, c, o->kvm)));
 
-    /* Named by owner and attempt, so that a repeated create is AlreadyExists and never a second VM. */
-    ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8",
-                str_of(arena_printf(a, STR_FMT "#%u", STR_ARG(uid), o->attempt)), uuid);
-    char suffix[6];
-    ident_suffix_from(strtoull(arena_printf(a, "%.8s", uuid), NULL, 16), suffix, 5);
     return json_object(
-        a, "name", json_new_f(a, "virt-launcher-%.*s-%s", (int)(name.n > 230 ? 230 : name.n), name.p, suffix), "generateName",
-        json_new_f(a, "virt-launcher-" STR_FMT "-", STR_ARG(name)), "namespace", json_at(vmi, "metadata/namespace"), "labels",
+        a, "name", json_new_z(a, launcher_name(name, uid, o->attempt, a)), "generateName",
+        json_new_f(a, "virt-launcher-" STR_FMT "-", STR_ARG(str_take(name, NAME_PART))), "namespace", json_at(vmi, "metadata/namespace"), "labels",
         labels, "annotations", annotations, "ownerReferences",
         json_array(a,
                    json_object(a, "apiVersion", json_new_z(a, "kubevirt.io/v1"), "kind", json_new_z(a, "VirtualMachineInstance"),

@@ -28,6 +28,33 @@ static const struct json *pod_of(struct arena *a, const char *vmi)
     return pod;
 }
 
+static const char *text_of(struct arena *a, const struct json *v)
+{
+    AUTO_FREE char *text = json_text(v);
+
+    return arena_strdup(a, str_of(text));
+}
+
+/* Whoever may create pods can write a machine as their owner. */
+static void likenesses_are_no_launchers(void **state)
+{
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *vmi = json_new_f(&a, "%0253d", 0), *pod;
+    static const char *const host[] = {"hostNetwork", "hostPID", "hostIPC"};
+
+    (void)state;
+    vmi = json_object(&a, "metadata", json_object(&a, "name", vmi, "namespace", json_new_z(&a, "x"), "uid", json_new_z(&a, "u-1"), NULL), NULL);
+    pod = pod_of(&a, text_of(&a, vmi)); /* of a name as long as names get */
+    assert_true(kv_is_launcher(pod));
+    assert_true(json_str_at(pod, "metadata/name").n <= 253 && json_str_at(pod, "metadata/generateName").n <= 253 - 5);
+    assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/name", json_new_z(&a, "virt-launcher-x-abcde"))));
+    assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/ownerReferences/0/uid", json_new_z(&a, "u-2"))));
+    assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/ownerReferences/0/controller", json_new_bool(false))));
+    assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/ownerReferences", NULL)));
+    for (size_t i = 0; i < ARRAY_SIZE(host); i++)
+        assert_false(kv_is_launcher(json_with_at(&a, pod, arena_printf(&a, "spec/%s", host[i]), json_new_bool(true))));
+}
+
 #define UNMADE 4 /* private, public, sockets, ephemeral-disks: in every pod, first */
 
 /* "name path source" of each volume that the VMI asked for, in lines. */
@@ -411,7 +438,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(a_container_for_each_image),
                                        cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
-                                       cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors), cmocka_unit_test(kvm_device)};
+                                       cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors), cmocka_unit_test(likenesses_are_no_launchers),
+                                       cmocka_unit_test(kvm_device)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,12 @@ static size_t by_owner(const struct json *o, struct str ret[4])
     return ret[0].n ? 1 : 0;
 }
 
+/* Pods that somebody else made in a launcher's likeness belong to nobody. */
+static size_t launcher_by_owner(const struct json *pod, struct str ret[4])
+{
+    return kv_is_launcher(pod) ? by_owner(pod, ret) : 0;
+}
+
 static size_t vmi_by_node(const struct json *o, struct str ret[4])
 {
     ret[0] = json_str_at(o, "status/nodeName");
@@ -122,7 +128,7 @@ static void note_end(struct controllers *c, const struct json *pod)
     const struct json *owner = meta_controller(pod), *vmi;
     struct str uid = json_str_at(owner, "uid");
 
-    if (!str_is(json_str_at(owner, "kind"), "VirtualMachineInstance") || !vmi_pod_dead(pod))
+    if (!kv_is_launcher(pod) || !vmi_pod_dead(pod))
         return;
     vmi = object_of(c, RESOURCE_VMI,
                     str_of(arena_printf(&a, STR_FMT "/" STR_FMT, STR_ARG(meta_namespace(pod)), STR_ARG(json_str_at(owner, "name")))), &a);
@@ -318,7 +324,7 @@ void controllers_start(struct controllers *c)
     follow(c, RESOURCE_NODE, node_changed, NULL);
     follow(c, RESOURCE_PVC, claim_changed, NULL);
     follow(c, RESOURCE_REVISION, revision_changed, by_owner);
-    follow(c, RESOURCE_POD, pod_changed, by_owner);
+    follow(c, RESOURCE_POD, pod_changed, launcher_by_owner);
     follow(c, RESOURCE_VMI, vmi_changed, vmi_by_node);
     follow(c, RESOURCE_VM, vm_changed, NULL);
     if (c->config.embedded) {

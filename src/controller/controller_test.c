@@ -398,6 +398,27 @@ static void a_pod_deleted_by_force_ends_the_instance(void **state)
     assert_string_equal(VMI("status/phase"), "Scheduling");
 }
 
+/* Whoever may create pods in a namespace cannot lead a node's agent, and a machine, to a pod of theirs. */
+static void a_pod_in_a_launchers_likeness_is_not_looked_at(void **state)
+{
+    struct world *w = *state;
+
+    run_vm(w, "Always");
+    fake_create(w->client, "pods",
+                arena_printf(&w->a,
+                             "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"namespace\":\"x\",\"name\":\"evil\",\"ownerReferences\":[{"
+                             "\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"VirtualMachineInstance\",\"name\":\"vm\",\"controller\":true,"
+                             "\"uid\":\"%s\"}]},\"spec\":{\"nodeName\":\"n9\"},\"status\":{\"phase\":\"Running\",\"conditions\":[{"
+                             "\"type\":\"Ready\",\"status\":\"False\",\"reason\":\"Forged\"}]}}",
+                             VMI("metadata/uid")));
+    settle(w);
+    assert_true(condition_is(get(w, "virtualmachineinstances"), "Ready", "True"));
+    fake_delete(w->client, "virtualmachineinstances", "x/vm");
+    settle(w);
+    assert_non_null(fake_get(w->client, "pods", "x/evil", &w->a)); /* nor ended: Kubernetes collects what has no owner */
+    assert_null(json_at(fake_get(w->client, "pods", "x/evil", &w->a), "metadata/deletionTimestamp"));
+}
+
 /* A host that was restarted: the node's pod runtime says so of the pod, and the instance's Event repeats it. */
 static void a_pod_that_ended_says_why(void **state)
 {
@@ -898,6 +919,23 @@ static void a_pod_whose_process_the_kubelet_saw_end_needs_no_agent(void **state)
     assert_string_not_equal(VMI("metadata/uid"), uid);
 }
 
+/* The cluster's scheduler names the device only. */
+static void a_pod_that_waits_for_kvm_says_what_to_do(void **state)
+{
+    struct world *w = *state;
+
+    start(w);
+    add_vm(w, "Always", "64Mi", "");
+    turns(w);
+    fake_merge(w->client, "pods", fake_only(w->client, "pods", &w->a),
+               "{\"status\":{\"conditions\":[{\"type\":\"PodScheduled\",\"status\":\"False\",\"reason\":\"Unschedulable\","
+               "\"message\":\"0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm.\"}]}}");
+    settle(w);
+    assert_string_equal(VM("status/printableStatus"), "ErrorUnschedulable");
+    assert_non_null(strstr(arena_strdup(&w->a, json_str_at(condition_find(get(w, "virtualmachines"), "PodScheduled"), "message")),
+                           "useEmulation: true"));
+}
+
 static void a_silent_node_of_a_cluster_keeps_its_instances(void **state)
 {
     struct world *w = *state;
@@ -995,6 +1033,7 @@ int main(void)
         T(rerun_on_failure_starts_again_only_then),
         T(a_start_that_fails_is_tried_ever_later),
         T(a_pod_deleted_by_force_ends_the_instance),
+        T(a_pod_in_a_launchers_likeness_is_not_looked_at),
         T(a_pod_that_ended_says_why),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
@@ -1012,6 +1051,7 @@ int main(void)
         C(a_vanished_pod_s_machine_starts_again_when_its_node_is_deleted),
         C(a_machine_that_is_deleted_keeps_its_name_while_it_may_run),
         C(a_pod_whose_process_the_kubelet_saw_end_needs_no_agent),
+        C(a_pod_that_waits_for_kvm_says_what_to_do),
         C(a_silent_node_of_a_cluster_keeps_its_instances),
         T(nothing_is_lost_when_the_controllers_start_anew),
         T(every_write_may_fail_once),

@@ -123,6 +123,18 @@ static const struct json *not_synchronized(struct arena *a, const struct json *v
     return condition_set(a, vmi, &c, now);
 }
 
+/* A cluster's scheduler knows devices, not what they are for. (One machine's own says it in its words, scheduler_words.c.) */
+static const char *with_hint(struct arena *a, struct str message)
+{
+    size_t at;
+
+    if (!str_find(message, STR("Insufficient devices.kubevirt.io/kvm"), &at) || str_find(message, STR("/dev/kvm"), &at))
+        return arena_strdup(a, message);
+    return arena_printf(a, STR_FMT " No such node has a /dev/kvm that works and is free; the label vireo.io/kvm and the Events of "
+                           "each Node say why. To emulate guests instead, set spec.configuration.developerConfiguration.useEmulation: "
+                           "true of the KubeVirt object, and restart this machine", STR_ARG(str_take(message, 1024)));
+}
+
 /* Only as False, and only for what the pod tells about its scheduling. */
 static const struct json *scheduled(struct arena *a, const struct json *vmi, const struct json *pod,
                                     const char *now)
@@ -133,7 +145,7 @@ static const struct json *scheduled(struct arena *a, const struct json *vmi, con
     if (!str_is(json_str_at(from, "status"), "False"))
         return condition_remove(a, vmi, "PodScheduled");
     c.reason = arena_strdup(a, json_str_at(from, "reason"));
-    c.message = arena_strdup(a, json_str_at(from, "message"));
+    c.message = with_hint(a, json_str_at(from, "message"));
     return condition_set(a, vmi, &c, now);
 }
 

@@ -92,6 +92,10 @@ bool vm_phase_final(struct str phase);
 /* handler.c */
 void handler_look_again(struct handler *h); /* everything that waits for a verdict or a setting */
 
+/* peer.c */
+/* Is the network namespace that of a pod, and not the host's? */
+MUST_CHECK bool peer_network(int netns, struct error *err);
+
 /* machine.c */
 void vm_changed(struct handler *h, const struct json *vmi, bool deleted);
 void vm_free(struct vm *v);

@@ -574,6 +574,10 @@ static void set_up_network(struct vm *v, const struct json *vmi)
         retry_later(v);
         return;
     }
+    if (!v->h->config.embedded && !peer_network(netns, &err)) {
+        put_off(v, &err);
+        return;
+    }
     buf_init(&resolv, 64 << 10);
     root = open(arena_printf(&a, "/proc/%d/root", (int)proto_client_pid(v->launcher)), O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (!file_read(root, "etc/resolv.conf", &resolv, &err))

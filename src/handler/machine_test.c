@@ -3,6 +3,7 @@
 #include "json/json_test.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -293,6 +294,35 @@ static int teardown(void **state)
     return 0;
 }
 
+/* On a cluster, where a tenant may have made the pod. */
+static void the_hosts_network_is_no_machines(void **state)
+{
+    AUTO(error_clear) struct error err = {0};
+    AUTO_CLOSE int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int host = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int pod = -1;
+    uid_t uid = geteuid();
+
+    (void)state;
+    assert_true(own >= 0);
+    assert_false(peer_network(own, &err));
+    assert_non_null(strstr(error_text(&err), "hostNetwork"));
+    error_clear(&err);
+    if (host >= 0) /* else out of the agent's reach as well */
+        assert_false(peer_network(host, &err));
+    if (seteuid(0) < 0)
+        skip(); /* no root */
+    if (unshare(CLONE_NEWNET) == 0) {
+        pod = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        assert_int_equal(setns(own, CLONE_NEWNET), 0);
+    }
+    assert_int_equal(seteuid(uid), 0);
+    if (pod < 0)
+        skip();
+    error_clear(&err);
+    assert_true(peer_network(pod, &err));
+}
+
 static void finds_what_runs(void **state)
 {
     (void)state;
@@ -530,6 +560,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_idle_node_writes_heartbeats_only, setup, teardown),
         cmocka_unit_test_setup_teardown(finds_what_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_socket_of_another_pod_is_refused, setup_stranger, teardown),
+        cmocka_unit_test(the_hosts_network_is_no_machines),
         cmocka_unit_test_setup_teardown(the_last_word_decides, setup, teardown),
         cmocka_unit_test_setup_teardown(somebody_elses_last_word_does_not, setup, teardown),
         cmocka_unit_test_setup_teardown(a_launcher_that_is_lost_is_a_failed_vm, setup, teardown),
