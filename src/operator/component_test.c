@@ -126,6 +126,10 @@ static const struct {
      "\\\"limits\\\":"
      "{\\\"cpu\\\":\\\"1\\\"}}}]}}}}'}]}",
      "spec/template/spec/containers/0/resources/limits/cpu", "\"1\""},
+    {"{'patches':[{'resourceName':'virt-api','resourceType':'Deployment','type':'strategic','patch':"
+     "'{\\\"spec\\\":{\\\"replicas\\\":4,\\\"template\\\":{\\\"spec\\\":{\\\"containers\\\":[{\\\"name\\\":\\\"virt-api\\\","
+     "\\\"env\\\":[{\\\"name\\\":\\\"A\\\",\\\"value\\\":\\\"b\\\"}]}]}}}}'}]}",
+     "spec/template/spec/containers/0/command/1", "\"api\""}, /* what the patch does not name is still there */
     {"{'patches':[{'resourceName':'*','resourceType':'deployments','type':'merge','patch':'{\\\"metadata\\\":{\\\"labels\\\":"
      "{\\\"a\\\":\\\"b\\\"}}}'}]}",
      "metadata/labels/a", "\"b\""},

@@ -16,6 +16,23 @@ static const struct json *same_object(struct arena *a, const struct json *from, 
     return to;
 }
 
+/* Deployments and DaemonSets have no type of their own in our schema. Their lists that have keys (containers, env, volumes, mounts) are in the
+ * template of their pods, which is a Pod's metadata and spec; all else of them merges alike either way. */
+static bool merge_workload(struct arena *a, const struct json *o, const struct json *patch, const struct json **ret, struct error *err)
+{
+    const struct kind_info *pods = schema_kind_find(STR(""), STR("pods"));
+    const struct json *template = json_at(o, "spec/template"), *change = json_at(patch, "spec/template");
+
+    if (json_is(change, JSON_OBJECT)) {
+        if (!strategic_merge(a, pods->type, template, change, &template, err))
+            return false;
+        patch = json_with_at(a, patch, "spec/template", NULL);
+    }
+    o = json_merge_patch(a, o, patch);
+    *ret = json_is(change, JSON_OBJECT) ? json_with_at(a, o, "spec/template", template) : o;
+    return true;
+}
+
 static bool apply_patch(const struct managed *m, const struct json *o, struct str type, const struct json *patch,
                         struct arena *a, const struct json **ret, struct error *err)
 {
@@ -25,6 +42,8 @@ static bool apply_patch(const struct managed *m, const struct json *o, struct st
         return json_patch(a, o, patch, ret, err);
     if (str_is(type, "strategic") && k)
         return strategic_merge(a, k->type, o, patch, ret, err);
+    if (str_is(type, "strategic") && (m == &managed_kinds[MANAGED_DEPLOYMENT] || m == &managed_kinds[MANAGED_DAEMON_SET]))
+        return merge_workload(a, o, patch, ret, err);
     *ret = json_merge_patch(a, o, patch);
     return true;
 }

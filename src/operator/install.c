@@ -260,7 +260,7 @@ static int64_t replicas(const struct json *kubevirt, int64_t otherwise)
 {
     int64_t n = json_i64_at(kubevirt, "spec/infra/replicas", -1);
 
-    return n >= 0 ? n : otherwise;
+    return n > 0 ? n : otherwise;
 }
 
 static const struct json *base64(struct arena *a, struct str text)
@@ -340,6 +340,9 @@ bool install_of(const struct json *kubevirt, const struct install_env *e, const 
 {
     struct install in = {.kubevirt = kubevirt, .ns = e->ns, .cluster = *c, .ca_bundle = ca_bundle, .webhook = e->webhook};
 
+    if (json_i64_at(kubevirt, "spec/infra/replicas", 1) < 1)
+        return error_set(err, ERROR_INVALID, "spec.infra.replicas: must be at least 1: without virt-api nobody could create, change or stop a "
+                                             "machine; leave it out for as many as the cluster needs");
     if (!images(&in, e, a, err) || !strategy(&in, err) || !cert_life_of(kubevirt, &in.life, err))
         return false;
     fill_params(&in, e, a);
