@@ -142,7 +142,7 @@ static const struct json *load(struct fake_client *f, const char *full, struct a
 }
 
 /* Whether a list or a watch is about the object. Selectors as plain text; absent: no matter which. */
-static bool selected(struct str labels, struct str fields, const struct json *o)
+static bool selected(struct str ns, struct str labels, struct str fields, const struct json *o)
 {
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
@@ -153,7 +153,7 @@ static bool selected(struct str labels, struct str fields, const struct json *o)
         fprintf(stderr, "fake client: %s\n", error_text(&err));
         abort();
     }
-    return label_selector_match(&l, meta_labels(o)) && field_selector_match(&f, o);
+    return (!ns.n || str_eq(ns, meta_namespace(o))) && label_selector_match(&l, meta_labels(o)) && field_selector_match(&f, o);
 }
 
 static unsigned hex(char c)
@@ -195,7 +195,7 @@ static void tell(struct fake_client *f, const char *plural, enum client_event_ty
 
         if (w->ended || w->deaf || strcmp(w->plural, plural) != 0)
             continue;
-        bool about = selected(w->request.label_selector, w->request.field_selector, o);
+        bool about = selected(w->request.ns, w->request.label_selector, w->request.field_selector, o);
 
         if (!about && type == CLIENT_ADDED)
             continue;
@@ -423,7 +423,7 @@ static const struct json *do_list(struct fake_client *f, const struct client_req
     while (map_next(&f->objects, &at, &key, &value)) {
         const struct json *o = str_starts(key, str_of(prefix)) ? load(f, arena_strdup(a, key), a) : NULL;
 
-        if (o && selected(labels, fields, o))
+        if (o && selected(r->ns, labels, fields, o))
             items = json_append(a, items, o);
     }
     return json_object(
@@ -541,7 +541,7 @@ static struct client_watch *fake_watch(struct client *c, const struct client_wat
         struct task *t;
 
         if (!o || strtoll(arena_strdup(&a, meta_resource_version(o)), NULL, 10) <= r->from_revision
-            || !selected(r->label_selector, r->field_selector, o))
+            || !selected(r->ns, r->label_selector, r->field_selector, o))
             continue;
         t = task_add(f);
         t->watch = w;

@@ -455,6 +455,29 @@ void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *us
             return;
 }
 
+bool informer_older(const struct json *a, const struct json *b)
+{
+    int order = b ? str_cmp(meta_creation(a), meta_creation(b)) : -1;
+
+    return order < 0 || (order == 0 && str_cmp(meta_uid(a), meta_uid(b)) < 0);
+}
+
+const struct json *informer_oldest(struct informer *i, struct arena *a)
+{
+    const struct json *best = NULL;
+    struct str key;
+    size_t at = 0;
+    void *value;
+
+    while (map_next(&i->entries, &at, &key, &value)) {
+        const struct json *o = client_kept_json(&((struct entry *)value)->object, a);
+
+        if (informer_older(o, best))
+            best = o;
+    }
+    return best;
+}
+
 size_t informer_count(const struct informer *i)
 {
     return i->entries.n;

@@ -34,3 +34,8 @@ int64_t informer_revision(const struct informer *i);
 void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), void *user);
 void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key), void *user);
 size_t informer_count(const struct informer *i);
+/* Where one object of several counts (a KubeVirt object), it is the oldest: all who look choose the same, whatever order they saw them
+ * in. NULL: there is none. */
+const struct json *informer_oldest(struct informer *i, struct arena *a);
+/* Whether a is older than b; b may be NULL. */
+bool informer_older(const struct json *a, const struct json *b);

@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
+#include "api/meta.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 
@@ -101,6 +102,26 @@ static void lists_then_follows(void **state)
     assert_null(informer_get(w->informer, STR("x/b"), &a));
     assert_int_equal(informer_revision_of(w->informer, STR("x/a")), 3);
     assert_int_equal(informer_revision(w->informer), 4);
+}
+
+static void the_oldest_is_the_same_in_whatever_order_they_came(void **state)
+{
+    struct world *w = *state;
+    AUTO(arena_done) struct arena a = {0};
+
+    fake_create(w->client, "configmaps", B);
+    loop_fake_jump(w->loop, SECONDS(5));
+    fake_create(w->client, "configmaps", A);
+    start(w);
+    assert_null(informer_oldest(w->informer, &a));
+    turns(w);
+    assert_string_equal(meta_key(informer_oldest(w->informer, &a), &a), "x/b");
+    fake_merge(w->client, "configmaps", "x/b", "{\"data\":{\"v\":\"4\"}}");
+    turns(w);
+    assert_string_equal(meta_key(informer_oldest(w->informer, &a), &a), "x/b");
+    fake_delete(w->client, "configmaps", "x/b");
+    turns(w);
+    assert_string_equal(meta_key(informer_oldest(w->informer, &a), &a), "x/a");
 }
 
 static void a_closed_watch_is_resumed(void **state)
@@ -355,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lists_then_follows, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_oldest_is_the_same_in_whatever_order_they_came, setup, teardown),
         cmocka_unit_test_setup_teardown(a_closed_watch_is_resumed, setup, teardown),
         cmocka_unit_test_setup_teardown(gone_means_list_again, setup, teardown),
         cmocka_unit_test_setup_teardown(index_follows_changes, setup, teardown),

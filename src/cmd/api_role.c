@@ -52,13 +52,17 @@ struct api {
 static void on_kubevirt(void *user, struct str key, const struct json *object, bool deleted)
 {
     struct api *p = user;
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *kubevirt;
 
-    if (p->kubevirt_key && !str_is(key, p->kubevirt_key))
-        return;
+    (void)key;
+    (void)object;
+    (void)deleted;
+    kubevirt = informer_oldest(p->kubevirts, &a);
     kv_config_free(p->rules.config);
-    p->rules.config = kv_config_new(deleted ? NULL : object);
+    p->rules.config = kv_config_new(kubevirt);
     free(p->kubevirt_key);
-    p->kubevirt_key = deleted ? NULL : str_dup(key);
+    p->kubevirt_key = kubevirt ? xstrdup(meta_key(kubevirt, &a)) : NULL;
 }
 
 static bool add_offer(void *user, struct str key)
@@ -325,7 +329,7 @@ static void follow(struct api *p)
     struct client *c = p->role.client;
 
     p->kubevirts = informer_new(&(struct informer_config){.client = c, .group = "kubevirt.io", .version = "v1", .plural = "kubevirts",
-                                                          .changed = on_kubevirt, .synced = on_synced, .user = p});
+                                                          .ns = str_of(p->flags.ns), .changed = on_kubevirt, .synced = on_synced, .user = p});
     p->nodes = informer_new(&(struct informer_config){.client = c, .group = "", .version = "v1", .plural = "nodes",
                                                       .label_selector = STR("kubevirt.io/schedulable"), .changed = on_node,
                                                       .synced = on_synced, .user = p});

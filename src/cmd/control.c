@@ -12,6 +12,7 @@
 #include <linux/capability.h>
 #include <unistd.h>
 
+#include "api/meta.h"
 #include "apiserver/apiserver.h"
 #include "apiserver/audit.h"
 #include "apiserver/local.h"
@@ -78,13 +79,17 @@ static bool drop_privileges(uid_t uid, struct error *err)
 static void on_kubevirt(void *user, struct str key, const struct json *object, bool deleted)
 {
     struct control *c = user;
+    AUTO(arena_done) struct arena a = {0};
+    const struct json *kubevirt;
 
-    if (c->kubevirt_key && !str_is(key, c->kubevirt_key))
-        return;
+    (void)key;
+    (void)object;
+    (void)deleted;
+    kubevirt = informer_oldest(c->kubevirts, &a);
     kv_config_free(c->rules.config);
-    c->rules.config = kv_config_new(deleted ? NULL : object);
+    c->rules.config = kv_config_new(kubevirt);
     free(c->kubevirt_key);
-    c->kubevirt_key = deleted ? NULL : str_dup(key);
+    c->kubevirt_key = kubevirt ? xstrdup(meta_key(kubevirt, &a)) : NULL;
 }
 
 static bool add_offer(void *user, struct str key)

@@ -135,7 +135,7 @@ static bool run(const struct options *o, struct role *r, struct error *err)
         return false;
     h = handler_new(
         &(struct handler_config){
-            .client = r->client, .node_name = o->node_name, .pods_dirfd = pods, .boot_id = boot, .host = &host, .vhost_vsock = vsock,
+            .client = r->client, .node_name = o->node_name, .ns = o->common.ns, .pods_dirfd = pods, .boot_id = boot, .host = &host, .vhost_vsock = vsock,
             .device_plugin_dir = o->device_plugin_dir, .host_root = o->host_root, .max_devices = o->max_devices, .health = on_health,
             .health_data = r},
         err);

@@ -237,17 +237,17 @@ static void revision_changed(void *user, struct str key, const struct json *revi
     add_owner(&c->vm, revision, "VirtualMachine");
 }
 
-/* One KubeVirt object configures everything: the first that is seen, until it is gone. */
+/* One KubeVirt object configures everything. */
 static void kubevirt_changed(void *user, struct str key, const struct json *kubevirt, bool deleted)
 {
     struct controllers *c = user;
+    AUTO(arena_done) struct arena a = {0};
 
-    if (c->kubevirt_key && !str_is(key, c->kubevirt_key))
-        return;
+    (void)key;
+    (void)kubevirt;
+    (void)deleted;
     kv_config_free(c->kv);
-    c->kv = kv_config_new(deleted ? NULL : kubevirt);
-    free(c->kubevirt_key);
-    c->kubevirt_key = deleted ? NULL : str_dup(key);
+    c->kv = kv_config_new(informer_oldest(c->informers[RESOURCE_KUBEVIRT], &a));
 }
 
 /* The first lists have brought keys before the view was whole, and they were dropped: here they all are. */
@@ -284,7 +284,7 @@ struct controllers *controllers_new(const struct controllers_config *config)
     c->config.launcher_image = c->launcher_image = xstrdup(config->launcher_image);
     c->config.data_volumes_path = c->data_volumes_path =
         xstrdup(config->data_volumes_path ? config->data_volumes_path : "");
-    c->config.ns = c->ns = xstrdup(config->ns ? config->ns : "kubevirt");
+    c->config.ns = c->ns = config->ns ? xstrdup(config->ns) : NULL;
     c->kv = kv_config_new(NULL);
     c->vsock = (struct vsock_ids){.first = VSOCK_FIRST, .last = VSOCK_LAST};
     c->recorder = recorder_new(c->client, "virtualmachine-controller", NULL);
@@ -301,7 +301,7 @@ struct controllers *controllers_new(const struct controllers_config *config)
     return c;
 }
 
-static void follow(struct controllers *c, enum resource_id r,
+static void follow_in(struct controllers *c, enum resource_id r, struct str ns,
                    void (*changed)(void *user, struct str key, const struct json *object,
                                    bool deleted),
                    size_t (*index)(const struct json *object, struct str ret[4]))
@@ -310,17 +310,26 @@ static void follow(struct controllers *c, enum resource_id r,
                                                              .group = resources[r].group,
                                                              .version = resources[r].version,
                                                              .plural = resources[r].plural,
+                                                             .ns = ns,
                                                              .changed = changed,
                                                              .synced = synced,
                                                              .user = c,
                                                              .index = index});
 }
 
+static void follow(struct controllers *c, enum resource_id r,
+                   void (*changed)(void *user, struct str key, const struct json *object,
+                                   bool deleted),
+                   size_t (*index)(const struct json *object, struct str ret[4]))
+{
+    follow_in(c, r, STR_NONE, changed, index);
+}
+
 void controllers_start(struct controllers *c)
 {
     if (c->started)
         return;
-    follow(c, RESOURCE_KUBEVIRT, kubevirt_changed, NULL);
+    follow_in(c, RESOURCE_KUBEVIRT, str_of(c->config.ns), kubevirt_changed, NULL);
     follow(c, RESOURCE_NODE, node_changed, NULL);
     follow(c, RESOURCE_PVC, claim_changed, NULL);
     follow(c, RESOURCE_REVISION, revision_changed, by_owner);
@@ -395,7 +404,6 @@ void controllers_free(struct controllers *c)
     map_done(&c->pods_seen_dead);
     vsock_done(&c->vsock);
     vm_metrics_done(&c->metrics);
-    free(c->kubevirt_key);
     free(c->launcher_image);
     free(c->ns);
     free(c->data_volumes_path);

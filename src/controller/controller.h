@@ -13,7 +13,7 @@ struct controllers_config {
     const char *launcher_image;
     bool embedded;        /* also runs the scheduler and the volume binder, which a cluster brings itself */
     bool image_volumes;   /* pods here have them; else it is found out (image_volumes.h) */
-    const char *ns;       /* where we are installed; NULL: kubevirt */
+    const char *ns;       /* where we are installed, and the KubeVirt object that configures; NULL: one machine, in any */
     const char *data_volumes_path; /* embedded: where StorageClass vireo-local puts volumes, for PV objects */
 };
 struct controllers *controllers_new(const struct controllers_config *c);

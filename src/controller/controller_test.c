@@ -536,6 +536,10 @@ static const char *image_in_pod(struct world *w)
     return arena_strdup(&w->a, json_str_at(json_item(json_at(pod, "spec/containers"), 1), "name"));
 }
 
+#define KUBEVIRT_IN(ns)                                                                                                           \
+    "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"KubeVirt\",\"metadata\":{\"name\":\"kv\",\"namespace\":\"" ns "\"},"               \
+    "\"spec\":{\"configuration\":{\"developerConfiguration\":{\"featureGates\":[\"ImageVolume\"]}}}}"
+
 /* Seen, not believed: versions of nodes, then the API server's own answer; and the KubeVirt object may know better. */
 static void an_image_is_a_container_until_image_volumes_are_seen(void **state)
 {
@@ -550,9 +554,10 @@ static void an_image_is_a_container_until_image_volumes_are_seen(void **state)
     fake_fail(w->client, "pods", CLIENT_CREATE, 1, ERROR_INVALID, "must specify a volume type");
     assert_string_equal(image_in_pod(w), "volumedisk"); /* asks, and does not wait for the answer, which is no */
     assert_string_equal(image_in_pod(w), "volumedisk");
-    fake_create(w->client, "kubevirts",
-                "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"KubeVirt\",\"metadata\":{\"name\":\"kv\",\"namespace\":\"ours\"},"
-                "\"spec\":{\"configuration\":{\"developerConfiguration\":{\"featureGates\":[\"ImageVolume\"]}}}}");
+    fake_create(w->client, "kubevirts", KUBEVIRT_IN("theirs"));
+    settle(w);
+    assert_string_equal(image_in_pod(w), "volumedisk"); /* where nothing is installed, nothing is configured */
+    fake_create(w->client, "kubevirts", KUBEVIRT_IN("ours"));
     settle(w);
     assert_string_equal(image_in_pod(w), "r/d:1");
     fake_merge(w->client, "kubevirts", "ours/kv",

@@ -41,10 +41,13 @@ void handler_look_again(struct handler *h)
 static void on_kubevirt(void *user, struct str key, const struct json *object, bool deleted)
 {
     struct handler *h = user;
+    AUTO(arena_done) struct arena a = {0};
 
     (void)key;
+    (void)object;
+    (void)deleted;
     kv_config_free(h->kv);
-    h->kv = kv_config_new(deleted ? NULL : object);
+    h->kv = kv_config_new(informer_oldest(h->kubevirts, &a));
     handler_look_again(h);
 }
 
@@ -237,7 +240,8 @@ void handler_start(struct handler *h)
     h->nodes = informer_new(&(struct informer_config){.client = h->client, .group = "", .version = "v1", .plural = "nodes",
                                                       .field_selector = buf_str(&own), .changed = on_node, .user = h});
     h->kubevirts = informer_new(&(struct informer_config){.client = h->client, .group = "kubevirt.io", .version = "v1",
-                                                          .plural = "kubevirts", .changed = on_kubevirt, .user = h});
+                                                          .plural = "kubevirts", .ns = str_of(h->config.ns),
+                                                          .changed = on_kubevirt, .user = h});
     h->vmis = informer_new(&(struct informer_config){.client = h->client, .group = "kubevirt.io", .version = "v1",
                                                      .plural = "virtualmachineinstances", .label_selector = buf_str(&selector),
                                                      .changed = on_vmi, .synced = on_vmis_synced, .user = h});

@@ -22,6 +22,7 @@ struct handler_launchers {
 struct handler_config {
     struct client *client;
     const char *node_name;
+    const char *ns;           /* whose KubeVirt object configures, the oldest in it; NULL: in any (one machine) */
     int pods_dirfd;           /* kubelet's (or our) "pods" directory */
     uid_t uid_base;           /* 0: launcher runs as uid 107 of the host (cluster without user namespaces) */
     bool embedded;            /* automatic emulation when useEmulation is unset; creates its own Node object */

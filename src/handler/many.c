@@ -49,9 +49,12 @@ static void on_kubevirt(void *user, struct str key, const struct json *object, b
 {
     struct handlers *all = user;
     struct kv_config *old = all->kv;
+    AUTO(arena_done) struct arena a = {0};
 
     (void)key;
-    all->kv = kv_config_new(deleted ? NULL : object);
+    (void)object;
+    (void)deleted;
+    all->kv = kv_config_new(informer_oldest(all->kubevirts, &a));
     each(all, take_config);
     kv_config_free(old);
     each(all, handler_look_again);
@@ -101,7 +104,8 @@ void handlers_start(struct handlers *all)
 
     host_check(all->host);
     all->kubevirts = informer_new(&(struct informer_config){.client = c, .group = "kubevirt.io", .version = "v1",
-                                                            .plural = "kubevirts", .changed = on_kubevirt, .user = all});
+                                                            .plural = "kubevirts", .ns = str_of(all->config.ns),
+                                                            .changed = on_kubevirt, .user = all});
     all->vmis = informer_new(&(struct informer_config){.client = c, .group = "kubevirt.io", .version = "v1",
                                                        .plural = "virtualmachineinstances",
                                                        .label_selector = STR("kubevirt.io/nodeName"), .index = by_node,

@@ -99,12 +99,9 @@ static const struct json *choose(const struct json *kubevirts, const char *ns)
 {
     const struct json *best = NULL;
 
-    json_each_item(k, kubevirts) {
-        int order = best ? str_cmp(meta_creation(k), meta_creation(best)) : 0;
-
-        if (str_is(meta_namespace(k), ns) && (!best || order < 0 || (order == 0 && str_cmp(meta_uid(k), meta_uid(best)) < 0)))
+    json_each_item(k, kubevirts)
+        if (str_is(meta_namespace(k), ns) && informer_older(k, best))
             best = k;
-    }
     return best;
 }
 
