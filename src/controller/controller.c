@@ -242,12 +242,20 @@ static void kubevirt_changed(void *user, struct str key, const struct json *kube
 {
     struct controllers *c = user;
     AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf spec = {0};
 
     (void)key;
-    (void)kubevirt;
     (void)deleted;
+    kubevirt = informer_oldest(c->informers[RESOURCE_KUBEVIRT], &a);
+    json_write(&spec, json_array(&a, json_get(kubevirt, "spec"), NULL));
+    if (c->kv_spec && str_is(buf_str(&spec), c->kv_spec)) /* its status changes oftener */
+        return;
+    free(c->kv_spec);
+    c->kv_spec = buf_detach(&spec);
     kv_config_free(c->kv);
-    c->kv = kv_config_new(informer_oldest(c->informers[RESOURCE_KUBEVIRT], &a));
+    c->kv = kv_config_new(kubevirt);
+    if (c->informers[RESOURCE_VM]) /* what was refused may be allowed now */
+        informer_each(c->informers[RESOURCE_VM], add_key, &c->vm);
 }
 
 /* The first lists have brought keys before the view was whole, and they were dropped: here they all are. */
@@ -399,6 +407,7 @@ void controllers_free(struct controllers *c)
     recorder_free(c->node_recorder);
     recorder_free(c->volume_recorder);
     kv_config_free(c->kv);
+    free(c->kv_spec);
     map_done_with(&c->waiting_for_claim, free);
     map_done_with(&c->claims_wanted, free);
     map_done(&c->pods_seen_dead);

@@ -112,7 +112,7 @@ static void add_vm(struct world *w, const char *strategy, const char *memory, co
                              "\"namespace\":\"x\"%s},\"spec\":{\"runStrategy\":\"%s\",\"template\":"
                              "{\"metadata\":{\"labels\":{"
                              "\"app\":\"a\"}},\"spec\":{\"domain\":{\"cpu\":{\"cores\":1},"
-                             "\"devices\":{},\"memory\":{\"guest\":"
+                             "\"devices\":{\"interfaces\":[{\"name\":\"default\",\"masquerade\":{}}]},\"memory\":{\"guest\":"
                              "\"%s\"}},\"networks\":[{\"name\":\"default\",\"pod\":{}}]%s}}}}",
                              finalizer, strategy, memory, more));
 }
@@ -539,6 +539,28 @@ static const char *image_in_pod(struct world *w)
 #define KUBEVIRT_IN(ns)                                                                                                           \
     "{\"apiVersion\":\"kubevirt.io/v1\",\"kind\":\"KubeVirt\",\"metadata\":{\"name\":\"kv\",\"namespace\":\"" ns "\"},"               \
     "\"spec\":{\"configuration\":{\"developerConfiguration\":{\"featureGates\":[\"ImageVolume\"]}}}}"
+
+/* As the embedded API server refuses it; a cluster's is not asked about what we make. */
+static void what_is_not_allowed_any_more_starts_when_it_is_again(void **state)
+{
+    struct world *w = *state;
+
+    outside(w);
+    fake_create(w->client, "kubevirts",
+                "{\"metadata\":{\"name\":\"kv\",\"namespace\":\"ours\"},\"spec\":{\"configuration\":{\"hypervisors\":[{\"name\":\"qemu-microvm\"}]}}}");
+    turns(w);
+    add_vm(w, "Always", "64Mi", "");
+    settle(w);
+    assert_int_equal(fake_count(w->client, "virtualmachineinstances"), 0);
+    assert_true(fake_event_says(w->client, "qemu is not among the hypervisors that the KubeVirt object's"));
+    fake_log_clear(w->client);
+    fake_merge(w->client, "kubevirts", "ours/kv", "{\"status\":{\"phase\":\"Deployed\"}}");
+    settle(w);
+    assert_string_equal(fake_log(w->client), "");
+    fake_merge(w->client, "kubevirts", "ours/kv", "{\"spec\":{\"configuration\":{\"hypervisors\":[{\"name\":\"qemu\"}]}}}");
+    settle(w);
+    assert_int_equal(fake_count(w->client, "virtualmachineinstances"), 1);
+}
 
 /* Seen, not believed: versions of nodes, then the API server's own answer; and the KubeVirt object may know better. */
 static void an_image_is_a_container_until_image_volumes_are_seen(void **state)
@@ -1042,6 +1064,7 @@ int main(void)
         T(a_pod_that_ended_says_why),
         T(too_big_says_so),
         T(a_claim_is_waited_for_and_bound),
+        T(what_is_not_allowed_any_more_starts_when_it_is_again),
         T(an_image_is_a_container_until_image_volumes_are_seen),
         T(a_container_that_ends_before_the_machine_starts_fails_it),
         T(a_volume_that_cannot_be_mounted_is_told_on_the_instance),

@@ -69,6 +69,7 @@ struct controllers {
     struct engine vm, vmi, volume, node, pdb;
     struct scheduler *scheduler; /* NULL: the cluster's own */
     struct kv_config *kv;
+    char *kv_spec; /* that it was made of, as text; NULL: not yet seen */
     struct map
         waiting_for_claim; /* keys of VMIs whose claim does not exist; values are copies of the key */
     struct map pods_seen_dead; /* UIDs of VMIs whose pod is gone, and was seen to have ended before; on a cluster */

@@ -19,6 +19,6 @@ void vm_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
     v.now_unix_ns = loop_unix_ns(c->loop);
     v.random = (uint64_t)loop_now_ns(c->loop) / 1000 ^ str_hash(meta_uid(v.vm));
     v.failure = key_failure(k, a);
-    v.config = c->config.embedded ? NULL : c->kv;
+    v.config = c->kv;
     vm_plan(&v, p);
 }

@@ -4,6 +4,7 @@
 #include "controller/vm_plan.h"
 
 #include "api/kv.h"
+#include "api/status.h"
 #include "base/cleanup.h"
 #include "base/ident.h"
 #include "loop/loop.h"
@@ -333,16 +334,30 @@ static void random_uuid(void *data, char ret[37])
     ident_uuid4(ret);
 }
 
-/* What admission would fill in, with the one thing that it knows from the server: when. */
-static const struct json *completed(const struct vm_view *v, const struct json *vmi, struct arena *a)
+/* What admission does with an instance: whether the hypervisor of its VM is still there and allowed, what was left open, whether the
+ * rules hold and everything can be honoured; with the one thing that it knows from the server, when. NULL: refused, *ret_why says it as
+ * a server would. */
+static const struct json *admitted(const struct vm_view *v, const struct json *vmi, struct arena *a, const char **ret_why)
 {
     const struct kv_random random = {.uuid = random_uuid};
+    struct schema_causes causes = {0};
     char now[TIME_TEXT_LEN + 1];
 
     if (!v->config)
         return vmi;
-    ident_time(v->now_unix_ns, false, now);
+    vmi = kv_vmi_choose(vmi, NULL, v->config, NULL, true, a, &causes);
     vmi = kv_vmi_default(vmi, v->config, &random, a);
+    kv_vmi_validate(vmi, NULL, v->config, true, a, &causes);
+    if (!causes.n)
+        kv_unsupported(json_get(vmi, "spec"), kv_vmm(vmi), "spec", v->config, a, &causes);
+    if (causes.n) {
+        const struct json *status = status_invalid(a, &causes, "kubevirt.io", "VirtualMachineInstance",
+                                                   arena_strdup(a, meta_name(vmi)));
+
+        *ret_why = arena_strdup(a, json_str_at(status, "message"));
+        return NULL;
+    }
+    ident_time(v->now_unix_ns, false, now);
     return json_with_at(a, vmi, "status/phaseTransitionTimestamps",
                         json_array(a,
                                    json_object(a, "phase", json_new_z(a, "Pending"), "phaseTransitionTimestamp",
@@ -350,18 +365,21 @@ static const struct json *completed(const struct vm_view *v, const struct json *
                                    NULL));
 }
 
-/* The revision and the instance are made together: whichever is lost is made by the next plan, as both names are known. */
-static void create_instance(const struct vm_view *v, struct plan *p, const struct json *vm)
+/* The revision and the instance are made together: whichever is lost is made by the next plan, as both names are known. Returns why
+ * nothing is made, or NULL. */
+static const char *create_instance(const struct vm_view *v, struct plan *p, const struct json *vm)
 {
     struct arena *a = p->a;
-    const char *name = revision_name(a, vm);
+    const char *name = revision_name(a, vm), *why = NULL;
     const struct json *vmi = kv_vmi_from_vm(vm, a);
     struct action *act;
 
     vmi = meta_add_finalizer(a, vmi, FINALIZER_VM);
     vmi = meta_add_finalizer(a, vmi, FINALIZER_VMI);
     vmi = json_with_at(a, vmi, "status/virtualMachineRevisionName", json_new_z(a, name));
-    vmi = completed(v, vmi, a);
+    vmi = admitted(v, vmi, a, &why);
+    if (!vmi)
+        return why;
     create_revision(v, p, name);
     act = plan_act(p, ACTION_CREATE, RESOURCE_VMI, NULL, vmi);
     act->done = (struct notice){
@@ -370,6 +388,7 @@ static void create_instance(const struct vm_view *v, struct plan *p, const struc
             a, "Started the virtual machine by creating the new virtual machine instance " STR_FMT,
             STR_ARG(meta_name(vm)))};
     act->failed = (struct notice){"Warning", "FailedCreate", NULL};
+    return NULL;
 }
 
 static void delete_instance(const struct vm_view *v, struct plan *p)
@@ -423,22 +442,25 @@ static void plan_deleting(const struct vm_view *v, struct plan *p)
     }
 }
 
-/* An instance of that name that is not this VM's. */
-static void plan_foreign(const struct vm_view *v, struct plan *p)
+/* No instance can be made of it: said once, by the condition and an Event. */
+static void plan_failed(const struct vm_view *v, struct plan *p, const struct json *vm, enum vm_step step, const char *why)
 {
     struct vm_view alone = *v;
 
     alone.vmi = alone.revision = NULL;
-    alone.failure = (struct failure){
-        "FailedCreate",
-        arena_printf(
-            p->a,
-            "there is a virtual machine instance " STR_FMT
-            " that is not this virtual machine's: delete it, or rename the virtual machine",
-            STR_ARG(meta_name(v->vm)))};
-    if (plan_patch(p, RESOURCE_VM, v->vm,
-                   status_of_vm(&alone, p->a, v->vm, strategy_of(v->vm), VM_STAY), true))
-        plan_notice(p, "Warning", "FailedCreate", "%s", alone.failure.message);
+    alone.failure = (struct failure){"FailedCreate", why};
+    if (plan_patch(p, RESOURCE_VM, v->vm, status_of_vm(&alone, p->a, vm, strategy_of(v->vm), step), true))
+        plan_notice(p, "Warning", "FailedCreate", "%s", why);
+}
+
+/* An instance of that name that is not this VM's. */
+static void plan_foreign(const struct vm_view *v, struct plan *p)
+{
+    plan_failed(v, p, v->vm, VM_STAY,
+                arena_printf(p->a,
+                             "there is a virtual machine instance " STR_FMT
+                             " that is not this virtual machine's: delete it, or rename the virtual machine",
+                             STR_ARG(meta_name(v->vm))));
 }
 
 static const struct json *push_start(struct arena *a, const struct json *vm)
@@ -484,6 +506,7 @@ void vm_plan(const struct vm_view *v, struct plan *p)
     struct arena *a = p->a;
     enum vm_strategy strategy = strategy_of(v->vm);
     const struct json *vm, *counted;
+    const char *why;
     struct vm_case c;
     enum vm_step step;
     int64_t left;
@@ -531,8 +554,12 @@ void vm_plan(const struct vm_view *v, struct plan *p)
         bump_generation(v, p);
         break;
     case VM_CREATE:
-        create_instance(v, p, vm);
-        break;
+        why = create_instance(v, p, vm);
+        if (!why)
+            break;
+        if (p->n_actions == 0)
+            plan_failed(v, p, vm, step, why);
+        return;
     case VM_PUSH_START:
         vm = push_start(a, vm);
         break;

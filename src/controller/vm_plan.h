@@ -10,8 +10,8 @@ struct vm_view {
     int64_t now_unix_ns;
     uint64_t random; /* for the jitter of the backoff */
     struct failure failure;
-    /* With it an instance is completed before it is made, as admission does for what users make: the webhooks of a cluster are not asked
-     * about our own writes. NULL: the embedded API server does it. */
+    /* By it an instance is judged and completed before it is made, as admission does for what users make: the webhooks of a cluster are
+     * not asked about our own writes. NULL: it is made as the template has it. */
     const struct kv_config *config;
 };
 void vm_plan(const struct vm_view *v, struct plan *p);

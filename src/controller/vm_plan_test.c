@@ -172,7 +172,7 @@ static void plans(void **state)
 static void an_instance_is_completed_where_nobody_else_does_it(void **state)
 {
     static const char vm[] = "{" META FINAL "},\"spec\":{\"runStrategy\":\"Always\",\"template\":{\"spec\":{\"domain\":{"
-                             "\"devices\":{}}}}}}";
+                             "\"devices\":{},\"memory\":{\"guest\":\"64Mi\"}}}}}}";
     struct kv_config *config = kv_config_new(NULL);
 
     (void)state;
@@ -196,6 +196,44 @@ static void an_instance_is_completed_where_nobody_else_does_it(void **state)
                                 "2026-01-01T00:00:00Z"),
                          cluster);
         assert_true(json_str_at(vmi, "status/virtualMachineRevisionName").n > 0);
+    }
+    kv_config_free(config);
+}
+
+/* What the rules refuse is not made, and neither is its revision; the VM says why, in a server's words. */
+static void an_instance_that_the_rules_refuse_is_not_made(void **state)
+{
+    static const struct {
+        const char *annotations, *domain, *why;
+    } cases[] = {
+        {",\"annotations\":{\"vireo.io/vmm\":\"bochs\"}", "\"memory\":{\"guest\":\"64Mi\"}", "Unsupported value: \"bochs\""},
+        {",\"annotations\":{\"vireo.io/vmm\":\"qemu-microvm\"}", "\"memory\":{\"guest\":\"64Mi\"}", "qemu-microvm is not among the hypervisors"},
+        {"", "\"cpu\":{\"cores\":1}", "no memory requested"},
+        {"", "\"memory\":{\"guest\":\"64Mi\"},\"devices\":{\"tpm\":{}}", "not supported by this release"},
+    };
+    AUTO(arena_done) struct arena all = {0};
+    AUTO(error_clear) struct error err = {0};
+    const struct json *kubevirt;
+    struct kv_config *config;
+
+    (void)state;
+    assert_true(json_parse(STR("{\"spec\":{\"configuration\":{\"hypervisors\":[{\"name\":\"qemu\"}]}}}"), &all, &kubevirt, &err));
+    config = kv_config_new(kubevirt);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(arena_done) struct arena a = {0};
+        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = config};
+        struct plan p = {.a = &a};
+        const struct json *status;
+
+        assert_true(json_parse(str_of(arena_printf(&a, "{" META FINAL "%s},\"spec\":{\"runStrategy\":\"Always\",\"template\":{\"spec\":{\"domain\":{%s}}}}}",
+                                                   cases[i].annotations, cases[i].domain)), &a, &v.vm, &err));
+        vm_plan(&v, &p);
+        assert_int_equal(p.n_actions, 1);
+        assert_int_equal(p.actions[0].kind, ACTION_PATCH_STATUS);
+        assert_int_equal(p.n_notices, 1);
+        status = condition_find(p.actions[0].body, "Failure");
+        if (!strstr(p.notices[0].message, cases[i].why) || !str_is(json_str_at(status, "message"), p.notices[0].message))
+            fail_msg("case %zu: %s", i, p.notices[0].message);
     }
     kv_config_free(config);
 }
@@ -344,6 +382,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(backoff_grows_to_five_minutes),
         cmocka_unit_test(plans),
         cmocka_unit_test(an_instance_is_completed_where_nobody_else_does_it),
+        cmocka_unit_test(an_instance_that_the_rules_refuse_is_not_made),
         cmocka_unit_test(another_hypervisor_needs_a_restart),
         cmocka_unit_test(as_upstream_says),
     };
