@@ -100,12 +100,7 @@ static void warn_unread(struct review *r)
 /* Where pods are the cluster's to place, what our own scheduler lacks is no reason to refuse a machine. */
 static const struct json *ours_to_judge(const struct admission_rules *rules, const struct json *spec, struct arena *a)
 {
-    static const char *const theirs[] = {"affinity", "schedulerName", "tolerations", "topologySpreadConstraints"};
-
-    for (size_t i = 0; rules->placed_by_cluster && i < ARRAY_SIZE(theirs); i++)
-        if (json_get(spec, theirs[i]))
-            spec = json_with(a, spec, theirs[i], NULL);
-    return spec;
+    return rules->placed_by_cluster ? kv_without_placing(spec, a) : spec;
 }
 
 static void validate_vm(const struct admission_rules *rules, struct review *r)

@@ -32,6 +32,9 @@ void kv_vmi_validate(const struct json *vmi, const struct json *old, const struc
 void kv_unsupported(const struct json *vmi_spec, struct str vmm, const char *path, const struct kv_config *c, struct arena *a,
                     struct schema_causes *ret);
 
+/* A VMI's spec without what says where it may run: for kv_unsupported() where that is a cluster's scheduler's business. */
+const struct json *kv_without_placing(const struct json *vmi_spec, struct arena *a);
+
 /* The VMI that a VM's template makes (labels, annotations, owner, finalizers, firmware UUID as upstream's UUIDv5 rule). */
 const struct json *kv_vmi_from_vm(const struct json *vm, struct arena *a);
 

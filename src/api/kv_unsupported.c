@@ -75,6 +75,16 @@ void kv_unsupported(const struct json *vmi_spec, struct str vmm, const char *pat
     refuse_secret_places(vmi_spec, path, a, ret);
 }
 
+const struct json *kv_without_placing(const struct json *vmi_spec, struct arena *a)
+{
+    static const char *const theirs[] = {"affinity", "schedulerName", "tolerations", "topologySpreadConstraints"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(theirs); i++)
+        if (json_get(vmi_spec, theirs[i]))
+            vmi_spec = json_with(a, vmi_spec, theirs[i], NULL);
+    return vmi_spec;
+}
+
 void kv_vm_unsupported(const struct json *vm, struct arena *a, struct schema_causes *ret)
 {
     static const struct {

@@ -349,7 +349,7 @@ static const struct json *admitted(const struct vm_view *v, const struct json *v
     vmi = kv_vmi_default(vmi, v->config, &random, a);
     kv_vmi_validate(vmi, NULL, v->config, true, a, &causes);
     if (!causes.n)
-        kv_unsupported(json_get(vmi, "spec"), kv_vmm(vmi), "spec", v->config, a, &causes);
+        kv_unsupported(v->placed_by_cluster ? kv_without_placing(json_get(vmi, "spec"), a) : json_get(vmi, "spec"), kv_vmm(vmi), "spec", v->config, a, &causes);
     if (causes.n) {
         const struct json *status = status_invalid(a, &causes, "kubevirt.io", "VirtualMachineInstance",
                                                    arena_strdup(a, meta_name(vmi)));

@@ -13,6 +13,7 @@ struct vm_view {
     /* By it an instance is judged and completed before it is made, as admission does for what users make: the webhooks of a cluster are
      * not asked about our own writes. NULL: it is made as the template has it. */
     const struct kv_config *config;
+    bool placed_by_cluster; /* what only its scheduler has to be able to do is no reason against it */
 };
 void vm_plan(const struct vm_view *v, struct plan *p);
 

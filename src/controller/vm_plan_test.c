@@ -235,6 +235,17 @@ static void an_instance_that_the_rules_refuse_is_not_made(void **state)
         if (!strstr(p.notices[0].message, cases[i].why) || !str_is(json_str_at(status, "message"), p.notices[0].message))
             fail_msg("case %zu: %s", i, p.notices[0].message);
     }
+    for (int cluster = 0; cluster < 2; cluster++) {
+        AUTO(arena_done) struct arena a = {0};
+        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = config, .placed_by_cluster = cluster};
+        struct plan p = {.a = &a};
+
+        assert_true(json_parse(STR("{" META FINAL "},\"spec\":{\"runStrategy\":\"Always\",\"template\":{\"spec\":{\"schedulerName\":\"mine\",\"domain\":{"
+                                   "\"memory\":{\"guest\":\"64Mi\"}}}}}}"), &a, &v.vm, &err));
+        vm_plan(&v, &p);
+        assert_int_equal(p.n_notices, cluster ? 0 : 1);
+        assert_int_equal(p.actions[0].kind, cluster ? ACTION_CREATE : ACTION_PATCH_STATUS);
+    }
     kv_config_free(config);
 }
 
