@@ -165,6 +165,7 @@ static void node_changed(void *user, struct str key, const struct json *node, bo
     struct controllers *c = user;
 
     engine_add(&c->node, key);
+    image_volumes_node_changed(c, key, node, deleted);
     if (c->scheduler)
         scheduler_node_changed(c->scheduler, key, node, deleted);
 }

@@ -110,33 +110,25 @@ static void ask(struct controllers *c)
                           answered, c);
 }
 
-struct every {
-    struct controllers *c;
-    size_t n;
-    bool ok;
-};
-
-static bool node_has(void *user, struct str key)
+void image_volumes_node_changed(struct controllers *c, struct str name, const struct json *node, bool deleted)
 {
-    struct every *e = user;
-    AUTO(arena_done) struct arena a = {0};
+    struct image_volumes *v = &c->image_question;
 
-    e->n++;
-    e->ok = image_volumes_of_node(object_of(e->c, RESOURCE_NODE, key, &a));
-    return e->ok;
+    if (deleted || image_volumes_of_node(node))
+        map_del(&v->lacking, name);
+    else
+        map_set(&v->lacking, name, v);
 }
 
 bool image_volumes(struct controllers *c)
 {
     struct image_volumes *v = &c->image_question;
-    struct every e = {.c = c};
 
     if (c->config.image_volumes || kv_gate(c->kv, GATE))
         return true;
     if (kv_gate_off(c->kv, GATE))
         return false;
-    informer_each(c->informers[RESOURCE_NODE], node_has, &e);
-    if (!e.ok)
+    if (v->lacking.n > 0 || informer_count(c->informers[RESOURCE_NODE]) == 0)
         return false;
     if (v->state == IMAGE_VOLUMES_UNKNOWN
         || (v->state == IMAGE_VOLUMES_NO && loop_now_ns(c->loop) - v->asked_ns > ASK_AGAIN))
@@ -149,4 +141,5 @@ void image_volumes_done(struct controllers *c)
     if (c->image_question.call)
         client_cancel(c->client, c->image_question.call);
     c->image_question.call = NULL;
+    map_done(&c->image_question.lacking);
 }

@@ -9,6 +9,7 @@
  * The KubeVirt object may say it instead: ImageVolume among its featureGates or disabledFeatureGates.
  * As long as the answer is not known it is no: containers that hand the images over work everywhere. */
 #pragma once
+#include "base/map.h"
 #include "client/client.h"
 
 enum image_volumes_state {
@@ -22,6 +23,7 @@ struct image_volumes {
     enum image_volumes_state state;
     int64_t asked_ns;
     struct client_call *call;
+    struct map lacking; /* names of nodes that have none: counted as nodes change, for a machine cannot ask thousands */
 };
 
 /* Whether kubelet and container runtime of a node have them, by their versions. Pure. */
@@ -32,4 +34,5 @@ bool image_volumes_answer(const struct json *pod);
 
 struct controllers;
 bool image_volumes(struct controllers *c);
+void image_volumes_node_changed(struct controllers *c, struct str name, const struct json *node, bool deleted);
 void image_volumes_done(struct controllers *c);
