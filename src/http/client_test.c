@@ -362,6 +362,37 @@ static void connections_are_made_anew(void **state)
     }
 }
 
+/* A machine that lost its power says nothing, not even that it is gone. What is under way there waits for the ping; what comes next
+ * does not. One that talks, if not about this, stays. */
+static void a_server_that_says_nothing_is_not_asked_again(void **state)
+{
+    (void)state;
+    for (int talks = 0; talks < 2; talks++) {
+        AUTO(reply_done) struct reply held = {0}, never = {0}, next = {0};
+        struct http_client *c = client_by(TLS_H2);
+
+        w.n_watches = 0;
+        watch(c, &held);
+        PUMP_UNTIL(held.streamed == 6);
+        for (int turn = 0; turn < 5; turn++)
+            loop_turn(w.loop, MILLIS(1));
+        http_client_call(c, &(struct http_request){.method = HTTP_GET, .path = STR("/never"), .timeout_ns = MILLIS(100), .done = on_done, .user = &never});
+        PUMP_UNTIL(w.n_watches == 2);
+        if (talks)
+            exchange_write(w.watches[0], STR("event\n"));
+        PUMP_UNTIL(never.done);
+        assert_int_equal(never.err.kind, ERROR_TIMEOUT);
+        get(c, "/who", &next);
+        PUMP_UNTIL(next.done);
+        assert_int_equal(next.status, 200);
+        assert_int_equal(http_server_connections(w.server), talks ? 1 : 2);
+        exchange_end(w.watches[0]);
+        PUMP_UNTIL(held.done);
+        http_client_free(c);
+        PUMP_UNTIL(http_server_connections(w.server) == 0);
+    }
+}
+
 static void answers_into_the_void(void **state)
 {
     AUTO(reply_done) struct reply a = {0};
@@ -392,6 +423,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(falls_back_to_http1, setup, teardown),
         cmocka_unit_test_setup_teardown(drains, setup, teardown),
         cmocka_unit_test_setup_teardown(connections_are_made_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_server_that_says_nothing_is_not_asked_again, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_into_the_void, setup, teardown),
     };
 
