@@ -75,7 +75,7 @@ static bool read_key(struct jwt_key *k, const char *pem, struct error *err)
     BIO *bio = BIO_new_mem_buf(pem, -1);
     int n;
 
-    k->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+    k->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t)""); /* a passphrase is never asked for on a terminal */
     BIO_free(bio);
     if (!k->key)
         return error_set(err, ERROR_INVALID, "service account key: not a private key in PEM");

@@ -173,7 +173,7 @@ static bool read_pair(const struct cert_pair *p, X509 **ret_cert, EVP_PKEY **ret
     AUTO(free_bio) BIO *k = BIO_new_mem_buf(p->key_pem, -1);
 
     *ret_cert = PEM_read_bio_X509(c, NULL, NULL, NULL);
-    *ret_key = PEM_read_bio_PrivateKey(k, NULL, NULL, NULL);
+    *ret_key = PEM_read_bio_PrivateKey(k, NULL, NULL, (void *)(uintptr_t)""); /* never asked for on a terminal */
     return *ret_cert && *ret_key;
 }
 
@@ -244,7 +244,7 @@ bool cert_inspect(const char *cert_pem, const char *key_pem, const char *ca_pem,
     AUTO(free_x509) X509 *cert = read_cert(cert_pem);
     AUTO(free_x509) X509 *ca = read_cert(ca_pem);
     AUTO(free_bio) BIO *k = key_pem ? BIO_new_mem_buf(key_pem, -1) : NULL;
-    AUTO(free_key) EVP_PKEY *key = k ? PEM_read_bio_PrivateKey(k, NULL, NULL, NULL) : NULL;
+    AUTO(free_key) EVP_PKEY *key = k ? PEM_read_bio_PrivateKey(k, NULL, NULL, (void *)(uintptr_t)"") : NULL;
     struct cert_facts f = {0};
     bool ok = cert && unix_time(X509_get0_notBefore(cert), &f.from_unix_s)
               && unix_time(X509_get0_notAfter(cert), &f.until_unix_s);

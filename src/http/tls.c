@@ -110,7 +110,7 @@ static bool use_chain(SSL_CTX *ctx, const char *cert_pem, const char *key_pem, s
     AUTO(free_bio) BIO *certs = BIO_new_mem_buf(cert_pem, -1);
     AUTO(free_bio) BIO *keys = BIO_new_mem_buf(key_pem, -1);
     AUTO(free_x509) X509 *cert = PEM_read_bio_X509(certs, NULL, NULL, NULL);
-    AUTO(free_key) EVP_PKEY *key = PEM_read_bio_PrivateKey(keys, NULL, NULL, NULL);
+    AUTO(free_key) EVP_PKEY *key = PEM_read_bio_PrivateKey(keys, NULL, NULL, (void *)(uintptr_t)""); /* a passphrase is never asked for on a terminal */
     X509 *more;
 
     if (!cert || SSL_CTX_use_certificate(ctx, cert) != 1) {
