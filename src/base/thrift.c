@@ -69,8 +69,7 @@ static size_t text_give_back(void)
             m = next;
         } else if (sscanf(line, "Rss: %llu", &n) == 1) {
             m.resident = n;
-        } else if (sscanf(line, "Private_Dirty: %llu", &n) == 1 || sscanf(line, "Shared_Dirty: %llu", &n) == 1
-                   || sscanf(line, "Anonymous: %llu", &n) == 1 || sscanf(line, "Swap: %llu", &n) == 1) {
+        } else if (sscanf(line, "Anonymous: %llu", &n) == 1 || sscanf(line, "Swap: %llu", &n) == 1) {
             m.changed += n;
         }
     }

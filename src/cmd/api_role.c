@@ -118,7 +118,8 @@ static void on_config_map(void *user, struct str key, const struct json *object,
 {
     struct api *p = user;
     AUTO(error_clear) struct error err = {0};
-    AUTO_FREE char *before = p->proxy.ca_pem ? xstrdup(p->proxy.ca_pem) : NULL;
+    AUTO(front_proxy_done) struct front_proxy fresh = {0};
+    bool same;
 
     (void)key;
     if (deleted) {
@@ -126,15 +127,17 @@ static void on_config_map(void *user, struct str key, const struct json *object,
         role_health(&p->role, "front-proxy", "ConfigMap " FRONT_PROXY_NAMESPACE "/" FRONT_PROXY_CONFIG " is gone");
         return;
     }
-    if (!front_proxy_read(&p->proxy, object, &err)
-        || (!(before && strcmp(before, p->proxy.ca_pem) == 0) && !role_trust(&p->role, p->proxy.ca_pem, &err))) {
+    same = front_proxy_read(&fresh, object, &err) && p->proxy.ca_pem && strcmp(p->proxy.ca_pem, fresh.ca_pem) == 0;
+    if (err.kind != ERROR_NONE || (!same && !role_trust(&p->role, fresh.ca_pem, &err))) {
         log_warning("front-proxy", "%s: who was trusted before is trusted on", error_text(&err));
-        if (!before)
+        if (!p->proxy.ca_pem)
             role_health(&p->role, "front-proxy", error_text(&err));
         return;
     }
+    front_proxy_done(&p->proxy);
+    p->proxy = TAKE(fresh);
     /* Certificates are checked when a connection is made: those that were made under the old authority end. */
-    if (!(before && strcmp(before, p->proxy.ca_pem) == 0)) {
+    if (!same) {
         log_info("front-proxy", "the API server's requests are known by its authority");
         if (p->role.server)
             http_server_renew(p->role.server);

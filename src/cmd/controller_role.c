@@ -1,18 +1,11 @@
 /* vireo controller: the controllers, against a Kubernetes API server that is somewhere else. */
 #include <stdio.h>
-#include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/ident.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "client/fence.h"
-#include "client/lease.h"
-#include "cmd/role.h"
+#include "cmd/lead.h"
 #include "controller/controller.h"
-
-#define RELEASE_PATIENCE SECONDS(2)
 
 const char controller_usage[] =
     "usage: vireo controller --launcher-image IMAGE [options]\n"
@@ -31,14 +24,12 @@ static bool parse(int argc, char **argv, struct options *o)
     return role_parse(argc, argv, &o->common, own) && o->image && o->image[0];
 }
 
-/* Of all controllers of a cluster one works, and the others wait for its Lease. Who has lost it ends: what it knows is of the past. */
+/* Of all controllers of a cluster one works, and the others wait for its Lease. */
 struct leader {
     struct role role;
-    struct lease *lease;
-    struct client *fence; /* what the controllers write through */
+    struct lead lead;
     struct controllers *controllers;
     const struct options *options;
-    struct loop_timer patience;
     int status;
 };
 
@@ -58,66 +49,28 @@ static void on_elected(void *user)
     struct leader *l = user;
 
     l->controllers = controllers_new(&(struct controllers_config){
-        .client = l->fence, .launcher_image = l->options->image, .ns = l->options->common.ns});
+        .client = l->lead.client, .launcher_image = l->options->image, .ns = l->options->common.ns});
     controllers_start(l->controllers);
 }
 
-static void on_lost(void *user)
+static void on_ended(void *user)
 {
     struct leader *l = user;
 
-    l->status = 1;
-    loop_quit(l->role.loop);
+    controllers_free(l->controllers);
+    l->controllers = NULL;
 }
 
-static void on_released(void *user)
+static bool work(struct leader *l, struct error *err)
 {
-    loop_quit(((struct leader *)user)->role.loop);
-}
-
-static void on_patience(struct loop_timer *t)
-{
-    loop_quit(container_of(t, struct leader, patience)->role.loop);
-}
-
-/* No two who ever ask have the same, and a person sees which machine it is. */
-static char *identity(void)
-{
-    char host[256] = "", uuid[UUID_LEN + 1];
-
-    gethostname(host, sizeof host - 1);
-    ident_uuid4(uuid);
-    return xasprintf("%s_%s", host, uuid);
-}
-
-static bool lead(struct leader *l, struct error *err)
-{
-    AUTO_FREE char *who = identity();
     const struct options *o = l->options;
 
     if (!role_open(&l->role, &o->common, "vireo-controller/" VIREO_VERSION, err)
         || !role_serve(&l->role, &(struct role_server){.metrics = metrics, .data = l}, err))
         return false;
-    l->fence = client_fence_new(l->role.client);
-    l->lease = lease_new(&(struct lease_config){.client = l->role.client,
-                                                .ns = o->common.ns,
-                                                .name = "virt-controller",
-                                                .identity = who,
-                                                .elected = on_elected,
-                                                .lost = on_lost,
-                                                .user = l});
-    client_fence_set(l->fence, l->lease);
-    loop_run(l->role.loop);
-    controllers_free(l->controllers);
-    client_free(l->fence);
-    l->controllers = NULL;
-    if (lease_held(l->lease)) {
-        lease_release(l->lease, on_released);
-        loop_timer_start(l->role.loop, &l->patience, RELEASE_PATIENCE, on_patience);
-        loop_run(l->role.loop);
-        loop_timer_stop(&l->patience);
-    }
-    lease_free(l->lease);
+    lead_start(&l->lead, &(struct lead_config){.role = &l->role, .name = "virt-controller", .elected = on_elected, .ended = on_ended, .user = l});
+    l->status = lead_run(&l->lead) ? 0 : 1;
+    lead_done(&l->lead);
     return true;
 }
 
@@ -132,7 +85,7 @@ int controller_main(int argc, char **argv)
         return 2;
     }
     log_setup("controller", o.common.debug ? LOG_DEBUG : LOG_INFO, o.common.json);
-    if (!lead(&l, &err)) {
+    if (!work(&l, &err)) {
         l.status = 1;
         fprintf(stderr, "vireo controller: %s\n", error_text(&err));
     }

@@ -13,7 +13,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/role.h"
-#include "cmd/thrift.h"
 #include "handler/device_plugin.h"
 #include "handler/handler.h"
 
@@ -122,7 +121,6 @@ static bool run(const struct options *o, struct role *r, struct error *err)
     AUTO_FREE char *vsock = xasprintf("%s/dev/vhost-vsock", o->host_root);
     const struct host_options host = {.boot_id = boot, .uid = NOBODY, .dirfd = -1, .kvm = kvm, .mshv = mshv};
     AUTO_CLOSE int pods = -1;
-    struct thrift thrift = {0};
     struct handler *h;
 
     if (geteuid() != 0)
@@ -146,9 +144,7 @@ static bool run(const struct options *o, struct role *r, struct error *err)
         return false;
     }
     handler_start(h);
-    thrift_start(&thrift, r->loop);
     loop_run(r->loop);
-    thrift_stop(&thrift);
     handler_free(h);
     return true;
 }

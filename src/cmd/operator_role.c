@@ -2,26 +2,22 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "api/meta.h"
-#include "api/status.h"
+#include "apiserver/apiserver.h"
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "base/ident.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "client/informer.h"
-#include "client/lease.h"
-#include "cmd/role.h"
+#include "cmd/lead.h"
 #include "http/tls.h"
 #include "operator/certs.h"
 #include "operator/component.h"
 #include "operator/operator.h"
 #include "operator/webhook.h"
 
-#define RELEASE_PATIENCE SECONDS(2)
 #define OWN_CERT_S (365 * 86400)
 #define BODY_MAX (8u << 20) /* a review holds an object twice */
 
@@ -38,10 +34,9 @@ struct op {
     struct role role;
     struct role_flags flags;
     struct install_env env;
-    struct lease *lease;
+    struct lead lead;
     struct operator* operator;
     struct informer *certs; /* the Secret with our own server's certificate */
-    struct loop_timer patience;
     struct list reviews;
     int status;
 };
@@ -126,19 +121,6 @@ static void on_gone(struct exchange *x)
     pending_free(x->user);
 }
 
-static void respond(struct exchange *x, int code, const struct json *body)
-{
-    AUTO(buf_done) struct buf text = {0};
-
-    json_write(&text, body);
-    exchange_respond(x, code, "application/json", buf_str(&text));
-}
-
-static void respond_error(struct exchange *x, const struct error *err)
-{
-    respond(x, status_code(err->kind), status_of(&x->arena, err, NULL));
-}
-
 static void judge(struct pending *p)
 {
     AUTO(error_clear) struct error err = {0};
@@ -148,9 +130,9 @@ static void judge(struct pending *p)
 
     pending_free(p);
     if (ok)
-        respond(x, 200, answer);
+        apiserver_respond_json(x, 200, answer);
     else
-        respond_error(x, &err);
+        apiserver_respond_error(x, &err);
 }
 
 static void on_asked(void *user, const struct client_response *r)
@@ -197,12 +179,12 @@ static void handle(struct exchange *x, void *data)
 
     if (x->method != HTTP_POST || !str_starts(x->path, STR("/kubevirt-validate-"))) {
         error_set(&err, ERROR_NOT_FOUND, "the server could not find the requested resource");
-        respond_error(x, &err);
+        apiserver_respond_error(x, &err);
         return;
     }
     if (!json_parse(x->body, &x->arena, &review, &err)) {
         error_wrap(&err, "the body must be an AdmissionReview");
-        respond_error(x, &err);
+        apiserver_respond_error(x, &err);
         return;
     }
     p = NEW(struct pending);
@@ -254,7 +236,7 @@ static void metrics(void *data, struct buf *b)
 
     metric_one(b, "kubevirt_virt_operator_ready_status", "gauge", "1 where the operator is ready to work.", 1);
     metric_one(b, "kubevirt_virt_operator_leading_status", "gauge", "1 in the process that installs.",
-               lease_held(o->lease) ? 1 : 0);
+               o->lead.lease && lease_held(o->lead.lease) ? 1 : 0);
 }
 
 static void on_elected(void *user)
@@ -265,31 +247,12 @@ static void on_elected(void *user)
     operator_start(o->operator);
 }
 
-static void on_lost(void *user)
+static void on_ended(void *user)
 {
     struct op *o = user;
 
-    o->status = 1;
-    loop_quit(o->role.loop);
-}
-
-static void on_released(void *user)
-{
-    loop_quit(((struct op *)user)->role.loop);
-}
-
-static void on_patience(struct loop_timer *t)
-{
-    loop_quit(container_of(t, struct op, patience)->role.loop);
-}
-
-static char *identity(void)
-{
-    char host[256] = "", uuid[UUID_LEN + 1];
-
-    gethostname(host, sizeof host - 1);
-    ident_uuid4(uuid);
-    return xasprintf("%s_%s", host, uuid);
+    operator_free(o->operator);
+    o->operator= NULL;
 }
 
 static bool serve(struct op *o, struct error *err)
@@ -308,30 +271,14 @@ static bool serve(struct op *o, struct error *err)
 
 static bool work(struct op *o, struct error *err)
 {
-    AUTO_FREE char *who = identity();
-
     if (!role_open(&o->role, &o->flags, "vireo-operator/" VIREO_VERSION, err))
         return false;
     o->env.webhook = o->flags.listen && !o->flags.kubeconfig && !getenv("KUBECONFIG");
-    o->operator= operator_new(&(struct operator_config){.client = o->role.client, .env = o->env});
-    o->lease = lease_new(&(struct lease_config){.client = o->role.client,
-                                                .ns = o->flags.ns,
-                                                .name = "virt-operator",
-                                                .identity = who,
-                                                .elected = on_elected,
-                                                .lost = on_lost,
-                                                .user = o});
+    lead_start(&o->lead, &(struct lead_config){.role = &o->role, .name = "virt-operator", .elected = on_elected, .ended = on_ended, .user = o});
+    o->operator= operator_new(&(struct operator_config){.client = o->lead.client, .env = o->env});
     if (!serve(o, err))
         return false;
-    loop_run(o->role.loop);
-    operator_free(o->operator);
-    o->operator= NULL;
-    if (lease_held(o->lease)) {
-        lease_release(o->lease, on_released);
-        loop_timer_start(o->role.loop, &o->patience, RELEASE_PATIENCE, on_patience);
-        loop_run(o->role.loop);
-        loop_timer_stop(&o->patience);
-    }
+    o->status = lead_run(&o->lead) ? 0 : 1;
     return true;
 }
 
@@ -340,7 +287,7 @@ static void op_done(struct op *o)
     list_each_safe(n, &o->reviews)
         pending_free(container_of(n, struct pending, node));
     operator_free(o->operator);
-    lease_free(o->lease);
+    lead_done(&o->lead);
     informer_free(o->certs);
     role_close(&o->role);
 }

@@ -226,7 +226,7 @@ static void on_interrupt(struct loop_signal *s)
 
 #define THRIFT_FIRST SECONDS(5) /* the start is over, and what only it needed */
 #define THRIFT_AGAIN SECONDS(60)
-#define THRIFT_SLACK (1u << 20)
+#define THRIFT_SLACK (64u << 10)
 
 static void on_thrift(struct loop_timer *t)
 {
