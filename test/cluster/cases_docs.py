@@ -52,7 +52,7 @@ def run(c, fails, script, expected, last):
     except docs.Failure as e:
         raise Failure(str(e)) from e
     finally:
-        if last:
+        if last and reader:
             reader["shell"].close()
             shutil.rmtree(reader["work"], ignore_errors=True)
             reader.clear()
