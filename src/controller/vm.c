@@ -20,6 +20,6 @@ void vm_make_plan(struct controllers *c, struct key_state *k, struct plan *p)
     v.random = (uint64_t)loop_now_ns(c->loop) / 1000 ^ str_hash(meta_uid(v.vm));
     v.failure = key_failure(k, a);
     v.config = c->kv;
-    v.placed_by_cluster = !c->config.embedded;
+    v.on_cluster = !c->config.embedded;
     vm_plan(&v, p);
 }

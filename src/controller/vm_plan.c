@@ -340,6 +340,7 @@ static void random_uuid(void *data, char ret[37])
 static const struct json *admitted(const struct vm_view *v, const struct json *vmi, struct arena *a, const char **ret_why)
 {
     const struct kv_random random = {.uuid = random_uuid};
+    const struct json *written = vmi;
     struct schema_causes causes = {0};
     char now[TIME_TEXT_LEN + 1];
 
@@ -349,7 +350,8 @@ static const struct json *admitted(const struct vm_view *v, const struct json *v
     vmi = kv_vmi_default(vmi, v->config, &random, a);
     kv_vmi_validate(vmi, NULL, v->config, true, a, &causes);
     if (!causes.n)
-        kv_unsupported(v->placed_by_cluster ? kv_without_placing(json_get(vmi, "spec"), a) : json_get(vmi, "spec"), kv_vmm(vmi), "spec", v->config, a, &causes);
+        kv_unsupported(v->on_cluster ? kv_without_placing(json_get(vmi, "spec"), a) : json_get(vmi, "spec"), kv_vmm(vmi),
+                       "spec", v->config, a, &causes);
     if (causes.n) {
         const struct json *status = status_invalid(a, &causes, "kubevirt.io", "VirtualMachineInstance",
                                                    arena_strdup(a, meta_name(vmi)));
@@ -357,6 +359,8 @@ static const struct json *admitted(const struct vm_view *v, const struct json *v
         *ret_why = arena_strdup(a, json_str_at(status, "message"));
         return NULL;
     }
+    if (!v->on_cluster)
+        return written;
     ident_time(v->now_unix_ns, false, now);
     return json_with_at(a, vmi, "status/phaseTransitionTimestamps",
                         json_array(a,

@@ -10,10 +10,11 @@ struct vm_view {
     int64_t now_unix_ns;
     uint64_t random; /* for the jitter of the backoff */
     struct failure failure;
-    /* By it an instance is judged and completed before it is made, as admission does for what users make: the webhooks of a cluster are
-     * not asked about our own writes. NULL: it is made as the template has it. */
+    /* By it an instance is judged before it is made, as admission does with what users make. NULL: it is not. */
     const struct kv_config *config;
-    bool placed_by_cluster; /* what only its scheduler has to be able to do is no reason against it */
+    /* The webhooks of a cluster are not asked about our own writes: an instance is made complete. On one machine admission does that, and
+     * has to see what the template says and what not. What only a cluster's scheduler can do is no reason against an instance there. */
+    bool on_cluster;
 };
 void vm_plan(const struct vm_view *v, struct plan *p);
 

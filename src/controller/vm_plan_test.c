@@ -179,7 +179,7 @@ static void an_instance_is_completed_where_nobody_else_does_it(void **state)
     for (int cluster = 0; cluster < 2; cluster++) {
         AUTO(arena_done) struct arena a = {0};
         AUTO(error_clear) struct error err = {0};
-        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = cluster ? config : NULL};
+        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = config, .on_cluster = cluster};
         struct plan p = {.a = &a};
         const struct json *vmi = NULL;
 
@@ -237,7 +237,7 @@ static void an_instance_that_the_rules_refuse_is_not_made(void **state)
     }
     for (int cluster = 0; cluster < 2; cluster++) {
         AUTO(arena_done) struct arena a = {0};
-        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = config, .placed_by_cluster = cluster};
+        struct vm_view v = {.now_unix_ns = 1767225600000000000, .config = config, .on_cluster = cluster};
         struct plan p = {.a = &a};
 
         assert_true(json_parse(STR("{" META FINAL "},\"spec\":{\"runStrategy\":\"Always\",\"template\":{\"spec\":{\"schedulerName\":\"mine\",\"domain\":{"
