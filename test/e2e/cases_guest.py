@@ -226,7 +226,7 @@ def outside_world():
         run(["ip", "netns", "del", name])
 
 
-@case
+@case(machine="the world outside hangs on one host, and a cluster's guest may run on another node")
 def the_guest_reaches_a_server_beyond_the_host_through_masquerade(t):
     one(t)
     with outside_world() as (address, host), shell(t, "one") as c:
