@@ -30,7 +30,7 @@ check-fast:
 	@tools/check fast
 check-cluster: build
 	@test/cluster/build
-	@test/cluster/run --build $(BUILD)
+	@test/cluster/run --all --build $(BUILD)
 image: build
 	@tools/deps run image
 	@deploy/image vireo $(BUILD)/vireo.tar $(BUILD)

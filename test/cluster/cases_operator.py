@@ -9,6 +9,9 @@ from cases import collector
 from cluster import ROOT, output
 from harness import Failure, Skip, check, until
 
+# They install and remove everything once more.
+LONG = ("a cluster in which somebody elses kubevirt lives is left as it is", "it goes with its machines when told",
+        "a kustomization installs it and takes it away", "the helm chart installs it and takes it away")
 ORDER = 95 # behind everybody else: it takes away what the others work with
 collect, CASES = collector()
 

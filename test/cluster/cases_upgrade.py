@@ -16,6 +16,7 @@ from cases import collector
 from cluster import NODES, ROOT, machine, output
 from harness import Failure, Skip, check, until
 
+LONG = True
 ORDER = 92 # behind those who count machines, before the operator is taken away
 collect, CASES = collector()
 NS, OPERATOR = "kubevirt", ROOT + "/deploy/vireo-operator.yaml"
