@@ -126,9 +126,11 @@ static void on_devices(void *user)
 
     health(h, "devices", waits ? "the kubelet has not taken all device plugins" : NULL);
     host_check(h->host);
-    if (waits == h->devices_wait)
+    /* A kubelet that starts again judges the pods that run by their node selectors, and fails those that its Node does not satisfy: the
+     * label stays. Until it knows the devices again it has none to give, so nothing new is scheduled here either. */
+    if (waits || !h->devices_wait)
         return;
-    h->devices_wait = waits;
+    h->devices_wait = false;
     if (h->node)
         node_object_changed(h->node);
 }

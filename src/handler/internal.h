@@ -63,7 +63,7 @@ struct handler {
     struct kv_config *kv;        /* of the KubeVirt object */
     struct node_object *node;
     struct device_plugins *plugins; /* NULL: no kubelet, or nobody said where */
-    bool devices_wait;           /* the kubelet does not know them (yet): nothing is to be scheduled here */
+    bool devices_wait;           /* since we began the kubelet has not known them: nothing is to be scheduled here */
     bool kvm_told;               /* an Event says that /dev/kvm does not work */
 };
 
