@@ -478,6 +478,36 @@ const struct json *informer_oldest(struct informer *i, struct arena *a)
     return best;
 }
 
+struct collect {
+    struct informer *informer;
+    struct arena *a;
+    VEC(const struct json *) list;
+};
+
+static bool collect(void *user, struct str key)
+{
+    struct collect *x = user;
+    const struct json *o = informer_get(x->informer, key, x->a);
+
+    if (o)
+        vec_push(&x->list, o);
+    return true;
+}
+
+const struct json *informer_list(struct informer *i, struct str value, struct arena *a)
+{
+    struct collect x = {.informer = i, .a = a};
+    const struct json *list;
+
+    if (i && value.p)
+        informer_by_index(i, value, collect, &x);
+    else if (i)
+        informer_each(i, collect, &x);
+    list = json_array_n(a, x.list.p, x.list.n);
+    vec_done(&x.list);
+    return list;
+}
+
 size_t informer_count(const struct informer *i)
 {
     return i->entries.n;

@@ -33,6 +33,8 @@ int64_t informer_revision(const struct informer *i);
 /* Calls fn for every object (or every one with that index value). Do not change the informer inside. */
 void informer_each(struct informer *i, bool (*fn)(void *user, struct str key), void *user);
 void informer_by_index(struct informer *i, struct str value, bool (*fn)(void *user, struct str key), void *user);
+/* Those with that index value, or all where it is absent, as a JSON array in the arena; i may be NULL. */
+const struct json *informer_list(struct informer *i, struct str value, struct arena *a);
 size_t informer_count(const struct informer *i);
 /* Where one object of several counts (a KubeVirt object), it is the oldest: all who look choose the same, whatever order they saw them
  * in. NULL: there is none. */

@@ -29,35 +29,9 @@ bool controllers_synced(const struct controllers *c)
     return c->started;
 }
 
-struct collect {
-    struct informer *informer;
-    struct arena *a;
-    VEC(const struct json *) list;
-};
-
-static bool collect(void *user, struct str key)
+const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index, struct arena *a)
 {
-    struct collect *x = user;
-    const struct json *o = informer_get(x->informer, key, x->a);
-
-    if (o)
-        vec_push(&x->list, o);
-    return true;
-}
-
-const struct json *objects_of(struct controllers *c, enum resource_id r, struct str index,
-                              struct arena *a)
-{
-    struct collect x = {.informer = c->informers[r], .a = a};
-    const struct json *list;
-
-    if (x.informer && index.p)
-        informer_by_index(x.informer, index, collect, &x);
-    else if (x.informer)
-        informer_each(x.informer, collect, &x);
-    list = json_array_n(a, x.list.p, x.list.n);
-    vec_done(&x.list);
-    return list;
+    return informer_list(c->informers[r], index, a);
 }
 
 /* Indexes */

@@ -66,34 +66,6 @@ const struct managed *managed_here(struct operator* o, enum managed_id kind, str
 
 /* -- views -------------------------------------------------------------------------------------------------- */
 
-struct collect {
-    struct informer *informer;
-    struct arena *a;
-    VEC(const struct json *) list;
-};
-
-static bool collect(void *user, struct str key)
-{
-    struct collect *x = user;
-    const struct json *o = informer_get(x->informer, key, x->a);
-
-    if (o)
-        vec_push(&x->list, o);
-    return true;
-}
-
-static const struct json *all_of(struct informer *i, struct arena *a)
-{
-    struct collect x = {.informer = i, .a = a};
-    const struct json *list;
-
-    if (i)
-        informer_each(i, collect, &x);
-    list = json_array_n(a, x.list.p, x.list.n);
-    vec_done(&x.list);
-    return list;
-}
-
 /* Of several the oldest in our own namespace is the one. */
 static const struct json *choose(const struct json *kubevirts, const char *ns)
 {
@@ -261,7 +233,7 @@ static bool live_of(struct operator* o, const struct component *c, const struct 
 static void prune(struct operator* o, const struct cert_components *certs, struct arena *a)
 {
     for (size_t k = 0; k < MANAGED; k++) {
-        json_each_item(object, all_of(o->managed[k], a)) {
+        json_each_item(object, informer_list(o->managed[k], STR_NONE, a)) {
             const char *key = meta_key(object, a);
             bool wanted = meta_deleting(object);
 
@@ -342,7 +314,7 @@ static bool install(struct operator* o, const struct json *kubevirt, struct aren
 {
     AUTO(error_clear) struct error err = {0};
     struct cert_components certs;
-    const struct json *pods = all_of(o->pods, a);
+    const struct json *pods = informer_list(o->pods, STR_NONE, a);
 
     o->cluster.lost = health_lost(pods);
     if (!certs_view(o, kubevirt, a, &certs, &err) || !target_make(o, kubevirt, certs.ca_bundle, a, &err)) {
@@ -455,7 +427,7 @@ static size_t removal_items(struct operator* o, struct arena *a, struct removal_
     *ret = ARENA_ARRAY(a, struct removal_item, cap + 1);
     *ret_objects = ARENA_ARRAY(a, const struct json *, cap + 1);
     for (size_t k = 0; k < MANAGED; k++)
-        json_each_item(object, all_of(o->managed[k], a)) {
+        json_each_item(object, informer_list(o->managed[k], STR_NONE, a)) {
             (*ret)[n] = (struct removal_item){(enum managed_id)k, meta_deleting(object),
                                               arena_printf(a, "%s %s", managed_kinds[k].kind, meta_key(object, a))};
             (*ret_objects)[n++] = object;
@@ -549,7 +521,7 @@ static void reconcile(struct operator* o)
         ask(o); /* the nodes */
         return;
     }
-    kubevirts = all_of(o->kubevirts, &a);
+    kubevirts = informer_list(o->kubevirts, STR_NONE, &a);
     kubevirt = choose(kubevirts, o->config.env.ns);
     seconds(o, kubevirts, kubevirt, &a);
     if (cr_make(o, kubevirt, &a) || !kubevirt || !list_empty(&o->ops))
