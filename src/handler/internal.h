@@ -96,6 +96,17 @@ void handler_look_again(struct handler *h); /* everything that waits for a verdi
 /* Is the network namespace that of a pod, and not the host's? */
 MUST_CHECK bool peer_network(int netns, struct error *err);
 
+/* handover.c: what a launcher is given with its machine. */
+/* Its container's /dev/kvm becomes its own. pidfd: the launcher's, too. */
+MUST_CHECK bool handover_kvm(pid_t launcher, int pidfd, struct error *err);
+/* A NIC as the message has it; its descriptors go behind the n_fds that are there. */
+const struct json *handover_nic(struct arena *a, const struct network_nic *n, int *fds, size_t *n_fds);
+const struct json *handover_nic_status(struct arena *a, const struct network_nic *n); /* … and as the VMI's status has it */
+/* What the machine is given for its vsock: nothing where it wants none. *fd: /dev/vhost-vsock, opened, where that is needed; its index
+ * in the message will be fd_index. */
+MUST_CHECK bool handover_vsock(const struct handler *h, const struct json *vmi, size_t fd_index, struct arena *a, int *fd,
+                               const struct json **ret, struct error *err);
+
 /* machine.c */
 void vm_changed(struct handler *h, const struct json *vmi, bool deleted);
 void vm_free(struct vm *v);

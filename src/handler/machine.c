@@ -8,12 +8,9 @@
  * ends without is a failed VM, as upstream's dead socket. Everything is driven by events; timers only bound and repeat. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/major.h>
-#include <linux/openat2.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "api/kv.h"
@@ -28,7 +25,6 @@
 #include "handler/internal.h"
 #include "json/patch.h"
 
-#define KVM_MINOR       232
 #define CONNECT_FIRST   MILLIS(2)
 #define RETRY_MAX       SECONDS(10)
 #define CONNECT_TIMEOUT SECONDS(30) /* upstream's watchdog: a socket that stays dead */
@@ -390,87 +386,6 @@ static const char *accelerator_of(struct vm *v, const struct json *vmi)
     return NULL;
 }
 
-/* A device plugin's node has the host's owner in the launcher's container, who is not the launcher (unless the container runtime
- * was told device_ownership_from_security_context): as upstream's handler does, it is given to it. The name is looked up beneath
- * the container's root, and only what is the device itself is touched. */
-static bool give_kvm(struct vm *v, struct error *err)
-{
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-    AUTO_CLOSE int root = -1;
-    AUTO_CLOSE int device = -1;
-    char path[48];
-    struct stat st;
-
-    snprintf(path, sizeof path, "/proc/%d/root", (int)proto_client_pid(v->launcher));
-    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    device = root < 0 ? -1 : (int)syscall(SYS_openat2, root, "dev/kvm", &how, sizeof how);
-    if (device < 0 || fstat(device, &st) < 0)
-        return error_set(err, ERROR_UNAVAILABLE, "/dev/kvm of the launcher's container: %s", strerror(errno));
-    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(MISC_MAJOR, KVM_MINOR))
-        return error_set(err, ERROR_FORBIDDEN, "/dev/kvm of the launcher's container is another file");
-    if (st.st_uid != KV_UID && fchownat(device, "", KV_UID, KV_UID, AT_EMPTY_PATH) < 0)
-        return error_errno(err, errno, "/dev/kvm of the launcher's container");
-    return true;
-}
-
-static const struct json *nic_message(struct arena *a, const struct network_nic *n, int *fds, size_t *n_fds)
-{
-    /* A copy: the arena it came in is the one that the status is about to use. */
-    const struct json *indexes = json_array(a, NULL), *dhcp = n->dhcp ? json_copy(a, n->dhcp) : NULL;
-
-    for (unsigned i = 0; i < n->n_taps && *n_fds < PROTO_MAX_FDS; i++) {
-        indexes = json_append(a, indexes, json_new_i64(a, (int64_t)*n_fds));
-        fds[(*n_fds)++] = n->tap_fds[i];
-    }
-    if (dhcp && n->dhcp_fd >= 0 && *n_fds < PROTO_MAX_FDS) {
-        dhcp = json_with(a, dhcp, "fd", json_new_i64(a, (int64_t)*n_fds));
-        fds[(*n_fds)++] = n->dhcp_fd;
-    }
-    return json_object(a, "name", json_new_z(a, n->name), "fds", indexes, "mac", json_new_z(a, n->mac), "mtu",
-                       json_new_i64(a, n->mtu), "dhcp", dhcp, NULL);
-}
-
-static const struct json *nic_status(struct arena *a, const struct network_nic *n)
-{
-    const struct json *ips = json_array(a, NULL);
-
-    for (unsigned i = 0; i < n->n_ips; i++)
-        ips = json_append(a, ips, json_new_z(a, n->ips[i]));
-    return json_object(a, "name", json_new_z(a, n->name), "mac", json_new_z(a, n->mac), "ipAddress",
-                       n->n_ips ? json_new_z(a, n->ips[0]) : NULL, "ipAddresses", n->n_ips ? ips : NULL, "podInterfaceName",
-                       json_new_z(a, "eth0"), "infoSource", json_new_z(a, "domain"), "queueCount",
-                       json_new_i64(a, n->n_taps ? n->n_taps : 1), "linkState", json_new_z(a, "up"), NULL);
-}
-
-/* What the machine is given for its vsock: nothing where it wants none. *fd: /dev/vhost-vsock, opened, where that is needed; its
- * index in the message will be fd_index. */
-static bool vsock_of(struct vm *v, const struct json *vmi, size_t fd_index, struct arena *a,
-                     int *fd, const struct json **ret, struct error *err)
-{
-    const struct json *cid = json_at(vmi, "status/VSOCKCID");
-
-    *ret = NULL;
-    if (!json_bool_at(vmi, "spec/domain/devices/autoattachVSOCK", false))
-        return true;
-    if (!json_is(cid, JSON_NUMBER))
-        return error_set(
-            err, ERROR_UNAVAILABLE,
-            "status.VSOCKCID is not set: the controller has given its vsock no context ID yet");
-    *ret = json_object(a, "cid", cid, NULL);
-    if (!kv_kernel_vsock(vmi))
-        return true;
-    *fd = open(v->h->config.vhost_vsock, O_RDWR | O_CLOEXEC);
-    if (*fd < 0)
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "spec.domain.devices.autoattachVSOCK: %s of node %s cannot be opened "
-                         "(%s): load the module there (modprobe "
-                         "vhost_vsock), or choose a hypervisor with a vsock of its own by the "
-                         "annotation " KV_ANNOTATION_HYPERVISOR,
-                         v->h->config.vhost_vsock, v->h->node_name, strerror(errno));
-    *ret = json_with(a, *ret, "fd", json_new_i64(a, (int64_t)fd_index));
-    return true;
-}
-
 /* Before anything is made for a machine: could it get what it wants? */
 static bool vsock_possible(struct vm *v, const struct json *vmi)
 {
@@ -479,7 +394,7 @@ static bool vsock_possible(struct vm *v, const struct json *vmi)
     AUTO_CLOSE int fd = -1;
     const struct json *ignored;
 
-    if (vsock_of(v, vmi, 0, &a, &fd, &ignored, &err))
+    if (handover_vsock(v->h, vmi, 0, &a, &fd, &ignored, &err))
         return true;
     put_off(v, &err);
     return false;
@@ -501,16 +416,16 @@ static void sync_machine(struct vm *v, const struct network_vm *net)
     accelerator = accelerator_of(v, vmi); /* asked again: making the network took its time */
     if (!accelerator)
         return;
-    if ((strcmp(accelerator, "kvm") == 0 && !v->h->config.embedded && !v->h->config.launchers && !give_kvm(v, &err))
-        || !vsock_of(v, vmi, n_fds, &a, &vsock_fd, &vsock, &err)) {
+    if ((strcmp(accelerator, "kvm") == 0 && !v->h->config.embedded && !v->h->config.launchers && !handover_kvm(proto_client_pid(v->launcher), v->pidfd, &err))
+        || !handover_vsock(v->h, vmi, n_fds, &a, &vsock_fd, &vsock, &err)) {
         put_off(v, &err);
         return;
     }
     if (vsock_fd >= 0)
         fds[n_fds++] = vsock_fd;
     for (unsigned i = 0; i < net->n; i++) {
-        nics = json_append(&a, nics, nic_message(&a, &net->nics[i], fds, &n_fds));
-        status = json_append(&a, status, nic_status(&a, &net->nics[i]));
+        nics = json_append(&a, nics, handover_nic(&a, &net->nics[i], fds, &n_fds));
+        status = json_append(&a, status, handover_nic_status(&a, &net->nics[i]));
     }
     arena_clear(&v->nics_arena);
     v->nics = json_len(status) ? json_copy(&v->nics_arena, status) : NULL;
