@@ -86,14 +86,8 @@ static bool vm_alive(struct controllers *c, const struct json *vmi, struct arena
 /* Who waits for a claim is planned again when any comes. */
 static void note_waiting(struct controllers *c, const struct key_state *k, const struct vmi_view *v)
 {
-    bool waits = false;
+    bool waits = v->vmi && vmi_phase(v->vmi) == VMI_PENDING && !meta_deleting(v->vmi) && vmi_claim_in_the_way(v).n;
 
-    if (v->vmi && vmi_phase(v->vmi) == VMI_PENDING && !meta_deleting(v->vmi))
-        json_each_item(volume, json_at(v->vmi, "spec/volumes")) {
-            struct str name = vmi_volume_claim(volume);
-
-            waits |= name.n && !json_get_str(v->claims, name);
-        }
     if (!waits)
         free(map_del(&c->waiting_for_claim, str_of(k->key)));
     else if (!map_get(&c->waiting_for_claim, str_of(k->key)))

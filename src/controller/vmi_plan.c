@@ -257,23 +257,42 @@ static void fail(const struct vmi_view *v, struct plan *p, const char *reason, c
         plan_notice(p, "Warning", reason ? reason : "Stopped", "%s", message);
 }
 
-/* The first claim that does not exist; absent when all do. */
-static struct str missing_claim(const struct vmi_view *v)
+/* A pod gets the device of such a volume under other rules (volumeDevices, and an owner that the container runtime sets). */
+static bool is_block(const struct json *claim)
+{
+    return str_is(json_str_at(claim, "spec/volumeMode"), "Block");
+}
+
+struct str vmi_claim_in_the_way(const struct vmi_view *v)
 {
     json_each_item(volume, json_at(v->vmi, "spec/volumes")) {
         struct str name = vmi_volume_claim(volume);
+        const struct json *claim = json_get_str(v->claims, name);
 
-        if (name.n && !json_get_str(v->claims, name))
+        if (name.n && (!claim || is_block(claim)))
             return name;
     }
     return STR_NONE;
+}
+
+static void plan_waiting(const struct vmi_view *v, struct plan *p, struct str claim, const char *now)
+{
+    bool block = is_block(json_get_str(v->claims, claim));
+    const char *reason = block ? "BlockVolumeUnsupported" : "FailedPvcNotFound", *message;
+
+    message = arena_printf(p->a, block ? "PVC " STR_FMT "/" STR_FMT " has volumeMode Block, of which this release makes no disk: use a claim of "
+                                         "volumeMode Filesystem"
+                                       : "didn't find PVC " STR_FMT "/" STR_FMT ": create it, or correct the volume's claimName",
+                           STR_ARG(meta_namespace(v->vmi)), STR_ARG(claim));
+    if (put(v, p, ready(v, p->a, not_synchronized(p->a, v->vmi, reason, message, now), now)))
+        plan_notice(p, "Warning", reason, "%s", message);
 }
 
 static void plan_pending(const struct vmi_view *v, struct plan *p, const char *now)
 {
     struct arena *a = p->a;
     const struct json *pod = vmi_pod(v), *vmi = v->vmi, *image;
-    struct str claim = missing_claim(v);
+    struct str claim = vmi_claim_in_the_way(v);
     struct action *act;
 
     if (pod) {
@@ -285,14 +304,7 @@ static void plan_pending(const struct vmi_view *v, struct plan *p, const char *n
         return;
     }
     if (claim.n) {
-        const char *message = arena_printf(a,
-                                           "didn't find PVC " STR_FMT "/" STR_FMT
-                                           ": create it, or correct the volume's claimName",
-                                           STR_ARG(meta_namespace(vmi)), STR_ARG(claim));
-
-        if (put(v, p,
-                ready(v, a, not_synchronized(a, vmi, "FailedPvcNotFound", message, now), now)))
-            plan_notice(p, "Warning", "FailedPvcNotFound", "%s", message);
+        plan_waiting(v, p, claim, now);
         return;
     }
     act =

@@ -28,5 +28,7 @@ bool vmi_pod_lost(const struct vmi_view *v);
 bool vmi_pod_dead(const struct json *pod);
 /* Whether it asks for a vsock device. */
 bool vmi_wants_vsock(const struct json *vmi);
+/* The first claim for which it has to wait: one that does not exist, or that cannot be a disk here; absent: none. */
+struct str vmi_claim_in_the_way(const struct vmi_view *v);
 /* Name of the claim that a volume uses, or absent. */
 struct str vmi_volume_claim(const struct json *volume);
