@@ -26,7 +26,8 @@
 #define MAX_BYTES  (1LL << 52)
 #define MAX_MILLIS (1LL << 40)
 #define MAX_GRACE  (1LL << 31)
-#define NAME_PART  230 /* of a machine's name in its pod's, which may have 253 characters */
+/* The kubelet keeps a pod's logs in a directory <namespace>_<name>_<uid>, whose name the file system bounds. */
+#define POD_NAME_MAX (255u - 2 - UUID_LEN) /* less the namespace */
 
 static int64_t clamp(int64_t v, int64_t min, int64_t max)
 {
@@ -341,14 +342,25 @@ static const struct json *id_label(struct str name, struct arena *a)
     return json_new_f(a, "%.54s-%.8s", name.p, uuid);
 }
 
-/* By owner and attempt, so that a repeated create is AlreadyExists and never a second VM. Long names leave room for the rest. */
-static const char *launcher_name(struct str vmi, struct str uid, unsigned attempt, struct arena *a)
+/* What its pod's name begins with. Long names leave room for the rest, and end with no dot. */
+static const char *launcher_prefix(struct str ns, struct str vmi, struct arena *a)
+{
+    size_t others = strlen("virt-launcher--12345") + ns.n;
+
+    vmi = str_take(vmi, POD_NAME_MAX - others);
+    while (vmi.n && (vmi.p[vmi.n - 1] == '.' || vmi.p[vmi.n - 1] == '-'))
+        vmi.n--;
+    return arena_printf(a, "virt-launcher-" STR_FMT "-", STR_ARG(vmi));
+}
+
+/* By owner and attempt, so that a repeated create is AlreadyExists and never a second VM. */
+static const char *launcher_name(struct str ns, struct str vmi, struct str uid, unsigned attempt, struct arena *a)
 {
     char uuid[UUID_LEN + 1], suffix[6];
 
     ident_uuid5("6ba7b812-9dad-11d1-80b4-00c04fd430c8", str_of(arena_printf(a, STR_FMT "#%u", STR_ARG(uid), attempt)), uuid);
     ident_suffix_from(strtoull(arena_printf(a, "%.8s", uuid), NULL, 16), suffix, 5);
-    return arena_printf(a, "virt-launcher-" STR_FMT "-%s", STR_ARG(str_take(vmi, NAME_PART)), suffix);
+    return arena_printf(a, "%s%s", launcher_prefix(ns, vmi, a), suffix);
 }
 
 bool kv_is_launcher(const struct json *pod)
@@ -357,7 +369,7 @@ bool kv_is_launcher(const struct json *pod)
     const struct json *owner = meta_controller(pod), *spec = json_get(pod, "spec");
 
     return str_is(json_str_at(owner, "kind"), "VirtualMachineInstance")
-           && str_is(meta_name(pod), launcher_name(json_str_at(owner, "name"), json_str_at(owner, "uid"), 0, &a))
+           && str_is(meta_name(pod), launcher_name(meta_namespace(pod), json_str_at(owner, "name"), json_str_at(owner, "uid"), 0, &a))
            && !json_bool_at(spec, "hostNetwork", false) && !json_bool_at(spec, "hostPID", false)
            && !json_bool_at(spec, "hostIPC", false);
 }
@@ -365,7 +377,7 @@ bool kv_is_launcher(const struct json *pod)
 static const struct json *metadata(const struct json *vmi, const struct kv_config *c, const struct kv_pod_options *o,
                                    struct arena *a)
 {
-    struct str name = json_str_at(vmi, "metadata/name"), uid = json_str_at(vmi, "metadata/uid");
+    struct str name = json_str_at(vmi, "metadata/name"), uid = json_str_at(vmi, "metadata/uid"), ns = meta_namespace(vmi);
     struct str host = json_str_at(vmi, "spec/hostname");
     const struct json *labels = json_object(a, NULL), *annotations = labels;
 
@@ -389,9 +401,8 @@ static const struct json *metadata(const struct json *vmi, const struct kv_confi
                             json_new_f(a, "%lld", (long long)overhead(vmi, c, o->kvm)));
 
     return json_object(
-        a, "name", json_new_z(a, launcher_name(name, uid, o->attempt, a)), "generateName",
-        json_new_f(a, "virt-launcher-" STR_FMT "-", STR_ARG(str_take(name, NAME_PART))), "namespace", json_at(vmi, "metadata/namespace"), "labels",
-        labels, "annotations", annotations, "ownerReferences",
+        a, "name", json_new_z(a, launcher_name(ns, name, uid, o->attempt, a)), "generateName",
+        json_new_z(a, launcher_prefix(ns, name, a)), "namespace", json_new_str(a, ns), "labels", labels, "annotations", annotations, "ownerReferences",
         json_array(a,
                    json_object(a, "apiVersion", json_new_z(a, "kubevirt.io/v1"), "kind", json_new_z(a, "VirtualMachineInstance"),
                                "name", json_new_str(a, name), "uid", json_new_str(a, uid), "controller", json_new_bool(true),

@@ -46,13 +46,30 @@ static void likenesses_are_no_launchers(void **state)
     vmi = json_object(&a, "metadata", json_object(&a, "name", vmi, "namespace", json_new_z(&a, "x"), "uid", json_new_z(&a, "u-1"), NULL), NULL);
     pod = pod_of(&a, text_of(&a, vmi)); /* of a name as long as names get */
     assert_true(kv_is_launcher(pod));
-    assert_true(json_str_at(pod, "metadata/name").n <= 253 && json_str_at(pod, "metadata/generateName").n <= 253 - 5);
+    assert_int_equal(1 + 1 + json_str_at(pod, "metadata/name").n + 1 + 36, 255); /* x_<name>_<uid> */
+    assert_int_equal(json_str_at(pod, "metadata/generateName").n, json_str_at(pod, "metadata/name").n - 5);
     assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/name", json_new_z(&a, "virt-launcher-x-abcde"))));
     assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/ownerReferences/0/uid", json_new_z(&a, "u-2"))));
     assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/ownerReferences/0/controller", json_new_bool(false))));
     assert_false(kv_is_launcher(json_with_at(&a, pod, "metadata/ownerReferences", NULL)));
     for (size_t i = 0; i < ARRAY_SIZE(host); i++)
         assert_false(kv_is_launcher(json_with_at(&a, pod, arena_printf(&a, "spec/%s", host[i]), json_new_bool(true))));
+}
+
+/* Cut off where a label ends, it would be no name. */
+static void a_long_name_is_cut_to_a_good_one(void **state)
+{
+    (void)state;
+    for (size_t letters = 150; letters < 205; letters++) {
+        AUTO(arena_done) struct arena a = {0};
+        const char *name = arena_printf(&a, "%0*d.b-c%040d", (int)letters, 0, 0);
+        const struct json *vmi = json_object(&a, "metadata", json_object(&a, "name", json_new_z(&a, name), "namespace",
+                                                                         json_new_z(&a, "x"), "uid", json_new_z(&a, "u-1"), NULL), NULL);
+        const struct json *pod = pod_of(&a, text_of(&a, vmi));
+
+        assert_null(name_dns1123_subdomain(json_str_at(pod, "metadata/name")));
+        assert_true(kv_is_launcher(pod));
+    }
 }
 
 #define UNMADE 4 /* private, public, sockets, ephemeral-disks: in every pod, first */
@@ -439,6 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(volumes), cmocka_unit_test(a_container_for_each_image),
                                        cmocka_unit_test(pull_secrets), cmocka_unit_test(names),
                                        cmocka_unit_test(sizes), cmocka_unit_test(placement_is_taken_over), cmocka_unit_test(hypervisors), cmocka_unit_test(likenesses_are_no_launchers),
+        cmocka_unit_test(a_long_name_is_cut_to_a_good_one),
                                        cmocka_unit_test(kvm_device)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,8 +62,8 @@ def a_pod_in_a_launchers_likeness_gets_no_machine(c):
 
 @case
 def a_machine_with_a_long_name_runs(c):
-    """Longer ones get a pod as well, but no kubelet runs it: its directory of logs is named by namespace, pod and UID."""
-    name = "n" * 180
+    """The kubelet names a directory by namespace, pod and UID: the pod's name leaves room for that."""
+    name = "n" * 253
     c.apply(null(name))
     c.running(name, 90)
     c.kubectl("delete", "vm", name)
