@@ -37,7 +37,7 @@ struct api {
     struct informer *kubevirts, *nodes, *config_map;
     char *kubevirt_key; /* the KubeVirt object that is honoured */
     struct front_proxy proxy;
-    struct certs *handler_certs;
+    struct cert_files *handler_certs;
     struct http_tls *handler_tls;
     struct agents *agents;
     struct subresources *subresources;
@@ -151,9 +151,9 @@ static bool renew_handler_tls(void *user, struct error *err)
 {
     struct api *p = user;
     AUTO_FREE char *name = xasprintf("virt-handler.%s.svc", p->flags.ns);
-    struct http_tls *tls = http_tls_new(&(struct http_tls_config){.cert_pem = certs_cert(p->handler_certs),
-                                                                  .key_pem = certs_key(p->handler_certs),
-                                                                  .ca_pem = certs_ca(p->handler_certs),
+    struct http_tls *tls = http_tls_new(&(struct http_tls_config){.cert_pem = cert_files_cert(p->handler_certs),
+                                                                  .key_pem = cert_files_key(p->handler_certs),
+                                                                  .ca_pem = cert_files_ca(p->handler_certs),
                                                                   .server_name = name},
                                         err);
 
@@ -358,7 +358,7 @@ static bool open_api(struct api *p, struct error *err)
     role_health(&p->role, "front-proxy", "ConfigMap " FRONT_PROXY_NAMESPACE "/" FRONT_PROXY_CONFIG " is being read");
     on_synced(p);
     p->agents = agents_new(&(struct agents_config){.client = p->role.client, .ns = p->flags.ns});
-    p->handler_certs = certs_new(&(struct certs_config){.loop = p->role.loop, .dir = p->handler_client_dir, .ca_file = p->flags.ca,
+    p->handler_certs = cert_files_new(&(struct cert_files_config){.loop = p->role.loop, .dir = p->handler_client_dir, .ca_file = p->flags.ca,
                                                         .changed = renew_handler_tls, .user = p},
                                  err);
     if (!p->handler_certs || !renew_handler_tls(p, err))
@@ -385,7 +385,7 @@ static void close_api(struct api *p)
     aggregated_free(p->aggregated);
     subresources_free(p->subresources);
     agents_free(p->agents);
-    certs_free(p->handler_certs);
+    cert_files_free(p->handler_certs);
     http_tls_free(p->handler_tls);
     kv_config_free(p->rules.config);
     free(p->kubevirt_key);

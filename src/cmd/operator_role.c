@@ -37,6 +37,7 @@ struct op {
     struct lead lead;
     struct operator* operator;
     struct informer *certs; /* the Secret with our own server's certificate */
+    bool cert_failed;       /* it could not be written down */
     struct list reviews;
     int status;
 };
@@ -73,12 +74,29 @@ static void on_certs(void *user, struct str key, const struct json *secret, bool
     (void)key;
     if (deleted || !cert.n || !private.n || !str_is(meta_name(secret), CERTS_OPERATOR))
         return;
-    if (!write_pair(o->flags.tls_dir, cert, private, &err))
+    o->cert_failed = !write_pair(o->flags.tls_dir, cert, private, &err);
+    if (!o->cert_failed) {
+        role_health(&o->role, "certificate", NULL);
+        cert_files_look(o->role.certs);
+    } else {
+        role_health(&o->role, "certificate", error_text(&err));
         log_error("certificates", "%s: %s", o->flags.tls_dir, error_text(&err));
+    }
 }
 
+/* There may be none yet: then nobody has been told to trust us, and nobody asks. */
+static void on_certs_listed(void *user)
+{
+    struct op *o = user;
+
+    if (!o->cert_failed)
+        role_health(&o->role, "certificate", NULL);
+}
+
+/* The API server trusts the certificate of the Secret alone: until we know whether there is one, we are not to be asked. */
 static void follow_certs(struct op *o)
 {
+    role_health(&o->role, "certificate", "the Secret with it has not been read yet");
     o->certs = informer_new(&(struct informer_config){.client = o->role.client,
                                                       .group = "",
                                                       .version = "v1",
@@ -86,6 +104,7 @@ static void follow_certs(struct op *o)
                                                       .ns = str_of(o->flags.ns),
                                                       .field_selector = STR("metadata.name=" CERTS_OPERATOR),
                                                       .changed = on_certs,
+                                                      .synced = on_certs_listed,
                                                       .user = o});
 }
 
@@ -234,7 +253,7 @@ static void metrics(void *data, struct buf *b)
 {
     const struct op *o = data;
 
-    metric_one(b, "kubevirt_virt_operator_ready_status", "gauge", "1 where the operator is ready to work.", 1);
+    metric_one(b, "kubevirt_virt_operator_ready_status", "gauge", "1 where the operator is ready to work.", role_ready(&o->role) ? 1 : 0);
     metric_one(b, "kubevirt_virt_operator_leading_status", "gauge", "1 in the process that installs.",
                o->lead.lease && lease_held(o->lead.lease) ? 1 : 0);
 }

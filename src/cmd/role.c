@@ -257,7 +257,7 @@ void role_close(struct role *r)
 {
     http_server_free(r->server);
     http_tls_free(r->server_tls);
-    certs_free(r->certs);
+    cert_files_free(r->certs);
     client_free(r->client);
     if (r->loop) {
         loop_timer_stop(&r->linger);

@@ -2,11 +2,11 @@
  * health and metrics, and signals that end them.
  *
  * Who we are comes from a kubeconfig, or in a pod from its service account, whose token changes within the hour and is read again
- * each minute. Certificates of the server are files that the operator renews: they are read again, too (cmd/certs.h). */
+ * each minute. Certificates of the server are files that the operator renews: they are read again, too (cmd/cert_files.h). */
 #pragma once
 #include "base/map.h"
 #include "client/client.h"
-#include "cmd/certs.h"
+#include "cmd/cert_files.h"
 #include "ctl/kubeconfig.h"
 #include "http/exchange.h"
 
@@ -63,7 +63,7 @@ struct role {
     struct role_server serves;
     struct http_server *server;
     struct http_tls *server_tls;
-    struct certs *certs;
+    struct cert_files *certs;
     char *trusted;            /* role_trust() */
     struct map unready;       /* name → why */
     struct loop_timer linger, thrift;
@@ -77,6 +77,7 @@ MUST_CHECK bool role_serve(struct role *r, const struct role_server *s, struct e
 MUST_CHECK bool role_trust(struct role *r, const char *ca_pem, struct error *err);
 /* A check of /readyz: fails for a reason, or is well (NULL). */
 void role_health(struct role *r, const char *name, const char *why);
+bool role_ready(const struct role *r); /* every check is well */
 void role_close(struct role *r);
 
 int api_main(int argc, char **argv);

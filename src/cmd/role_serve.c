@@ -74,10 +74,10 @@ static void handle(struct exchange *x, void *data)
 static bool renew(void *user, struct error *err)
 {
     struct role *r = user;
-    const char *ca = r->trusted ? r->trusted : r->serves.trust_ca ? certs_ca(r->certs) : NULL;
+    const char *ca = r->trusted ? r->trusted : r->serves.trust_ca ? cert_files_ca(r->certs) : NULL;
     struct http_tls *tls = http_tls_new(&(struct http_tls_config){.server = true,
-                                                                  .cert_pem = certs_cert(r->certs),
-                                                                  .key_pem = certs_key(r->certs),
+                                                                  .cert_pem = cert_files_cert(r->certs),
+                                                                  .key_pem = cert_files_key(r->certs),
                                                                   .ca_pem = ca},
                                         err);
 
@@ -103,7 +103,7 @@ bool role_serve(struct role *r, const struct role_server *s, struct error *err)
     if (s->trust_ca && !r->flags.ca)
         return error_set(err, ERROR_BAD_REQUEST,
                          "--listen needs --ca FILE: whose clients are to be let in");
-    r->certs = certs_new(&(struct certs_config){.loop = r->loop,
+    r->certs = cert_files_new(&(struct cert_files_config){.loop = r->loop,
                                                 .dir = r->flags.tls_dir,
                                                 .ca_file = r->flags.ca,
                                                 .changed = renew,
@@ -136,4 +136,9 @@ void role_health(struct role *r, const char *name, const char *why)
     free(map_del(&r->unready, str_of(name)));
     if (why)
         map_set(&r->unready, str_of(name), xstrdup(why));
+}
+
+bool role_ready(const struct role *r)
+{
+    return r->unready.n == 0;
 }

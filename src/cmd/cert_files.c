@@ -1,4 +1,4 @@
-#include "cmd/certs.h"
+#include "cmd/cert_files.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,8 +15,8 @@ struct texts {
     char *cert, *key, *ca;
 };
 
-struct certs {
-    struct certs_config config;
+struct cert_files {
+    struct cert_files_config config;
     char *dir, *ca_file;
     struct texts now;
     char *complaint; /* the last one, told once */
@@ -45,7 +45,7 @@ static bool read_one(const char *dir, const char *name, char **ret, struct error
     return true;
 }
 
-static bool read_all(const struct certs *c, struct texts *ret, struct error *err)
+static bool read_all(const struct cert_files *c, struct texts *ret, struct error *err)
 {
     return (!c->dir
             || (read_one(c->dir, "tls.crt", &ret->cert, err)
@@ -58,7 +58,7 @@ static bool same(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static void complain(struct certs *c, const struct error *err)
+static void complain(struct cert_files *c, const struct error *err)
 {
     if (!same(c->complaint, error_text(err)))
         log_warning(NULL, "certificates stay as they were: %s", error_text(err));
@@ -66,7 +66,7 @@ static void complain(struct certs *c, const struct error *err)
     c->complaint = xstrdup(error_text(err));
 }
 
-static void look(struct certs *c)
+void cert_files_look(struct cert_files *c)
 {
     AUTO(texts_done) struct texts found = {0};
     AUTO(error_clear) struct error err = {0};
@@ -92,28 +92,28 @@ static void look(struct certs *c)
 
 static void on_again(struct loop_timer *t)
 {
-    struct certs *c = container_of(t, struct certs, again);
+    struct cert_files *c = container_of(t, struct cert_files, again);
 
-    look(c);
-    loop_timer_start(c->config.loop, &c->again, CERTS_AGAIN, on_again);
+    cert_files_look(c);
+    loop_timer_start(c->config.loop, &c->again, CERT_FILES_AGAIN, on_again);
 }
 
-struct certs *certs_new(const struct certs_config *config, struct error *err)
+struct cert_files *cert_files_new(const struct cert_files_config *config, struct error *err)
 {
-    struct certs *c = NEW(struct certs);
+    struct cert_files *c = NEW(struct cert_files);
 
     c->config = *config;
     c->dir = config->dir ? xstrdup(config->dir) : NULL;
     c->ca_file = config->ca_file ? xstrdup(config->ca_file) : NULL;
     if (!read_all(c, &c->now, err)) {
-        certs_free(c);
+        cert_files_free(c);
         return NULL;
     }
-    loop_timer_start(config->loop, &c->again, CERTS_AGAIN, on_again);
+    loop_timer_start(config->loop, &c->again, CERT_FILES_AGAIN, on_again);
     return c;
 }
 
-void certs_free(struct certs *c)
+void cert_files_free(struct cert_files *c)
 {
     if (!c)
         return;
@@ -125,17 +125,17 @@ void certs_free(struct certs *c)
     free(c);
 }
 
-const char *certs_cert(const struct certs *c)
+const char *cert_files_cert(const struct cert_files *c)
 {
     return c->now.cert;
 }
 
-const char *certs_key(const struct certs *c)
+const char *cert_files_key(const struct cert_files *c)
 {
     return c->now.key;
 }
 
-const char *certs_ca(const struct certs *c)
+const char *cert_files_ca(const struct cert_files *c)
 {
     return c->now.ca;
 }

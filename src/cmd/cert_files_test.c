@@ -1,5 +1,5 @@
 #include "base/base_test.h"
-#include "cmd/certs.h"
+#include "cmd/cert_files.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 struct world {
     struct loop *loop;
     char dir[32], ca[48];
-    struct certs *certs;
+    struct cert_files *certs;
     size_t changes;
     const char *refuse; /* what changed() answers with */
 };
@@ -51,7 +51,7 @@ static int teardown(void **state)
     AUTO(error_clear) struct error err = {0};
 
     (void)state;
-    certs_free(w.certs);
+    cert_files_free(w.certs);
     loop_free(w.loop);
     assert_true(file_remove_tree(AT_FDCWD, w.dir, &err));
     return 0;
@@ -61,11 +61,11 @@ static void open_them(void)
 {
     AUTO(error_clear) struct error err = {0};
 
-    w.certs = certs_new(&(struct certs_config){.loop = w.loop, .dir = w.dir, .ca_file = w.ca, .changed = changed}, &err);
+    w.certs = cert_files_new(&(struct cert_files_config){.loop = w.loop, .dir = w.dir, .ca_file = w.ca, .changed = changed}, &err);
     assert_non_null(w.certs);
-    assert_string_equal(certs_cert(w.certs), "cert 1\n");
-    assert_string_equal(certs_key(w.certs), "key 1\n");
-    assert_string_equal(certs_ca(w.certs), "ca 1\n");
+    assert_string_equal(cert_files_cert(w.certs), "cert 1\n");
+    assert_string_equal(cert_files_key(w.certs), "key 1\n");
+    assert_string_equal(cert_files_ca(w.certs), "ca 1\n");
 }
 
 static void what_stays_the_same_is_no_change(void **state)
@@ -73,7 +73,7 @@ static void what_stays_the_same_is_no_change(void **state)
     (void)state;
     open_them();
     put("tls.crt", "cert 1\n");
-    loop_fake_advance(w.loop, 5 * CERTS_AGAIN);
+    loop_fake_advance(w.loop, 5 * CERT_FILES_AGAIN);
     assert_int_equal(w.changes, 0);
 }
 
@@ -83,13 +83,13 @@ static void renewed_files_are_taken(void **state)
     open_them();
     put("tls.crt", "cert 2\n");
     put("tls.key", "key 2\n");
-    loop_fake_advance(w.loop, CERTS_AGAIN);
+    loop_fake_advance(w.loop, CERT_FILES_AGAIN);
     assert_int_equal(w.changes, 1);
-    assert_string_equal(certs_cert(w.certs), "cert 2\n");
+    assert_string_equal(cert_files_cert(w.certs), "cert 2\n");
     put("ca", "ca 1\nca 2\n");
-    loop_fake_advance(w.loop, CERTS_AGAIN);
+    loop_fake_advance(w.loop, CERT_FILES_AGAIN);
     assert_int_equal(w.changes, 2);
-    assert_string_equal(certs_ca(w.certs), "ca 1\nca 2\n");
+    assert_string_equal(cert_files_ca(w.certs), "ca 1\nca 2\n");
 }
 
 static void a_refused_change_is_tried_again(void **state)
@@ -98,14 +98,14 @@ static void a_refused_change_is_tried_again(void **state)
     open_them();
     put("tls.crt", "cert 2\n");
     w.refuse = "the key does not fit";
-    loop_fake_advance(w.loop, 2 * CERTS_AGAIN);
+    loop_fake_advance(w.loop, 2 * CERT_FILES_AGAIN);
     assert_int_equal(w.changes, 2);
-    assert_string_equal(certs_cert(w.certs), "cert 1\n");
+    assert_string_equal(cert_files_cert(w.certs), "cert 1\n");
     w.refuse = NULL;
     put("tls.key", "key 2\n");
-    loop_fake_advance(w.loop, CERTS_AGAIN);
-    assert_string_equal(certs_cert(w.certs), "cert 2\n");
-    assert_string_equal(certs_key(w.certs), "key 2\n");
+    loop_fake_advance(w.loop, CERT_FILES_AGAIN);
+    assert_string_equal(cert_files_cert(w.certs), "cert 2\n");
+    assert_string_equal(cert_files_key(w.certs), "key 2\n");
 }
 
 static void lost_and_empty_files_change_nothing(void **state)
@@ -113,11 +113,11 @@ static void lost_and_empty_files_change_nothing(void **state)
     (void)state;
     open_them();
     put("tls.crt", "");
-    loop_fake_advance(w.loop, CERTS_AGAIN);
+    loop_fake_advance(w.loop, CERT_FILES_AGAIN);
     assert_int_equal(unlink(w.ca), 0);
-    loop_fake_advance(w.loop, CERTS_AGAIN);
+    loop_fake_advance(w.loop, CERT_FILES_AGAIN);
     assert_int_equal(w.changes, 0);
-    assert_string_equal(certs_cert(w.certs), "cert 1\n");
+    assert_string_equal(cert_files_cert(w.certs), "cert 1\n");
 }
 
 static void what_cannot_be_read_at_first_is_named(void **state)
@@ -126,7 +126,7 @@ static void what_cannot_be_read_at_first_is_named(void **state)
 
     (void)state;
     put("tls.key", "");
-    assert_null(certs_new(&(struct certs_config){.loop = w.loop, .dir = w.dir, .changed = changed}, &err));
+    assert_null(cert_files_new(&(struct cert_files_config){.loop = w.loop, .dir = w.dir, .changed = changed}, &err));
     assert_non_null(strstr(error_text(&err), "tls.key"));
 }
 
