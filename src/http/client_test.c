@@ -332,6 +332,39 @@ static void drains(void **state)
     http_client_free(h1);
 }
 
+/* What is asked meanwhile is answered, each time by a connection that ends with it; what was under way goes on. */
+static void winds_down(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_WAYS; i++) {
+        AUTO(reply_done) struct reply held = {0}, idle = {0};
+        struct http_client *c = client_by((enum way)i);
+
+        drained = false;
+        w.n_watches = 0;
+        get(c, "/who", &idle);
+        PUMP_UNTIL(idle.done);
+        watch(c, &held);
+        PUMP_UNTIL(held.streamed);
+        http_server_wind_down(w.server);
+        for (int round = 0; round < 3; round++) {
+            AUTO(reply_done) struct reply r = {0};
+
+            get(c, "/who", &r);
+            PUMP_UNTIL(r.done);
+            assert_int_equal(r.status, 200);
+            PUMP_UNTIL(http_server_connections(w.server) == 1);
+        }
+        assert_false(held.done);
+        exchange_end(w.watches[0]);
+        PUMP_UNTIL(held.done); /* its head, of before, did not say that the connection ends: it stays */
+        assert_int_equal(held.err.kind, ERROR_NONE);
+        http_client_free(c);
+        teardown(state);
+        setup(state);
+    }
+}
+
 /* Peers are to be verified anew: what is asked ends first, then connections do, and new ones serve what comes next. */
 static void connections_are_made_anew(void **state)
 {
@@ -422,6 +455,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(connects_anew_after_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(falls_back_to_http1, setup, teardown),
         cmocka_unit_test_setup_teardown(drains, setup, teardown),
+        cmocka_unit_test_setup_teardown(winds_down, setup, teardown),
         cmocka_unit_test_setup_teardown(connections_are_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(a_server_that_says_nothing_is_not_asked_again, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_into_the_void, setup, teardown),

@@ -75,7 +75,7 @@ static void put_head(struct h1 *h, struct stream *s)
         else
             h->keep_alive = false; /* its end is the connection's */
     }
-    if (!h->keep_alive || h->sc->server->draining) {
+    if (!h->keep_alive || h->sc->server->draining || h->sc->server->winding_down) {
         h->keep_alive = false;
         buf_adds(&b, "connection: close\r\n");
     } else if (h->http10) {
@@ -386,6 +386,11 @@ static void h1_opened(struct conn *c)
 
 static const struct conn_ops h1_ops = {h1_opened, h1_received, h1_eof, h1_fill, h1_gone};
 
+static void h1_notice(struct server_conn *sc)
+{
+    (void)sc; /* said with the next answer */
+}
+
 static void h1_drain(struct server_conn *sc)
 {
     struct h1 *h = sc->impl;
@@ -401,7 +406,7 @@ static bool h1_idle(const struct server_conn *sc)
     return h->state == H1_HEAD && h->in.n == 0;
 }
 
-static const struct server_proto h1_proto = {h1_drain, h1_idle};
+static const struct server_proto h1_proto = {h1_notice, h1_drain, h1_idle};
 
 void h1_start(struct server_conn *sc, struct str first)
 {

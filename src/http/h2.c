@@ -39,7 +39,7 @@ struct h2 {
     size_t body_bytes;
     VEC(int32_t) relieved; /* streams that said full and were pulled from */
     int64_t noise_left, noise_at_ns;
-    bool dead, got_settings, ticking;
+    bool dead, got_settings, ticking, noticed;
     struct loop_timer stall; /* while output waits: does each stream's reader take any? */
 };
 
@@ -433,6 +433,12 @@ static void arm(struct h2 *h)
     h->ticking = waiting;
 }
 
+static void notice(struct h2 *h)
+{
+    h->noticed = true;
+    nghttp2_submit_shutdown_notice(h->session);
+}
+
 /* Does what nghttp2's callbacks only noted. */
 static void settle(struct h2 *h)
 {
@@ -451,6 +457,8 @@ static void settle(struct h2 *h)
             stream_refuse(s, s->refuse, http_status_text(s->refuse));
         else
             server_dispatch(h->sc, s);
+        if (h->sc->server->winding_down && !h->noticed && conn_alive(h->conn))
+            notice(h); /* not before its first request: the peer would find no use for what it has just connected */
     }
     if (!conn_alive(h->conn))
         return;
@@ -536,6 +544,14 @@ static void h2_gone(struct conn *c, const struct error *err)
 
 static const struct conn_ops h2_ops = {h2_opened, h2_received, h2_eof, h2_fill, h2_gone};
 
+static void h2_notice(struct server_conn *sc)
+{
+    struct h2 *h = sc->impl;
+
+    notice(h);
+    conn_kick(h->conn);
+}
+
 static void h2_drain(struct server_conn *sc)
 {
     struct h2 *h = sc->impl;
@@ -552,7 +568,7 @@ static bool h2_idle(const struct server_conn *sc)
     return list_empty(&h->streams) && list_empty(&h->ready);
 }
 
-static const struct server_proto h2_proto = {h2_drain, h2_idle};
+static const struct server_proto h2_proto = {h2_notice, h2_drain, h2_idle};
 
 static void reset_late_requests(struct h2 *h, int64_t header_timeout_ns)
 {

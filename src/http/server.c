@@ -433,6 +433,16 @@ static void drain_all(struct list *conns)
     }
 }
 
+void http_server_wind_down(struct http_server *s)
+{
+    s->winding_down = true;
+    list_each_safe(n, &s->conns) {
+        struct server_conn *sc = list_entry(n, struct server_conn, node);
+        if (sc->proto && conn_alive(sc->conn))
+            sc->proto->notice(sc);
+    }
+}
+
 void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void *data), void *data)
 {
     s->draining = true;

@@ -30,6 +30,10 @@ void http_server_replace_tls(struct http_server *s, const struct http_tls *old_t
 void http_server_renew(struct http_server *s);
 /* Serves one connected socket (socketpairs in tests). */
 MUST_CHECK bool http_server_add(struct http_server *s, int take_fd, const struct http_tls *tls, struct error *err);
+/* Before http_server_drain(): everything is still served, but each answer ends its connection (Connection: close; a GOAWAY that leaves no
+ * request out), so that peers turn to another server one by one. An idle connection that is just closed may lose a POST that its peer has
+ * just sent, which no client repeats by itself. */
+void http_server_wind_down(struct http_server *s);
 /* Accepts no more, lets running exchanges end (GOAWAY, Connection: close), then calls done. */
 void http_server_drain(struct http_server *s, int64_t max_ns, void (*done)(void *data), void *data);
 size_t http_server_connections(const struct http_server *s);

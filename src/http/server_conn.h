@@ -15,7 +15,7 @@ struct http_server {
     size_t n_conns, n_local;
     struct map peers; /* address without port → count of its connections; loopback aside */
     struct body_budget bodies;
-    bool draining;
+    bool winding_down, draining;
     void (*drained)(void *data);
     void *drained_data;
     struct loop_timer drain_timer;
@@ -24,6 +24,7 @@ struct http_server {
 
 /* What a protocol is to the server. */
 struct server_proto {
+    void (*notice)(struct server_conn *sc); /* let the peer ask elsewhere what it asks next; what it has asked is served */
     void (*drain)(struct server_conn *sc); /* take no new requests; close when none is left */
     bool (*idle)(const struct server_conn *sc);
 };
