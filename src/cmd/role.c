@@ -209,6 +209,7 @@ static void stop(struct role *r)
         return;
     }
     role_health(r, "shutdown", "the process is ending");
+    http_server_wind_down(r->server);
     loop_timer_start(r->loop, &r->linger, r->serves.linger_ns, on_linger);
 }
 
@@ -225,7 +226,7 @@ static void on_interrupt(struct loop_signal *s)
 /* --- its memory ------------------------------------------------------------------------------------------------------------- */
 
 #define THRIFT_FIRST SECONDS(5) /* the start is over, and what only it needed */
-#define THRIFT_AGAIN SECONDS(60)
+#define THRIFT_AGAIN SECONDS(15)
 #define THRIFT_SLACK (64u << 10)
 
 static void on_thrift(struct loop_timer *t)
