@@ -15,11 +15,11 @@
 #include <zstd.h>
 
 enum {
-    LEVEL = 3,
+    LEVEL = 1, /* with a dictionary nearly as small as higher ones, whose tables are half a megabyte for each kind */
     COMPRESS_FROM = 256,
     SAMPLES = 6, /* objects of a dictionary */
     SAMPLES_BYTES = 48 << 10,
-    FIRST_DICTIONARY = 8, /* objects until there is one; and then one at each GROWTH times as many */
+    FIRST_DICTIONARY = 64, /* objects until there is one; and then one at each GROWTH times as many */
     GROWTH = 8,
 };
 
