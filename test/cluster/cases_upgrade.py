@@ -96,7 +96,7 @@ class Asker(threading.Thread):
             now = time.monotonic()
             self.asked, self.slowest = self.asked + 1, max(self.slowest, now - begun)
             if bad:
-                self.wrong.append(str(bad)[:200])
+                self.wrong.append(str(bad)[-600:])
             else:
                 self.gap, good = max(self.gap, now - good), now
             self.stopping.wait(max(0.0, self.every - (now - begun)))
