@@ -6,6 +6,7 @@
 #include "operator/component.h"
 
 #define TAG_MAX 128
+#define REPLICAS_MAX 255 /* upstream keeps it in 8 bits (KubeVirtSpec.infra.replicas, *uint8) */
 #define LIFE_MIN_S 30 /* shorter ones would keep everybody busy with renewals */
 #define LIFE_MAX_S (100ll * 365 * 86400)
 
@@ -343,6 +344,8 @@ bool install_of(const struct json *kubevirt, const struct install_env *e, const 
     if (json_i64_at(kubevirt, "spec/infra/replicas", 1) < 1)
         return error_set(err, ERROR_INVALID, "spec.infra.replicas: must be at least 1: without virt-api nobody could create, change or stop a "
                                              "machine; leave it out for as many as the cluster needs");
+    if (json_i64_at(kubevirt, "spec/infra/replicas", 1) > REPLICAS_MAX)
+        return error_set(err, ERROR_INVALID, "spec.infra.replicas: must be at most %d", REPLICAS_MAX);
     if (!images(&in, e, a, err) || !strategy(&in, err) || !cert_life_of(kubevirt, &in.life, err))
         return false;
     fill_params(&in, e, a);

@@ -68,6 +68,7 @@ static const struct json *warnings(const struct json *kubevirt, struct arena *a)
         {"spec/serviceMonitorNamespace",
          "spec.serviceMonitorNamespace: no ServiceMonitor is made; scrape /metrics of the pods with the "
          "label prometheus.kubevirt.io"},
+        {"spec/monitorAccount", "spec.monitorAccount: no ServiceMonitor is made, and nobody is given rights to scrape"},
         {"spec/synchronizationPort", "spec.synchronizationPort: machines do not migrate between clusters here"},
         {"spec/workloadUpdateStrategy",
          "spec.workloadUpdateStrategy: running machines keep their launcher until they are started again"},

@@ -27,6 +27,10 @@ static const struct {
     {WEBHOOK_UPDATE, "{'metadata':{'name':'x'},'spec':{'uninstallStrategy':'Burn'}}", "{}", NULL, NULL, NULL,
      "422 spec.uninstallStrategy: 'Burn' is neither RemoveWorkloads nor BlockUninstallIfWorkloadsExist"},
     {WEBHOOK_UPDATE, "{'metadata':{'name':'x'},'spec':{'monitorNamespace':'m'}}", "{}", NULL, NULL, NULL, "allowed, warns"},
+    {WEBHOOK_UPDATE, "{'metadata':{'name':'x'},'spec':{'monitorAccount':'m'}}", "{}", NULL, NULL, NULL, "allowed, warns"},
+    {WEBHOOK_UPDATE, "{'metadata':{'name':'x'},'spec':{'infra':{'replicas':255}}}", "{}", NULL, NULL, NULL, "allowed"},
+    {WEBHOOK_UPDATE, "{'metadata':{'name':'x'},'spec':{'infra':{'replicas':256}}}", "{}", NULL, NULL, NULL,
+     "422 spec.infra.replicas: must be at most 255"},
     /* A broken spec does not keep finalizers from going. */
     {WEBHOOK_UPDATE, "{'metadata':{'deletionTimestamp':'2026-01-01T00:00:00Z'},'spec':{'imageTag':'a b'}}", "{}", NULL, NULL,
      NULL, "allowed"},
