@@ -77,10 +77,11 @@ def refused(c, *args, stdin=None):
 
 
 def gone(c):
-    """Nothing is left, nor of the operator; of definitions, at most that of KubeVirt."""
+    """Nothing is left, nor of the operator; of definitions, at most that of KubeVirt, with what the API server makes for it (helm keeps it)."""
     def left():
         return [o["kind"] + "/" + o["metadata"]["name"] for o in c.get(KINDS)["items"]
-                if "kubevirt" in o["metadata"]["name"] and o["metadata"]["name"] != "kubevirts.kubevirt.io"]
+                if "kubevirt" in o["metadata"]["name"] and o["metadata"]["name"] != "kubevirts.kubevirt.io"
+                and "kube-aggregator.kubernetes.io/automanaged" not in o["metadata"].get("labels", {})]
     until(60, "nothing is left", lambda: not marked(c) and not left(), 0.5, lambda: "%s %s" % (marked(c), left()))
 
 
