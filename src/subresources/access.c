@@ -8,6 +8,7 @@
 #include "base/map.h"
 
 #define KEPT_MAX 1024
+#define KEY_MAX  4096 /* an identity with thousands of groups is asked about each time */
 
 struct access {
     struct client *client;
@@ -109,12 +110,15 @@ static void end(struct access_question *q, const struct error *err)
 static void keep(struct access_question *q)
 {
     struct access *a = q->access;
-    struct yes *y = NEW(struct yes);
+    struct yes *y;
 
+    if (q->key.n > KEY_MAX)
+        return;
     if (a->kept.n >= KEPT_MAX) {
         map_done_with(&a->kept, free);
         a->kept = (struct map){0};
     }
+    y = NEW(struct yes);
     y->until_ns = loop_now_ns(a->client->loop) + ACCESS_KEPT;
     free(map_set(&a->kept, q->key, y));
 }

@@ -41,7 +41,7 @@ static void answer(struct loop_defer *d)
     struct client_call *c = container_of(d, struct client_call, later);
     AUTO(error_clear) struct error err = {0};
     struct client_response r = {.status = 201, .err = &err};
-    bool allowed = str_is(json_str_at(c->body, "spec/user"), "alice") && str_is(json_str_at(c->body, "spec/resourceAttributes/verb"), "update");
+    bool allowed = str_starts(json_str_at(c->body, "spec/user"), STR("alice")) && str_is(json_str_at(c->body, "spec/resourceAttributes/verb"), "update");
 
     if (c->review)
         r.body = json_object(&c->arena, "status",
@@ -239,6 +239,20 @@ static void who_asks_is_told_by_the_front_proxy_alone(void **state)
     assert_int_equal(w.reviews, 0);
 }
 
+/* What is kept has a bound in bytes, too. */
+static void an_identity_as_long_as_a_book_is_asked_about_each_time(void **state)
+{
+    AUTO(buf_done) struct buf user = {0};
+
+    (void)state;
+    buf_adds(&user, "alice-");
+    for (int i = 0; i < 500; i++)
+        buf_adds(&user, "and-so-on-");
+    for (int i = 0; i < 2; i++)
+        expect_by(w.proxy, user.p, HTTP_PUT, VM "start", 404, "virtualmachines.kubevirt.io");
+    assert_int_equal(w.reviews, 2);
+}
+
 static void rights_are_asked_about_and_a_yes_is_kept_for_a_moment(void **state)
 {
     AUTO(buf_done) struct buf text = {0};
@@ -274,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(discovery_is_everybodys, setup, teardown),
         cmocka_unit_test_setup_teardown(who_asks_is_told_by_the_front_proxy_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_identity_as_long_as_a_book_is_asked_about_each_time, setup, teardown),
         cmocka_unit_test_setup_teardown(rights_are_asked_about_and_a_yes_is_kept_for_a_moment, setup, teardown),
     };
 
