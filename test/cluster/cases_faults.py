@@ -1,6 +1,7 @@
 """An API server that behaves badly (faults.py), between which and the controllers nothing may be lost or made twice. The machines run on
 simulated nodes: what is tried is the controllers."""
 import contextlib
+import glob
 import json
 import os
 import re
@@ -35,8 +36,8 @@ def end(c, name):
             p.kill()
 
 
-def faulty_controller(c, name):
-    start(c, name, c.build + "/vireo", "controller", "--kubeconfig", c.dir + "/faulty.kubeconfig", "--launcher-image",
+def faulty_controller(c, name, *within):
+    start(c, name, *within, c.build + "/vireo", "controller", "--kubeconfig", c.dir + "/faulty.kubeconfig", "--launcher-image",
           "docker.io/vireo/launcher:latest", "--debug")
 
 
@@ -206,6 +207,46 @@ def a_controller_that_was_stopped_for_longer_than_its_lease_does_not_write_on(c)
     check(c.pod_of("stale") is not None, "one pod")
     c.roles["faulty"] = c.roles.pop("second")
     c.kubectl("delete", "vm", "--wait=false", "stale")
+
+
+@case
+def wall_clocks_that_jump_by_an_hour_cost_no_lease_and_no_machine(c):
+    """That of the leader, and that of a controller which waits for the lease and would see it an hour old; forth, and back."""
+    world(c)
+    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
+    if not library:
+        raise Skip("no libfaketime here, which moves a process's clock")
+
+    def set_clock(name, offset):
+        with open("%s/%s.clock.new" % (c.dir, name), "w", encoding="utf-8") as f:
+            f.write(offset)
+        os.rename("%s/%s.clock.new" % (c.dir, name), "%s/%s.clock" % (c.dir, name))
+
+    def start_with_clock(name):
+        set_clock(name, "+0")
+        faulty_controller(c, name, "env", "LD_PRELOAD=" + library, "FAKETIME_TIMESTAMP_FILE=%s/%s.clock" % (c.dir, name), "FAKETIME_NO_CACHE=1",
+                          "FAKETIME_DONT_FAKE_MONOTONIC=1")
+
+    def jump():
+        for name, offset in (("faulty", "+3600"), ("second", "+3600"), ("faulty", "+0"), ("second", "+0"), ("second", "-3600"), ("faulty", "-3600")):
+            set_clock(name, offset)
+            time.sleep(4)
+            renewed.append(c.get("lease", "-n", "kubevirt", "virt-controller")["spec"]["renewTime"])
+
+    renewed = []
+    end(c, "faulty")
+    before = holder(c)
+    start_with_clock("faulty")
+    until(60, "it leads", lambda: holder(c) not in (None, "", before), 0.5)
+    first = holder(c)
+    start_with_clock("second")
+    start_under(c, "fclock", 1, {"match": "leases", "do": "slow", "arg": 0}, then=jump)
+    check(c.roles["faulty"].poll() is None and c.roles["second"].poll() is None, "nobody has ended")
+    check(holder(c) == first, "who led leads", holder(c), first)
+    check(max(renewed) > time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 3000)), "its clock has jumped", renewed)
+    end(c, "second")
+    end(c, "faulty")
+    faulty_controller(c, "faulty")
 
 
 def children(pid):
