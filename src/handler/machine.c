@@ -536,6 +536,7 @@ static bool connect_launcher(struct vm *v, struct error *err)
 {
     AUTO_CLOSE int sockets = -1;
     AUTO_CLOSE int proc = -1;
+    AUTO_CLOSE int pidfd = -1;
     struct stat st;
     uid_t expect = KV_UID;
 
@@ -559,16 +560,19 @@ static bool connect_launcher(struct vm *v, struct error *err)
     if (!proto_client_connect(v->h->loop, sockets, expect, &v->launcher, err))
         return false;
     proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (!alive_in_pod(proc, proto_client_pid(v->launcher), v->pod_uid, err)) {
+    /* Of the one that listens now, which may be another than before; opened before it is looked at, so that it is the same. */
+    pidfd = (int)syscall(SYS_pidfd_open, proto_client_pid(v->launcher), 0);
+    if (pidfd < 0)
+        error_errno(err, errno, "the launcher's process");
+    if (pidfd < 0 || !alive_in_pod(proc, proto_client_pid(v->launcher), v->pod_uid, err)) {
         proto_client_free(v->launcher);
         v->launcher = NULL;
         return false;
     }
-    if (v->pidfd < 0) {
-        v->pidfd = (int)syscall(SYS_pidfd_open, proto_client_pid(v->launcher), 0);
-        if (v->pidfd >= 0)
-            loop_io_start(v->h->loop, &v->exit_io, v->pidfd, EPOLLIN, on_exit_io);
-    }
+    loop_io_stop(&v->exit_io);
+    fd_close(&v->pidfd);
+    v->pidfd = TAKE_FD(pidfd);
+    loop_io_start(v->h->loop, &v->exit_io, v->pidfd, EPOLLIN, on_exit_io);
     proto_client_on_event(v->launcher, on_event, on_closed, v);
     return true;
 }
