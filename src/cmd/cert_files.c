@@ -66,35 +66,34 @@ static void complain(struct cert_files *c, const struct error *err)
     c->complaint = xstrdup(error_text(err));
 }
 
-void cert_files_look(struct cert_files *c)
+bool cert_files_look(struct cert_files *c, struct error *err)
 {
     AUTO(texts_done) struct texts found = {0};
-    AUTO(error_clear) struct error err = {0};
     struct texts before = c->now;
 
-    if (!read_all(c, &found, &err)) {
-        complain(c, &err);
-        return;
-    }
+    if (!read_all(c, &found, err))
+        return false;
     if (same(found.cert, before.cert) && same(found.key, before.key) && same(found.ca, before.ca))
-        return;
+        return true;
     c->now = found;
-    if (!c->config.changed(c->config.user, &err)) {
+    if (!c->config.changed(c->config.user, err)) {
         c->now = before;
-        complain(c, &err);
-        return;
+        return false;
     }
     found = before;
     free(c->complaint);
     c->complaint = NULL;
     log_info(NULL, "certificates were renewed: new connections get them");
+    return true;
 }
 
 static void on_again(struct loop_timer *t)
 {
     struct cert_files *c = container_of(t, struct cert_files, again);
+    AUTO(error_clear) struct error err = {0};
 
-    cert_files_look(c);
+    if (!cert_files_look(c, &err))
+        complain(c, &err);
     loop_timer_start(c->config.loop, &c->again, CERT_FILES_AGAIN, on_again);
 }
 

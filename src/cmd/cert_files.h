@@ -16,8 +16,8 @@ struct cert_files_config {
 };
 /* Reads them at once, without calling changed(). NULL: they cannot be read. */
 struct cert_files *cert_files_new(const struct cert_files_config *c, struct error *err);
-/* Looks now, not at its next turn: whoever calls has just written the files. */
-void cert_files_look(struct cert_files *c);
+/* Looks now, not at its next turn: whoever calls has just written the files. False: they cannot be used, and what was before stays. */
+MUST_CHECK bool cert_files_look(struct cert_files *c, struct error *err);
 void cert_files_free(struct cert_files *c);
 /* PEM; NULL where there is none. Valid until the next turn of the loop. */
 const char *cert_files_cert(const struct cert_files *c);

@@ -19,6 +19,7 @@
 #include "operator/webhook.h"
 
 #define OWN_CERT_S (365 * 86400)
+#define LINGER SECONDS(5) /* until the API server has heard that this one goes */
 #define BODY_MAX (8u << 20) /* a review holds an object twice */
 
 const char operator_usage[] = "usage: vireo operator [options]\n"
@@ -37,7 +38,8 @@ struct op {
     struct lead lead;
     struct operator* operator;
     struct informer *certs; /* the Secret with our own server's certificate */
-    bool cert_failed;       /* it could not be written down */
+    bool cert_failed;       /* it could not be written down, or is not what its key fits */
+    struct loop_timer certs_again;
     struct list reviews;
     int status;
 };
@@ -64,24 +66,37 @@ static bool self_signed(const struct op *o, struct error *err)
            && write_pair(o->flags.tls_dir, str_of(p.cert_pem), str_of(p.key_pem), err);
 }
 
-static void on_certs(void *user, struct str key, const struct json *secret, bool deleted)
+static void on_certs_again(struct loop_timer *t);
+
+static void take_certs(struct op *o, const struct json *secret)
 {
-    struct op *o = user;
     AUTO(arena_done) struct arena a = {0};
     AUTO(error_clear) struct error err = {0};
     struct str cert = certs_data(secret, "tls.crt", &a), private = certs_data(secret, "tls.key", &a);
 
-    (void)key;
-    if (deleted || !cert.n || !private.n || !str_is(meta_name(secret), CERTS_OPERATOR))
+    if (!cert.n || !private.n)
         return;
-    o->cert_failed = !write_pair(o->flags.tls_dir, cert, private, &err);
-    if (!o->cert_failed) {
-        role_health(&o->role, "certificate", NULL);
-        cert_files_look(o->role.certs);
-    } else {
-        role_health(&o->role, "certificate", error_text(&err));
-        log_error("certificates", "%s: %s", o->flags.tls_dir, error_text(&err));
-    }
+    o->cert_failed = !write_pair(o->flags.tls_dir, cert, private, &err) || !cert_files_look(o->role.certs, &err);
+    role_health(&o->role, "certificate", o->cert_failed ? error_text(&err) : NULL);
+    if (!o->cert_failed)
+        return;
+    log_error("certificates", "%s: %s, retrying", o->flags.tls_dir, error_text(&err));
+    loop_timer_start(o->role.loop, &o->certs_again, CERT_FILES_AGAIN, on_certs_again);
+}
+
+static void on_certs_again(struct loop_timer *t)
+{
+    struct op *o = container_of(t, struct op, certs_again);
+    AUTO(arena_done) struct arena a = {0};
+
+    take_certs(o, informer_get(o->certs, str_of(arena_printf(&a, "%s/" CERTS_OPERATOR, o->flags.ns)), &a));
+}
+
+static void on_certs(void *user, struct str key, const struct json *secret, bool deleted)
+{
+    (void)key;
+    if (!deleted && str_is(meta_name(secret), CERTS_OPERATOR))
+        take_certs(user, secret);
 }
 
 /* There may be none yet: then nobody has been told to trust us, and nobody asks. */
@@ -276,7 +291,7 @@ static void on_ended(void *user)
 
 static bool serve(struct op *o, struct error *err)
 {
-    const struct role_server server = {.handle = handle, .metrics = metrics, .data = o, .body_limit = BODY_MAX};
+    const struct role_server server = {.handle = handle, .metrics = metrics, .data = o, .linger_ns = LINGER, .body_limit = BODY_MAX};
 
     if (!o->flags.listen)
         return true;
@@ -307,6 +322,7 @@ static void op_done(struct op *o)
         pending_free(container_of(n, struct pending, node));
     operator_free(o->operator);
     lead_done(&o->lead);
+    loop_timer_stop(&o->certs_again);
     informer_free(o->certs);
     role_close(&o->role);
 }
