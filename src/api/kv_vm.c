@@ -96,7 +96,7 @@ const char *kv_printable_status(const struct json *vm, const struct json *vmi, b
         return condition_is(vmi, "Paused", "True", NULL) ? "Paused" : "Running";
     if (condition_is(vmi, "Synchronized", "False", "FailedPvcNotFound"))
         return "ErrorPvcNotFound";
-    if (condition_is(vmi, "PodScheduled", "False", "Unschedulable"))
+    if (condition_is(vmi, "PodScheduled", "False", "Unschedulable") || condition_is(vmi, "Synchronized", "False", "BlockVolumeUnsupported"))
         return "ErrorUnschedulable";
     if (early && unbound_claim(vmi))
         return "WaitingForVolumeBinding";

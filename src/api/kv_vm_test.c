@@ -50,6 +50,7 @@ static void printable_status(void **state)
         {ALWAYS, "{'status':{'phase':'Running','migrationState':{'startTimestamp':'x','endTimestamp':'y'}}}", false, "Running"},
         {ALWAYS, COND("Pending", "Synchronized", "False", "FailedPvcNotFound"), false, "ErrorPvcNotFound"},
         {ALWAYS, COND("Scheduling", "PodScheduled", "False", "Unschedulable"), false, "ErrorUnschedulable"},
+        {ALWAYS, COND("Pending", "Synchronized", "False", "BlockVolumeUnsupported"), false, "ErrorUnschedulable"},
         {ALWAYS, COND("Scheduling", "Synchronized", "False", "ErrImagePull"), false, "ErrImagePull"},
         {ALWAYS, COND("Scheduling", "Synchronized", "False", "ImagePullBackOff"), false, "ImagePullBackOff"},
         {ALWAYS, "{'status':{'phase':'Pending','volumeStatus':[{'phase':'Pending','persistentVolumeClaimInfo':{}}]}}", false,
