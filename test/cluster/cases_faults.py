@@ -228,7 +228,7 @@ def wall_clocks_that_jump_by_an_hour_cost_no_lease_and_no_machine(c):
                           "FAKETIME_DONT_FAKE_MONOTONIC=1")
 
     def jump():
-        for name, offset in (("faulty", "+3600"), ("second", "+3600"), ("faulty", "+0"), ("second", "+0"), ("second", "-3600"), ("faulty", "-3600")):
+        for name, offset in (("faulty", "+3600"), ("second", "+3600"), ("faulty", "+0"), ("second", "+0")):
             set_clock(name, offset)
             time.sleep(4)
             renewed.append(c.get("lease", "-n", "kubevirt", "virt-controller")["spec"]["renewTime"])
@@ -240,13 +240,15 @@ def wall_clocks_that_jump_by_an_hour_cost_no_lease_and_no_machine(c):
     until(60, "it leads", lambda: holder(c) not in (None, "", before), 0.5)
     first = holder(c)
     start_with_clock("second")
-    start_under(c, "fclock", 1, {"match": "leases", "do": "slow", "arg": 0}, then=jump)
-    check(c.roles["faulty"].poll() is None and c.roles["second"].poll() is None, "nobody has ended")
-    check(holder(c) == first, "who led leads", holder(c), first)
-    check(max(renewed) > time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 3000)), "its clock has jumped", renewed)
-    end(c, "second")
-    end(c, "faulty")
-    faulty_controller(c, "faulty")
+    try:
+        start_under(c, "fclock", 1, {"match": "leases", "do": "slow", "arg": 0}, then=jump)
+        check(c.roles["faulty"].poll() is None and c.roles["second"].poll() is None, "nobody has ended")
+        check(holder(c) == first, "who led leads", holder(c), first)
+        check(max(renewed) > time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 3000)), "its clock has jumped", renewed)
+    finally:
+        end(c, "second")
+        end(c, "faulty")
+        faulty_controller(c, "faulty")
 
 
 def children(pid):

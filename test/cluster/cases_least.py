@@ -1,4 +1,5 @@
 """Least privilege: what our accounts may do, and whether they do it; what launchers may do."""
+import datetime
 import glob
 import json
 import os
@@ -93,7 +94,7 @@ def as_account(c, account, *args):
 
 
 def audited(c):
-    """[(account, group, resource/subresource, verb, namespace, name, code, whether RBAC allowed it)] of all requests that our roles made."""
+    """[(account, group, resource/subresource, verb, namespace, name, code, "allow" or "forbid" as RBAC said, seconds)] of all requests that our roles made."""
     found = []
     with open(c.dir + "/audit.json", encoding="utf-8") as f:
         for line in f:
@@ -103,17 +104,35 @@ def audited(c):
                 continue  # discovery; and what cases ask in an account's name
             found.append((event["user"]["username"].rpartition(":")[2], o.get("apiGroup", ""), "/".join(filter(None, [o["resource"], o.get("subresource")])),
                           event["verb"], o.get("namespace", ""), o.get("name", ""), event.get("responseStatus", {}).get("code", 0),
-                          event.get("annotations", {}).get("authorization.k8s.io/decision") != "forbid"))
+                          event.get("annotations", {}).get("authorization.k8s.io/decision", ""),
+                          datetime.datetime.fromisoformat(event["requestReceivedTimestamp"][:19]).timestamp()))
     return found
+
+
+SPARED = 60 # seconds
 
 
 def refused(events, there):
     """Those that lacked a right, or that an admission refused; `there` are the namespaces that nobody is deleting, for in others nothing may
     be made, whoever asks. An API server that has just started answers before it has read its roles, and so do roles that have just
-    been made: who asks then is refused what is allowed a second later, and has lacked nothing."""
-    allowed = {e[:6] for e in events if e[7]}
-    allowed |= {(*e[:3], "watch", *e[4:6]) for e in events if e[7] and e[3] == "list"} # the log has a watch only when it ends
-    return {e for e in events if e[6] == 403 and (e[7] or e[:6] not in allowed) and not (e[3] == "create" and e[4] and e[4] not in there)}
+    been made: who asks then is refused what is allowed within the next minute, and has lacked nothing. A watch that is allowed is in the
+    log only when it ends; one that is not allowed is refused again and again, without a pause."""
+    allowed, watches = {}, {}
+    for e in events:
+        if e[7] == "allow":
+            allowed.setdefault(e[:6], []).append(e[8])
+        elif e[6] == 403 and e[3] == "watch":
+            watches.setdefault(e[:6], []).append(e[8])
+
+    def spared(e):
+        if e[3] != "watch":
+            return any(0 <= t - e[8] <= SPARED for t in allowed.get(e[:6], ()))
+        first = last = e[8]
+        for t in sorted(watches[e[:6]]):
+            if last < t <= last + SPARED:
+                last = t
+        return last - first <= SPARED / 2 and max(x[8] for x in events) > last + SPARED
+    return {e[:8] for e in events if e[6] == 403 and (e[7] != "forbid" or not spared(e)) and not (e[3] == "create" and e[4] and e[4] not in there)}
 
 
 def mini(name, memory="64Mi"):

@@ -285,7 +285,7 @@ def the_helm_chart_installs_it_and_takes_it_away(c):
     if not helm:
         raise Skip("no helm here: HELM names one")
     chart = c.dir + "/chart"
-    shutil.copytree(ROOT + "/deploy/chart", chart)
+    shutil.copytree(ROOT + "/deploy/chart", chart, dirs_exist_ok=True)
     with open(chart + "/Chart.yaml", "r+", encoding="utf-8") as f: # the Kubernetes that test/cluster/build makes says that it is v0.0.0
         text = re.sub(r"^kubeVersion:.*\n", "", f.read(), flags=re.M)
         f.seek(0)
