@@ -5,10 +5,11 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 from cases import collector
-from cluster import NODE, NODES, machine, output
+from cluster import HERE, NODE, NODES, machine, output
 from harness import Failure, check, until
 
 ORDER = 60
@@ -224,15 +225,18 @@ def a_launcher_that_is_evicted_asks_its_guest_to_shut_down(c):
     until(300, "the guest's login prompt", lambda: "Vireo tiny guest podded" in c.log_of("podded"), 1, lambda: c.say("podded"))
     pod = c.pod_of("podded")["metadata"]["name"]
     c.kubectl("patch", "vm", "podded", "--type=merge", "-p", '{"spec":{"runStrategy":"Once"}}')
-    c.kubectl("delete", "pod", pod, "--wait=false")
-    log = ""
-
-    def gone():
-        nonlocal log
-        with contextlib.suppress(Failure):
-            log = c.kubectl("logs", pod) or log
-        return "podded" not in c.qemus()
-    until(90, "the guest is gone", gone, 0.3, lambda: c.say("podded"))
+    # Followed: of a pod that is being deleted the kubelet takes the log away at once.
+    with open(c.dir + "/evicted.log", "w+", encoding="utf-8", errors="replace") as told, \
+            subprocess.Popen([HERE + "/in", c.dir, "kubectl", "logs", "-f", pod], stdout=told, stderr=told, stdin=subprocess.DEVNULL) as follow:
+        try:
+            until(30, "its log is followed", lambda: os.fstat(told.fileno()).st_size, 0.2)
+            c.kubectl("delete", "pod", pod, "--wait=false")
+            until(90, "the guest is gone", lambda: "podded" not in c.qemus(), 0.3, lambda: c.say("podded"))
+            follow.wait(60)
+        finally:
+            follow.kill()
+        told.seek(0)
+        log = told.read()
     check("reboot: Power down" in log or "shutdown" in log or "System halted" in log, "it went by itself", log[-1500:])
     until(60, "the machine has ended well", lambda: c.phase("podded") in ("Succeeded", None), 0.5, lambda: c.say("podded"))
 
